@@ -1,0 +1,59 @@
+-- The log: events as they were emitted, and the segments that order them.
+
+CREATE SEQUENCE outbox.event_id_seq AS bigint CACHE 1 NO CYCLE;
+COMMENT ON SEQUENCE outbox.event_id_seq IS
+    'ids of events; CACHE 1 is what the causal order rests on';
+
+CREATE TABLE outbox.event (
+    id bigint NOT NULL,
+    xid xid8 NOT NULL,
+    "time" timestamptz NOT NULL,
+    type text NOT NULL,
+    source text NOT NULL,
+    key text,
+    operation text,
+    data jsonb NOT NULL,
+    old jsonb,
+    headers jsonb NOT NULL,
+    correlation_id text,
+    causation_id bigint
+) PARTITION BY RANGE ("time");
+
+COMMENT ON TABLE outbox.event IS 'the log: one immutable row per event';
+COMMENT ON COLUMN outbox.event.id IS 'unique; rises within a transaction in the order of emission';
+COMMENT ON COLUMN outbox.event.xid IS 'top-level transaction that emitted the event';
+COMMENT ON COLUMN outbox.event."time" IS 'clock when the event was emitted';
+COMMENT ON COLUMN outbox.event.type IS 'what happened';
+COMMENT ON COLUMN outbox.event.source IS 'who says so: schema.table, or the publisher''s name';
+COMMENT ON COLUMN outbox.event.key IS 'ordering key; NULL asks for no order';
+COMMENT ON COLUMN outbox.event.operation IS 'captured: insert, update, delete or truncate';
+COMMENT ON COLUMN outbox.event.data IS 'the fact';
+COMMENT ON COLUMN outbox.event.old IS 'captured update: former values';
+COMMENT ON COLUMN outbox.event.headers IS 'free metadata';
+COMMENT ON COLUMN outbox.event.correlation_id IS 'business transaction that the event belongs to';
+COMMENT ON COLUMN outbox.event.causation_id IS 'id of the event whose handler emitted this one';
+
+CREATE TABLE outbox.event_default PARTITION OF outbox.event DEFAULT;
+COMMENT ON TABLE outbox.event_default IS 'events whose time lies outside every partition';
+
+CREATE INDEX event_xid_id_idx ON outbox.event (xid, id);
+
+-- One row per difference of two snapshots that holds events.  "transactions"
+-- lists the transactions in order, each with its number of events, so that a
+-- position resolves to (xid, ordinal) without any snapshot arithmetic.
+CREATE TABLE outbox.segment (
+    first_position bigint NOT NULL,
+    events bigint NOT NULL,
+    "time" timestamptz NOT NULL,
+    snapshot pg_snapshot NOT NULL,
+    min_id bigint,
+    max_id bigint,
+    min_time timestamptz,
+    max_time timestamptz,
+    transactions bytea NOT NULL,
+    CONSTRAINT segment_pkey PRIMARY KEY (first_position)
+);
+COMMENT ON TABLE outbox.segment IS 'which positions the events of which transactions take';
+COMMENT ON COLUMN outbox.segment.snapshot IS 'snapshot up to which events have positions';
+COMMENT ON COLUMN outbox.segment.transactions IS
+    'in order, per transaction: zigzag varint of the xid''s distance to the one before, varint of its number of events';

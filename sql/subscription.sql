@@ -1,0 +1,92 @@
+-- Who wants which events, how far each has come, and what went wrong.
+
+CREATE SEQUENCE outbox.subscription_id_seq AS integer;
+
+CREATE TABLE outbox.subscription (
+    id integer NOT NULL,
+    name text NOT NULL,
+    owner regrole NOT NULL,
+    kind text NOT NULL,
+    types text[] NOT NULL,
+    handler_schema text,
+    handler_name text,
+    handler_argument text,
+    channel text,
+    filter text,
+    ordering text NOT NULL,
+    concurrency integer NOT NULL,
+    batch_size integer NOT NULL,
+    max_attempts integer NOT NULL,
+    backoff interval NOT NULL,
+    max_backoff interval NOT NULL,
+    timeout interval NOT NULL,
+    on_exhausted text NOT NULL,
+    payload text NOT NULL,
+    search_path text NOT NULL,
+    paused boolean NOT NULL,
+    start_snapshot pg_snapshot,
+    created_at timestamptz NOT NULL,
+    CONSTRAINT subscription_pkey PRIMARY KEY (id),
+    CONSTRAINT subscription_name_key UNIQUE (name)
+);
+COMMENT ON TABLE outbox.subscription IS 'what was asked for; changes rarely';
+COMMENT ON COLUMN outbox.subscription.handler_argument IS
+    'event, event[] or jsonb: handlers are kept by name, for pg_upgrade refuses regprocedure';
+COMMENT ON COLUMN outbox.subscription.start_snapshot IS
+    'start => ''now'': events of transactions that had ended in it are not delivered';
+
+-- Insert-only: a row that every batch updates would die of dead versions
+-- under a held xmin horizon.  The newest version counts; the unique index is
+-- the compare-and-set.
+CREATE TABLE outbox.progress (
+    subscription integer NOT NULL,
+    lane integer NOT NULL,
+    version bigint NOT NULL,
+    "position" bigint NOT NULL,
+    event_id bigint NOT NULL,
+    delivered bigint NOT NULL,
+    failed bigint NOT NULL,
+    replay_until bigint NOT NULL,
+    "time" timestamptz NOT NULL,
+    CONSTRAINT progress_pkey PRIMARY KEY (subscription, lane, version)
+);
+COMMENT ON TABLE outbox.progress IS 'how far each lane of a subscription has come; the newest version counts';
+COMMENT ON COLUMN outbox.progress."position" IS 'last position dealt with';
+COMMENT ON COLUMN outbox.progress.event_id IS 'id of the event at that position, 0 if unknown: lets a reader resume inside a large transaction';
+COMMENT ON COLUMN outbox.progress.replay_until IS 'positions up to this one had been delivered before a seek';
+
+CREATE TABLE outbox.delivery (
+    subscription integer NOT NULL,
+    lane integer NOT NULL,
+    "position" bigint NOT NULL,
+    state text NOT NULL,
+    open boolean NOT NULL,
+    key_hash bigint,
+    xid xid8 NOT NULL,
+    event_id bigint NOT NULL,
+    attempts integer NOT NULL,
+    next_at timestamptz,
+    sqlstate text,
+    error text,
+    error_detail text,
+    error_context text,
+    failed_at timestamptz,
+    CONSTRAINT delivery_pkey PRIMARY KEY (subscription, "position")
+);
+CREATE INDEX delivery_open_idx ON outbox.delivery (subscription, lane, open, "position");
+COMMENT ON TABLE outbox.delivery IS
+    'exceptions only: events that await a retry, are parked behind their key, or are dead letters';
+COMMENT ON COLUMN outbox.delivery.state IS 'retry, parked or dead';
+COMMENT ON COLUMN outbox.delivery.open IS
+    'its key waits for it: true but for dead letters that do not block';
+COMMENT ON COLUMN outbox.delivery.key_hash IS 'hash of the ordering key; NULL for an event without one';
+
+-- The last failure of each subscription, for outbox.status.
+CREATE TABLE outbox.failure (
+    subscription integer NOT NULL,
+    "position" bigint,
+    error text NOT NULL,
+    failed_at timestamptz NOT NULL,
+    CONSTRAINT failure_pkey PRIMARY KEY (subscription)
+);
+COMMENT ON TABLE outbox.failure IS 'the last failure of each subscription';

@@ -1,0 +1,113 @@
+/*
+ * Differences between PostgreSQL 13 and 18.
+ *
+ * The only file that asks for PG_VERSION_NUM.  Everything here gives the rest
+ * of the code the newest spelling of an interface, or a name of ours where the
+ * spellings cannot be reconciled.
+ */
+#ifndef OBX_COMPAT_H
+#define OBX_COMPAT_H
+
+#include "access/genam.h"
+#include "access/xact.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/lock.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 130000
+#error "pg_outbox needs PostgreSQL 13 or newer"
+#endif
+
+/* index_insert() learned indexUnchanged in 14. */
+#if PG_VERSION_NUM >= 140000
+#define obx_index_insert(index, values, isnull, tid, heap, unique, info) \
+	index_insert((index), (values), (isnull), (tid), (heap), (unique), false, (info))
+#else
+#define obx_index_insert(index, values, isnull, tid, heap, unique, info) \
+	index_insert((index), (values), (isnull), (tid), (heap), (unique), (info))
+#endif
+
+/* object_aclcheck() replaced the per-catalog functions in 16. */
+#if PG_VERSION_NUM < 160000
+static inline AclResult
+obx_object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
+{
+	switch (classid)
+	{
+		case ProcedureRelationId:
+			return pg_proc_aclcheck(objectid, roleid, mode);
+		case NamespaceRelationId:
+			return pg_namespace_aclcheck(objectid, roleid, mode);
+		case DatabaseRelationId:
+			return pg_database_aclcheck(objectid, roleid, mode);
+		default:
+			elog(ERROR, "unexpected object class %u", classid);
+	}
+	return ACLCHECK_NO_PRIV;	/* keep the compiler quiet */
+}
+
+#define obx_class_ownercheck(relid, roleid) pg_class_ownercheck((relid), (roleid))
+#define obx_proc_ownercheck(procid, roleid) pg_proc_ownercheck((procid), (roleid))
+#else
+#define obx_object_aclcheck(classid, objectid, roleid, mode) \
+	object_aclcheck((classid), (objectid), (roleid), (mode))
+#define obx_class_ownercheck(relid, roleid) \
+	object_ownercheck(RelationRelationId, (relid), (roleid))
+#define obx_proc_ownercheck(procid, roleid) \
+	object_ownercheck(ProcedureRelationId, (procid), (roleid))
+#endif
+
+/* The hook's readOnlyTree argument came in 14. */
+#if PG_VERSION_NUM >= 140000
+#define OBX_UTILITY_PARAMETERS \
+	PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, \
+	ProcessUtilityContext context, ParamListInfo params, \
+	QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc
+#define OBX_UTILITY_ARGUMENTS \
+	pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc
+#else
+#define OBX_UTILITY_PARAMETERS \
+	PlannedStmt *pstmt, const char *queryString, \
+	ProcessUtilityContext context, ParamListInfo params, \
+	QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc
+#define OBX_UTILITY_ARGUMENTS \
+	pstmt, queryString, context, params, queryEnv, dest, qc
+#endif
+
+/* shmem_request_hook came in 15: before, room is asked for in _PG_init. */
+#if PG_VERSION_NUM >= 150000
+#define OBX_HAS_SHMEM_REQUEST_HOOK 1
+#endif
+
+/* MarkGUCPrefixReserved() replaced EmitWarningsOnPlaceholders() in 15. */
+#if PG_VERSION_NUM < 150000
+#define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+/* Processes are found by ProcNumber from 17 on, by pgprocno before. */
+#if PG_VERSION_NUM >= 170000
+#define obx_my_procno() ((int) MyProcNumber)
+#define obx_proc_backend_id(proc) ((proc)->vxid.procNumber)
+#else
+#define obx_my_procno() (MyProc->pgprocno)
+#define obx_proc_backend_id(proc) ((proc)->backendId)
+#endif
+
+/* Wait events with a name of our own came in 17. */
+#if PG_VERSION_NUM >= 170000
+#define obx_wait_event(name) WaitEventExtensionNew(name)
+#else
+#define obx_wait_event(name) PG_WAIT_EXTENSION
+#endif
+
+#endif							/* OBX_COMPAT_H */

@@ -1,0 +1,34 @@
+/*
+ * The settings outbox.*: see docs/settings.md for what each means.
+ */
+#ifndef OBX_SETTINGS_H
+#define OBX_SETTINGS_H
+
+extern int	obx_max_workers;
+extern int	obx_poll_interval;	/* milliseconds */
+extern int	obx_retention;		/* seconds, -1 for ever */
+extern int	obx_max_retention;	/* seconds, -1 for ever */
+extern int	obx_partition_interval; /* seconds */
+extern int	obx_idempotency_window; /* seconds */
+extern int	obx_max_depth;
+
+/* As the session set them; '' where it did not. */
+extern char *obx_correlation_id;
+extern char *obx_traceparent;
+extern char *obx_headers;
+
+/*
+ * What SHOW says of the three above while they are ''.  The log's emission
+ * context sets it, so that a handler sees what it inherits.
+ */
+typedef struct ObxInheritedSettings
+{
+	const char *correlation_id;
+	const char *traceparent;
+	const char *headers;
+} ObxInheritedSettings;
+
+extern void obx_settings_init(void);
+extern void obx_settings_inherit(const ObxInheritedSettings *inherited);
+
+#endif							/* OBX_SETTINGS_H */

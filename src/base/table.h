@@ -1,0 +1,45 @@
+/*
+ * Reading and writing rows of our own tables, below the privilege checks.
+ *
+ * Rows are arrays of Datum in the order of the table's columns, never C
+ * structs laid over a tuple.  What may be called where: everything needs a
+ * transaction; nothing here checks a right.
+ */
+#ifndef OBX_TABLE_H
+#define OBX_TABLE_H
+
+#include "access/genam.h"
+#include "access/htup.h"
+#include "access/skey.h"
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+/* A scan of one table in the order of one of its indexes. */
+typedef struct ObxScan
+{
+	Relation	table;
+	Relation	index;
+	Snapshot	snapshot;
+	bool		own_snapshot;
+	SysScanDesc scan;
+	ScanDirection direction;
+} ObxScan;
+
+extern HeapTuple obx_table_insert(Relation table, Datum *values, bool *nulls);
+extern void obx_table_update(Relation table, HeapTuple old, Datum *values, bool *nulls,
+							 bool *replace);
+extern void obx_table_delete(Relation table, HeapTuple tuple);
+
+/*
+ * Begins a scan with the given keys (attribute numbers are the table's).
+ * snapshot NULL takes a new one, which sees all that is committed now and
+ * what the transaction itself did.
+ */
+extern void obx_scan_begin(ObxScan *scan, Oid table, LOCKMODE lockmode, Oid index,
+						   Snapshot snapshot, ScanKey keys, int nkeys,
+						   ScanDirection direction);
+extern HeapTuple obx_scan_next(ObxScan *scan);
+extern void obx_scan_end(ObxScan *scan);
+
+#endif							/* OBX_TABLE_H */

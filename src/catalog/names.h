@@ -1,0 +1,48 @@
+/*
+ * Where the extension's objects are in this database, and whether it is
+ * installed at all.
+ *
+ * OIDs are looked up once and kept until the relcache says that one of them
+ * changed.  Knows names; knows nothing of what the objects are for.
+ */
+#ifndef OBX_NAMES_H
+#define OBX_NAMES_H
+
+typedef enum ObxObject
+{
+	OBX_EVENT,
+	OBX_EVENT_DEFAULT,
+	OBX_EVENT_INDEX,
+	OBX_EVENT_ID_SEQ,
+	OBX_SEGMENT,
+	OBX_SEGMENT_PKEY,
+	OBX_SUBSCRIPTION,
+	OBX_SUBSCRIPTION_PKEY,
+	OBX_SUBSCRIPTION_NAME_KEY,
+	OBX_SUBSCRIPTION_ID_SEQ,
+	OBX_PROGRESS,
+	OBX_PROGRESS_PKEY,
+	OBX_DELIVERY,
+	OBX_DELIVERY_PKEY,
+	OBX_DELIVERY_OPEN_IDX,
+	OBX_FAILURE,
+	OBX_FAILURE_PKEY,
+	OBX_OBJECT_COUNT
+} ObxObject;
+
+extern void obx_names_init(void);
+
+/* OID of the extension, or InvalidOid where it is not installed. */
+extern Oid	obx_extension_find(void);
+
+/* OID of the schema "outbox"; ereports where the extension is missing. */
+extern Oid	obx_schema_require(void);
+
+/* OID of a relation of ours; ereports where the extension is missing. */
+extern Oid	obx_object_require(ObxObject object);
+
+/* OIDs of the row type outbox.event and of its array type. */
+extern Oid	obx_event_type_require(void);
+extern Oid	obx_event_array_type_require(void);
+
+#endif							/* OBX_NAMES_H */

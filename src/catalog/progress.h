@@ -1,0 +1,40 @@
+/*
+ * Rows of outbox.progress: how far a lane has come.
+ *
+ * Insert-only; the newest version counts, and inserting the next version is
+ * the compare-and-set: of two that read the same version, one fails.
+ */
+#ifndef OBX_PROGRESS_H
+#define OBX_PROGRESS_H
+
+typedef struct ObxProgress
+{
+	int32		subscription;
+	int32		lane;
+	int64		version;
+	int64		position;		/* last position dealt with */
+	int64		event_id;		/* its event's id, 0 if unknown */
+	int64		delivered;		/* in the lane's life */
+	int64		failed;
+	int64		replay_until;
+} ObxProgress;
+
+/* The newest version; false when the lane has none. */
+extern bool obx_progress_find(int32 subscription, int32 lane, ObxProgress *progress);
+
+/*
+ * Writes *progress as the version after progress->version, which it raises.
+ * Fails (40001) if someone else did.
+ */
+extern void obx_progress_advance(ObxProgress *progress);
+
+/* All lanes of a subscription, or of its removal. */
+extern void obx_progress_delete(int32 subscription);
+
+/*
+ * Deletes superseded versions that vacuum can remove at once.  Returns how
+ * many.  Costs nothing while the xmin horizon is held back.
+ */
+extern int64 obx_progress_clean(void);
+
+#endif							/* OBX_PROGRESS_H */

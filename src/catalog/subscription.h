@@ -1,0 +1,79 @@
+/*
+ * Rows of outbox.subscription.
+ */
+#ifndef OBX_SUBSCRIPTION_H
+#define OBX_SUBSCRIPTION_H
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "utils/snapshot.h"
+
+typedef enum ObxKind
+{
+	OBX_KIND_FUNCTION,
+	OBX_KIND_CHANNEL,
+	OBX_KIND_PULL
+} ObxKind;
+
+typedef enum ObxOrdering
+{
+	OBX_ORDERING_KEY,
+	OBX_ORDERING_STRICT,
+	OBX_ORDERING_NONE
+} ObxOrdering;
+
+typedef enum ObxArgument
+{
+	OBX_ARGUMENT_NONE,
+	OBX_ARGUMENT_EVENT,
+	OBX_ARGUMENT_EVENT_ARRAY,
+	OBX_ARGUMENT_JSONB
+} ObxArgument;
+
+/* A subscription; strings live in the memory context it was read into. */
+typedef struct ObxSubscription
+{
+	int32		id;
+	char	   *name;
+	Oid			owner;
+	ObxKind		kind;
+	int			ntypes;
+	char	  **types;
+	char	   *handler_schema; /* NULL but for functions */
+	char	   *handler_name;
+	ObxArgument handler_argument;
+	char	   *channel;		/* NULL but for channels */
+	char	   *filter;			/* NULL for none */
+	ObxOrdering ordering;
+	int			concurrency;
+	int			batch_size;
+	int			max_attempts;
+	int64		backoff;		/* microseconds, as are the next two */
+	int64		max_backoff;
+	int64		timeout;		/* 0 for none */
+	bool		block_on_exhausted;
+	bool		payload_event;	/* channels: the whole event, not a reference */
+	char	   *search_path;
+	bool		paused;
+	Datum		start_snapshot; /* pg_snapshot, 0 for none */
+	TimestampTz created_at;
+} ObxSubscription;
+
+/* NULL when there is none; read with a new snapshot, into CurrentMemoryContext. */
+extern ObxSubscription *obx_subscription_find(int32 id);
+extern ObxSubscription *obx_subscription_find_by_name(const char *name);
+
+/* As above, but an error names the missing one. */
+extern ObxSubscription *obx_subscription_require(const char *name);
+
+/* All of them, by id. */
+extern List *obx_subscription_list(void);
+
+/* Inserts a new one, with an id of its own, which is returned. */
+extern int32 obx_subscription_insert(ObxSubscription *subscription);
+extern void obx_subscription_update(const ObxSubscription *subscription);
+extern void obx_subscription_delete(int32 id);
+
+extern const char *obx_kind_name(ObxKind kind);
+
+#endif							/* OBX_SUBSCRIPTION_H */

@@ -1,0 +1,57 @@
+/*
+ * One pass: at most one batch of one lane of one subscription.
+ */
+#ifndef OBX_PASS_H
+#define OBX_PASS_H
+
+#include "datatype/timestamp.h"
+
+/*
+ * How a pass begins and ends transactions: a worker does so itself, CALL
+ * outbox.run() through SPI.  After commit and after abort no transaction is
+ * open in a worker; run()'s versions leave a new one open, and its begin does
+ * nothing.
+ */
+typedef struct ObxTransactionOps
+{
+	void		(*begin) (void);
+	void		(*commit) (void);
+	void		(*abort) (void);
+	bool		owns_session;	/* clear what handlers leave in the session */
+} ObxTransactionOps;
+
+typedef enum ObxPassOutcome
+{
+	OBX_PASS_IDLE,				/* nothing (more) to do up to the head */
+	OBX_PASS_MORE,				/* did a batch, there is more */
+	OBX_PASS_LOCKED,			/* someone else serves the lane now */
+	OBX_PASS_STOPPED,			/* gone, paused, pull, or another owner's */
+	OBX_PASS_BROKEN,			/* cannot run (handler missing, ...): try later */
+	OBX_PASS_BACKOFF			/* infrastructure at fault: try later */
+} ObxPassOutcome;
+
+typedef struct ObxPassResult
+{
+	ObxPassOutcome outcome;
+	int64		position;		/* of the lane now, -1 if not known */
+	int64		handled;		/* events dealt with (delivered or failed) */
+	TimestampTz due;			/* next retry of the lane, DT_NOEND if none */
+} ObxPassResult;
+
+/*
+ * Asked after each event, with the microseconds since the batch began: true
+ * ends the batch there, because others wait.
+ */
+typedef bool (*ObxPassYield) (int64 elapsed);
+
+/*
+ * Serves the lane once.  Called outside a transaction (or in run()'s fresh
+ * one) by a session of the subscription's owner; runs one or two transactions
+ * of its own.  Errors of handlers never leave it; infrastructure's errors are
+ * logged and become OBX_PASS_BACKOFF; FATAL passes through.  max_events bounds
+ * the batch beside batch_size, 0 is no bound.
+ */
+extern void obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane,
+						 int64 max_events, ObxPassYield yield, ObxPassResult *result);
+
+#endif							/* OBX_PASS_H */

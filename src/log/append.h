@@ -1,0 +1,29 @@
+/*
+ * Appending events to the log.
+ */
+#ifndef OBX_APPEND_H
+#define OBX_APPEND_H
+
+#include "log/event.h"
+
+/* Registers transaction callbacks and executor hooks; from _PG_init only. */
+extern void obx_append_init(void);
+
+/*
+ * Appends one event for the current transaction and returns its id.
+ *
+ * The caller fills type, source, key, operation, data, old and headers in
+ * arrays of OBX_EVENT_COLUMNS, all checked, and copies nothing: values are
+ * copied before this returns.  headers may be NULL for "none" (nulls[] set);
+ * session and inherited headers are merged under it.  id, xid, time,
+ * correlation_id and causation_id are filled in here.
+ *
+ * The event is in the table when the running statement ends at the latest;
+ * rows of one statement are written together.  No privilege is checked.
+ */
+extern int64 obx_event_append(Datum *values, bool *nulls);
+
+/* True once the current transaction has emitted an event. */
+extern bool obx_append_has_emitted(void);
+
+#endif							/* OBX_APPEND_H */

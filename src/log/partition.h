@@ -1,0 +1,37 @@
+/*
+ * Partitions of the log: made ahead of need, dropped when nobody needs them.
+ */
+#ifndef OBX_PARTITION_H
+#define OBX_PARTITION_H
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+
+/* A partition of outbox.event with its bounds; the default one has neither. */
+typedef struct ObxPartition
+{
+	Oid			relid;
+	bool		is_default;
+	TimestampTz lower;			/* inclusive */
+	TimestampTz upper;			/* exclusive */
+} ObxPartition;
+
+/*
+ * The partitions in the order of their bounds, the default one last.  Cached;
+ * valid until the transaction ends or the next call.
+ */
+extern List *obx_partition_list(void);
+
+/* The partition for an event of that time. */
+extern Oid	obx_partition_find(TimestampTz time);
+
+/*
+ * Makes the partitions that are needed now and next.  Runs DDL in the current
+ * transaction as the log's owner; waits for no lock.  Returns whether any was
+ * made.  The sequencer's timer and run() call it.
+ */
+extern bool obx_partition_prepare(void);
+
+extern void obx_partition_init(void);
+
+#endif							/* OBX_PARTITION_H */

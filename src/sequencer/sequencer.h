@@ -1,0 +1,19 @@
+/*
+ * Giving positions: appending segments to the log.
+ */
+#ifndef OBX_SEQUENCER_H
+#define OBX_SEQUENCER_H
+
+/*
+ * Gives positions to every event whose transaction has ended and that has none
+ * yet.  Must be the first thing a READ COMMITTED transaction does, without an
+ * active snapshot; writes segments only (no xid is taken when there is
+ * nothing to append), and sets synchronous_commit = on for this transaction.
+ * The caller commits and only then may tell anyone.
+ *
+ * Waits for another sequencer's transaction if "wait", else returns false when
+ * one is at work.  *head is the last position given, *appended how many now.
+ */
+extern bool obx_sequencer_append(bool wait, int64 *head, int64 *appended);
+
+#endif							/* OBX_SEQUENCER_H */
