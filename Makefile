@@ -1,0 +1,72 @@
+# pg_outbox: built with PGXS, like every extension:
+#
+#     make && sudo make install && make installcheck
+#
+# `make check` needs no installation and no running server; see tools/README.md.
+
+EXTENSION = pg_outbox
+MODULE_big = pg_outbox
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(EXTENSION).control)
+
+SOURCES := $(sort $(wildcard src/*.c src/*/*.c))
+OBJS := $(SOURCES:.c=.o)
+
+# Debian's PGXS does not track headers, so gcc writes the dependencies.
+PG_CPPFLAGS = -Isrc -MMD -MP
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
+	-Wno-missing-field-initializers
+ifneq ($(filter-out 0 false,$(CI) $(WERROR)),)
+PG_CFLAGS += -Werror
+endif
+SHLIB_LINK = -Wl,--version-script=src/exports.map
+
+# The install script is the parts of sql/manifest in their order; an update
+# script is the hand-written change of state, sql/update/FROM--TO.sql, with
+# all code parts behind it.
+SQL_PARTS := $(addprefix sql/,$(shell awk '/^(state|code)/ { print $$2 }' sql/manifest))
+CODE_PARTS := $(addprefix sql/,$(shell awk '/^code/ { print $$2 }' sql/manifest))
+UPDATES := $(sort $(wildcard sql/update/*--*.sql))
+SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
+DATA_built = $(SCRIPT) $(UPDATES:sql/update/%=$(EXTENSION)--%)
+
+REGRESS := $(sort $(basename $(notdir $(wildcard test/sql/*.sql))))
+REGRESS_OPTS = --inputdir=test
+ISOLATION := $(sort $(basename $(notdir $(wildcard test/specs/*.spec))))
+ISOLATION_OPTS = --inputdir=test
+PROVE_TESTS := $(sort $(wildcard test/t/*.pl))
+ifneq ($(PROVE_TESTS),)
+TAP_TESTS = 1
+endif
+
+EXTRA_CLEAN = $(EXTENSION)--*.sql $(OBJS:.o=.d) test/expected test/results \
+	results regression.diffs regression.out output_iso tmp_check .build
+
+# Bitcode for the JIT would need clang and serve nothing here.
+override with_llvm = no
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(OBJS): Makefile
+$(shlib): src/exports.map
+-include $(wildcard $(OBJS:.o=.d))
+
+all installcheck: test/expected
+
+# PostgreSQL 15's pg_regress looks for expected/ in its input directory only.
+test/expected:
+	ln -sfn ../expected $@
+
+# The install script must create and never replace: an object of the same name
+# may have been planted.  An update script must replace.
+$(SCRIPT): $(SQL_PARTS) sql/manifest $(EXTENSION).control Makefile
+	@{ printf "%s\n" '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
+	   sed 's/^CREATE OR REPLACE /CREATE /' $(SQL_PARTS); } > $@.tmp
+	mv $@.tmp $@
+
+$(EXTENSION)--%.sql: sql/update/%.sql $(CODE_PARTS) sql/manifest Makefile
+	@{ printf "%s\n" '\echo Use "ALTER EXTENSION $(EXTENSION) UPDATE" to load this file. \quit'; \
+	   cat $<; \
+	   sed -E 's/^CREATE (FUNCTION|PROCEDURE|VIEW|AGGREGATE) /CREATE OR REPLACE \1 /' $(CODE_PARTS); } > $@.tmp
+	mv $@.tmp $@

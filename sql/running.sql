@@ -1,0 +1,1 @@
+-- Part of the install script; not written yet.

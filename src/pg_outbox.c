@@ -1,0 +1,27 @@
+/*
+ * The module's entry: what PostgreSQL calls when it loads the library.  Calls
+ * each room's init in order and knows nothing else.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "base/doorbell.h"
+#include "base/settings.h"
+#include "catalog/names.h"
+#include "log/append.h"
+#include "log/partition.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	obx_settings_init();
+	obx_doorbell_init();
+	obx_names_init();
+	obx_append_init();
+	obx_partition_init();
+}
