@@ -15,6 +15,8 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#include "common/jsonapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -35,6 +37,22 @@
 #else
 #define obx_index_insert(index, values, isnull, tid, heap, unique, info) \
 	index_insert((index), (values), (isnull), (tid), (heap), (unique), (info))
+#endif
+
+/* RelationGetPartitionDesc() learned omit_detached in 14. */
+#if PG_VERSION_NUM >= 140000
+#define obx_partition_desc(rel) RelationGetPartitionDesc((rel), true)
+#else
+#define obx_partition_desc(rel) RelationGetPartitionDesc(rel)
+#endif
+
+/* index_beginscan() learned instrumentation in 18. */
+#if PG_VERSION_NUM >= 180000
+#define obx_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define obx_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
 #endif
 
 /* object_aclcheck() replaced the per-catalog functions in 16. */
@@ -102,6 +120,30 @@ obx_object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 #define obx_my_procno() (MyProc->pgprocno)
 #define obx_proc_backend_id(proc) ((proc)->backendId)
 #endif
+
+/* A role that may not log in can have workers from 17 on. */
+#ifdef BGWORKER_BYPASS_ROLELOGINCHECK
+#define OBX_WORKER_CONNECT_FLAGS BGWORKER_BYPASS_ROLELOGINCHECK
+#define OBX_WORKER_NEEDS_LOGIN false
+#else
+#define OBX_WORKER_CONNECT_FLAGS 0
+#define OBX_WORKER_NEEDS_LOGIN true
+#endif
+
+/* The JSON parser's context may lie on the stack, and comes first, from 17 on. */
+static inline bool
+obx_json_is_valid(char *text)
+{
+#if PG_VERSION_NUM >= 170000
+	JsonLexContext *lex = makeJsonLexContextCstringLen(NULL, text, strlen(text),
+													   GetDatabaseEncoding(), true);
+#else
+	JsonLexContext *lex = makeJsonLexContextCstringLen(text, strlen(text),
+													   GetDatabaseEncoding(), true);
+#endif
+
+	return pg_parse_json(lex, &nullSemAction) == JSON_SUCCESS;
+}
 
 /* Wait events with a name of our own came in 17. */
 #if PG_VERSION_NUM >= 170000

@@ -11,6 +11,8 @@
 /* From _PG_init: shared memory and the transaction callback. */
 extern void obx_doorbell_init(void);
 
+/* For everyone who changes something in a transaction. */
+
 /* The current transaction emitted events: ring when it commits. */
 extern void obx_doorbell_arm(void);
 
@@ -20,5 +22,32 @@ extern void obx_doorbell_arm(void);
  * they read it anew.  Wakes the launcher too where no sequencer runs.
  */
 extern void obx_doorbell_arm_configuration(void);
+
+/* The current transaction changed the list of databases. */
+extern void obx_doorbell_arm_launcher(void);
+
+/* For the sequencer: it hangs up its database's bell and takes it down. */
+extern void obx_doorbell_open(void);
+extern void obx_doorbell_close(void);
+
+/* Lowers the flag and says whether it was up; before looking, never after. */
+extern bool obx_doorbell_clear(void);
+
+/* Changes with every change of configuration. */
+extern uint32 obx_doorbell_configuration(void);
+
+/* For the launcher: whom configuration rings without a sequencer wake. */
+extern void obx_doorbell_listen(void);
+extern void obx_doorbell_unlisten(void);
+
+/*
+ * Takes the databases in which something asked for a sequencer, at most
+ * OBX_DOORBELL_CALLS of them; returns their number, or -1 for "any may have".
+ */
+#define OBX_DOORBELL_CALLS 16
+extern int	obx_doorbell_collect(Oid *databases);
+
+/* Wakes the launcher; "database" is worth a look, InvalidOid for none. */
+extern void obx_doorbell_call(Oid database);
 
 #endif							/* OBX_DOORBELL_H */

@@ -1,0 +1,279 @@
+/*
+ * The doorbell: how a commit wakes its database's sequencer.
+ *
+ * There is one bell per running sequencer, found by its database, and one for
+ * the launcher.  All fields are atomics and no lock is taken: a commit rings
+ * from the transaction callback, where an error would take the server down and
+ * a wait would be paid by every producer.  A ring that meets a bell just being
+ * hung up or taken down is lost, which is harmless: a sequencer looks once
+ * before it first sleeps, and on a timer.
+ *
+ * Who rings pays for a wake-up only if the flag was down, so a busy sequencer
+ * costs its producers one atomic exchange.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+
+#include "base/compat.h"
+#include "base/doorbell.h"
+#include "base/shmem.h"
+
+/* Written by its sequencer, but for flag and configuration: by those who ring. */
+typedef struct Bell
+{
+	pg_atomic_uint32 database;	/* InvalidOid: free */
+	pg_atomic_uint32 procno;	/* whose latch to set, plus one; 0 for nobody */
+	pg_atomic_uint32 flag;		/* 1: rung, and not yet looked */
+	pg_atomic_uint32 configuration; /* number of changes */
+} Bell;
+
+typedef struct Doorbell
+{
+	pg_atomic_uint32 launcher;	/* its procno plus one; 0 for nobody */
+	pg_atomic_uint32 any;		/* 1: calls did not fit below */
+	pg_atomic_uint32 calls[OBX_DOORBELL_CALLS]; /* databases, InvalidOid: free */
+	int			nbells;			/* never changes */
+	Bell		bells[FLEXIBLE_ARRAY_MEMBER];
+} Doorbell;
+
+static Doorbell *doorbell = NULL;
+
+static void initialize_doorbell(void *region, LWLockPadded *locks);
+
+static ObxRegion doorbell_region = {
+	.name = "pg_outbox doorbell",
+	.address = (void **) &doorbell,
+	.initialize = initialize_doorbell
+};
+
+/* What the current transaction will ring when it commits. */
+static bool armed = false;
+static bool armed_configuration = false;
+static bool armed_launcher = false;
+
+/* The bell of our database when last looked, a hint; and, in a sequencer, its. */
+static int	known_bell = 0;
+static int	own_bell = -1;
+
+static void
+initialize_doorbell(void *region, LWLockPadded *locks)
+{
+	Doorbell   *new = region;
+
+	pg_atomic_init_u32(&new->launcher, 0);
+	pg_atomic_init_u32(&new->any, 0);
+	for (int i = 0; i < OBX_DOORBELL_CALLS; i++)
+		pg_atomic_init_u32(&new->calls[i], InvalidOid);
+
+	/* each sequencer is a background worker, so there cannot be more */
+	new->nbells = max_worker_processes;
+	for (int i = 0; i < new->nbells; i++)
+	{
+		pg_atomic_init_u32(&new->bells[i].database, InvalidOid);
+		pg_atomic_init_u32(&new->bells[i].procno, 0);
+		pg_atomic_init_u32(&new->bells[i].flag, 0);
+		pg_atomic_init_u32(&new->bells[i].configuration, 0);
+	}
+}
+
+static Bell *
+find_bell(void)
+{
+	if (pg_atomic_read_u32(&doorbell->bells[known_bell].database) == MyDatabaseId)
+		return &doorbell->bells[known_bell];
+
+	for (int i = 0; i < doorbell->nbells; i++)
+	{
+		if (pg_atomic_read_u32(&doorbell->bells[i].database) == MyDatabaseId)
+		{
+			known_bell = i;
+			return &doorbell->bells[i];
+		}
+	}
+	return NULL;
+}
+
+/*
+ * The process may have gone, and another may have its place: that one wakes
+ * for nothing, which every process must bear.
+ */
+static void
+set_latch_of(pg_atomic_uint32 *procno)
+{
+	uint32		proc = pg_atomic_read_u32(procno);
+
+	if (proc > 0)
+		SetLatch(&GetPGProcByNumber(proc - 1)->procLatch);
+}
+
+/* At commit: allocates nothing, waits for nothing, cannot fail. */
+static void
+ring_bells(void)
+{
+	Bell	   *bell;
+
+	if (!OidIsValid(MyDatabaseId))
+		return;
+
+	bell = (armed || armed_configuration) ? find_bell() : NULL;
+	if (bell != NULL)
+	{
+		if (armed_configuration)
+			pg_atomic_fetch_add_u32(&bell->configuration, 1);
+		if (pg_atomic_exchange_u32(&bell->flag, 1) == 0)
+			set_latch_of(&bell->procno);
+	}
+	else if (armed_configuration)
+		obx_doorbell_call(MyDatabaseId);
+
+	if (armed_launcher)
+		obx_doorbell_call(InvalidOid);
+}
+
+static void
+ring_at_end(XactEvent event, void *arg)
+{
+	if (!armed && !armed_configuration && !armed_launcher)
+		return;
+
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			ring_bells();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			break;
+		default:
+			return;
+	}
+	armed = armed_configuration = armed_launcher = false;
+}
+
+void
+obx_doorbell_init(void)
+{
+	/* without preload there are no processes to wake */
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	doorbell_region.size = offsetof(Doorbell, bells) + max_worker_processes * sizeof(Bell);
+	obx_shmem_register(&doorbell_region);
+	RegisterXactCallback(ring_at_end, NULL);
+}
+
+void
+obx_doorbell_arm(void)
+{
+	armed = doorbell != NULL && doorbell->nbells > 0;
+}
+
+void
+obx_doorbell_arm_configuration(void)
+{
+	armed_configuration = doorbell != NULL && doorbell->nbells > 0;
+}
+
+void
+obx_doorbell_arm_launcher(void)
+{
+	armed_launcher = doorbell != NULL;
+}
+
+void
+obx_doorbell_open(void)
+{
+	for (int i = 0; i < doorbell->nbells; i++)
+	{
+		Bell	   *bell = &doorbell->bells[i];
+		uint32		nobody = InvalidOid;
+
+		if (pg_atomic_compare_exchange_u32(&bell->database, &nobody, MyDatabaseId))
+		{
+			pg_atomic_write_u32(&bell->procno, (uint32) obx_my_procno() + 1);
+			pg_atomic_write_u32(&bell->flag, 0);
+			pg_memory_barrier();
+			own_bell = i;
+			return;
+		}
+	}
+	elog(ERROR, "no free doorbell");
+}
+
+void
+obx_doorbell_close(void)
+{
+	Bell	   *bell;
+
+	if (own_bell < 0)
+		return;
+	bell = &doorbell->bells[own_bell];
+	own_bell = -1;
+	pg_atomic_write_u32(&bell->procno, 0);
+	pg_memory_barrier();
+	pg_atomic_write_u32(&bell->database, InvalidOid);
+}
+
+bool
+obx_doorbell_clear(void)
+{
+	return pg_atomic_exchange_u32(&doorbell->bells[own_bell].flag, 0) != 0;
+}
+
+uint32
+obx_doorbell_configuration(void)
+{
+	return pg_atomic_read_u32(&doorbell->bells[own_bell].configuration);
+}
+
+void
+obx_doorbell_listen(void)
+{
+	pg_atomic_write_u32(&doorbell->launcher, (uint32) obx_my_procno() + 1);
+	pg_memory_barrier();
+}
+
+void
+obx_doorbell_unlisten(void)
+{
+	pg_atomic_write_u32(&doorbell->launcher, 0);
+}
+
+int
+obx_doorbell_collect(Oid *databases)
+{
+	bool		any = pg_atomic_exchange_u32(&doorbell->any, 0) != 0;
+	int			count = 0;
+
+	for (int i = 0; i < OBX_DOORBELL_CALLS; i++)
+	{
+		Oid			database = pg_atomic_exchange_u32(&doorbell->calls[i], InvalidOid);
+
+		if (OidIsValid(database))
+			databases[count++] = database;
+	}
+	return any ? -1 : count;
+}
+
+void
+obx_doorbell_call(Oid database)
+{
+	bool		noted = !OidIsValid(database);
+
+	for (int i = 0; i < OBX_DOORBELL_CALLS && !noted; i++)
+	{
+		uint32		nobody = InvalidOid;
+
+		noted = pg_atomic_read_u32(&doorbell->calls[i]) == database ||
+			pg_atomic_compare_exchange_u32(&doorbell->calls[i], &nobody, database);
+	}
+	if (!noted)
+		pg_atomic_write_u32(&doorbell->any, 1);
+	pg_memory_barrier();
+	set_latch_of(&doorbell->launcher);
+}

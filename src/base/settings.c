@@ -1,0 +1,181 @@
+/*
+ * The settings outbox.*.
+ *
+ * Those of the service are for the superuser, so that ALTER DATABASE and ALTER
+ * SYSTEM can give them and no producer can change them; those that describe
+ * events are for everyone.  Check hooks say what is wrong with a value and
+ * never raise: they also run in the postmaster when it reads its files.
+ *
+ * Must not know what the values are used for.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "base/compat.h"
+#include "base/settings.h"
+
+int			obx_max_workers = 4;
+int			obx_poll_interval = 1000;
+int			obx_retention = 7 * 86400;
+int			obx_max_retention = -1;
+int			obx_partition_interval = 86400;
+int			obx_idempotency_window = 7 * 86400;
+int			obx_max_depth = 64;
+char	   *obx_correlation_id = NULL;
+char	   *obx_traceparent = NULL;
+char	   *obx_headers = NULL;
+
+static ObxInheritedSettings inherited = {NULL, NULL, NULL};
+
+void
+obx_settings_inherit(const ObxInheritedSettings *settings)
+{
+	inherited = *settings;
+}
+
+static const char *
+own_or_inherited(const char *own, const char *from_event)
+{
+	if (own != NULL && own[0] != '\0')
+		return own;
+	return from_event != NULL ? from_event : "";
+}
+
+static const char *
+show_correlation_id(void)
+{
+	return own_or_inherited(obx_correlation_id, inherited.correlation_id);
+}
+
+static const char *
+show_traceparent(void)
+{
+	return own_or_inherited(obx_traceparent, inherited.traceparent);
+}
+
+static const char *
+show_headers(void)
+{
+	return own_or_inherited(obx_headers, inherited.headers);
+}
+
+/* Whether "count" lower-case hexadecimal digits stand there, not all zero. */
+static bool
+is_hex(const char *text, int count, bool zero_allowed)
+{
+	bool		zero = true;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (!((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f')))
+			return false;
+		zero = zero && text[i] == '0';
+	}
+	return zero_allowed || !zero;
+}
+
+/*
+ * W3C Trace Context: version-traceid-parentid-flags.  Version 00 ends there;
+ * a later one may go on after another dash, and ff is none.
+ */
+static bool
+is_traceparent(const char *text)
+{
+	const int	length = 2 + 1 + 32 + 1 + 16 + 1 + 2;
+
+	if (strlen(text) < length ||
+		text[2] != '-' || text[35] != '-' || text[52] != '-' ||
+		!is_hex(text, 2, true) || !is_hex(text + 3, 32, false) ||
+		!is_hex(text + 36, 16, false) || !is_hex(text + 53, 2, true) ||
+		strncmp(text, "ff", 2) == 0)
+		return false;
+	if (strncmp(text, "00", 2) == 0)
+		return text[length] == '\0';
+	return text[length] == '\0' || text[length] == '-';
+}
+
+static bool
+check_traceparent(char **newval, void **extra, GucSource source)
+{
+	if (*newval == NULL || (*newval)[0] == '\0' || is_traceparent(*newval))
+		return true;
+	GUC_check_errdetail("A W3C traceparent looks like \"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\".");
+	return false;
+}
+
+static bool
+check_headers(char **newval, void **extra, GucSource source)
+{
+	const char *text = *newval;
+
+	if (text == NULL || text[0] == '\0')
+		return true;
+	if (!obx_json_is_valid(*newval))
+	{
+		GUC_check_errdetail("It is not valid JSON.");
+		return false;
+	}
+	while (*text == ' ' || *text == '\t' || *text == '\n' || *text == '\r')
+		text++;
+	if (*text != '{')
+	{
+		GUC_check_errdetail("It must be a JSON object, like {\"tenant\": \"acme\"}.");
+		return false;
+	}
+	return true;
+}
+
+static void
+define_integer(const char *name, const char *description, int *variable,
+			   int minimum, int maximum, int unit)
+{
+	DefineCustomIntVariable(name, description, NULL, variable, *variable,
+							minimum, maximum, PGC_SUSET, unit, NULL, NULL, NULL);
+}
+
+static void
+define_string(const char *name, const char *description, char **variable,
+			  GucStringCheckHook check, GucShowHook show)
+{
+	DefineCustomStringVariable(name, description, NULL, variable, "",
+							   PGC_USERSET, 0, check, NULL, show);
+}
+
+void
+obx_settings_init(void)
+{
+	define_integer("outbox.max_workers",
+				   "Sets how many dispatchers a database may have at a time.",
+				   &obx_max_workers, 0, 1024, 0);
+	define_integer("outbox.poll_interval",
+				   "Sets how long a sequencer sleeps when no commit wakes it.",
+				   &obx_poll_interval, 10, 3600 * 1000, GUC_UNIT_MS);
+	define_integer("outbox.retention",
+				   "Sets how long consumed events are kept; -1 is for ever.",
+				   &obx_retention, -1, INT_MAX, GUC_UNIT_S);
+	define_integer("outbox.max_retention",
+				   "Sets after how long even events that a subscription still needs are dropped; -1 is never.",
+				   &obx_max_retention, -1, INT_MAX, GUC_UNIT_S);
+	define_integer("outbox.partition_interval",
+				   "Sets how much time one partition of the log covers.",
+				   &obx_partition_interval, 1, INT_MAX, GUC_UNIT_S);
+	define_integer("outbox.idempotency_window",
+				   "Sets for how long idempotency keys and once() remember.",
+				   &obx_idempotency_window, 1, INT_MAX, GUC_UNIT_S);
+	define_integer("outbox.max_depth",
+				   "Sets how many causes may stand above an event.",
+				   &obx_max_depth, 0, INT_MAX, 0);
+
+	define_string("outbox.correlation_id",
+				  "Sets the correlation id of the events emitted.",
+				  &obx_correlation_id, NULL, show_correlation_id);
+	define_string("outbox.traceparent",
+				  "Sets the W3C trace context of the events emitted.",
+				  &obx_traceparent, check_traceparent, show_traceparent);
+	define_string("outbox.headers",
+				  "Sets headers, a JSON object, of the events emitted.",
+				  &obx_headers, check_headers, show_headers);
+
+	MarkGUCPrefixReserved("outbox");
+}
