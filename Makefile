@@ -6,6 +6,7 @@
 
 EXTENSION = pg_outbox
 MODULE_big = pg_outbox
+.DEFAULT_GOAL := all
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(EXTENSION).control)
 
 SOURCES := $(sort $(wildcard src/*.c src/*/*.c))
@@ -36,10 +37,24 @@ ISOLATION_OPTS = --inputdir=test
 PROVE_TESTS := $(sort $(wildcard test/t/*.pl))
 ifneq ($(PROVE_TESTS),)
 TAP_TESTS = 1
+override PROVE_FLAGS += -I test/t
 endif
 
 EXTRA_CLEAN = $(EXTENSION)--*.sql $(OBJS:.o=.d) test/expected test/results \
 	results regression.diffs regression.out output_iso tmp_check .build
+
+# What tools/ does needs no PGXS, whose own "check" only says that it is not
+# supported.
+TOOL_GOALS = check lint indent demo
+lint:
+	@tools/lint
+indent:
+	@tools/indent
+demo:
+	@tools/with-server --preload test/demo/run
+.PHONY: $(TOOL_GOALS)
+
+ifneq ($(or $(filter-out $(TOOL_GOALS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,all)),)
 
 # Bitcode for the JIT would need clang and serve nothing here.
 override with_llvm = no
@@ -70,3 +85,10 @@ $(EXTENSION)--%.sql: sql/update/%.sql $(CODE_PARTS) sql/manifest Makefile
 	   cat $<; \
 	   sed -E 's/^CREATE (FUNCTION|PROCEDURE|VIEW|AGGREGATE) /CREATE OR REPLACE \1 /' $(CODE_PARTS); } > $@.tmp
 	mv $@.tmp $@
+
+endif
+
+ifneq ($(filter check,$(MAKECMDGOALS)),)
+check:
+	@tools/check $(TESTS)
+endif
