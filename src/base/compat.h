@@ -55,6 +55,13 @@
 	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
 #endif
 
+/* GetOldestXmin() became GetOldestNonRemovableTransactionId() in 14. */
+#if PG_VERSION_NUM >= 140000
+#define obx_oldest_xmin(rel) GetOldestNonRemovableTransactionId(rel)
+#else
+#define obx_oldest_xmin(rel) GetOldestXmin((rel), PROCARRAY_FLAGS_VACUUM)
+#endif
+
 /* object_aclcheck() replaced the per-catalog functions in 16. */
 #if PG_VERSION_NUM < 160000
 static inline AclResult

@@ -23,6 +23,9 @@ extern void obx_append_init(void);
  */
 extern int64 obx_event_append(Datum *values, bool *nulls);
 
+/* Writes what the current subtransaction emitted and is not written yet. */
+extern void obx_append_flush(void);
+
 /* True once the current transaction has emitted an event. */
 extern bool obx_append_has_emitted(void);
 

@@ -16,4 +16,10 @@
  */
 extern bool obx_sequencer_append(bool wait, int64 *head, int64 *appended);
 
+/*
+ * The sequencer's lock, until the transaction ends: while it is held no
+ * position is given.  For whoever else writes to outbox.segment.
+ */
+extern bool obx_sequencer_lock(bool wait);
+
 #endif							/* OBX_SEQUENCER_H */

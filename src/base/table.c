@@ -1,0 +1,85 @@
+/*
+ * Reading and writing rows of our own tables, below the privilege checks.
+ *
+ * A dispatcher is connected as the owner of a subscription, who has no rights
+ * on these tables; so bookkeeping goes straight to heap and index.  Nothing
+ * here knows a column's meaning.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "base/table.h"
+
+/*
+ * Inserts a row and its index entries; unique indexes are checked.  The tuple
+ * is returned, in CurrentMemoryContext, with its t_self.
+ */
+HeapTuple
+obx_table_insert(Relation table, Datum *values, bool *nulls)
+{
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(table), values, nulls);
+
+	CatalogTupleInsert(table, tuple);
+	return tuple;
+}
+
+/*
+ * Replaces the columns marked in "replace".  Two sessions that update one row
+ * at a time are the caller's to exclude: the second one fails.
+ */
+void
+obx_table_update(Relation table, HeapTuple old, Datum *values, bool *nulls, bool *replace)
+{
+	HeapTuple	tuple = heap_modify_tuple(old, RelationGetDescr(table), values, nulls,
+										  replace);
+
+	CatalogTupleUpdate(table, &old->t_self, tuple);
+	heap_freetuple(tuple);
+}
+
+void
+obx_table_delete(Relation table, HeapTuple tuple)
+{
+	CatalogTupleDelete(table, &tuple->t_self);
+}
+
+void
+obx_scan_begin(ObxScan *scan, Oid table, LOCKMODE lockmode, Oid index, Snapshot snapshot,
+			   ScanKey keys, int nkeys, ScanDirection direction)
+{
+	/* what this transaction wrote must be seen */
+	if (snapshot == NULL)
+		CommandCounterIncrement();
+
+	scan->table = table_open(table, lockmode);
+	scan->index = index_open(index, AccessShareLock);
+	scan->own_snapshot = (snapshot == NULL);
+	scan->snapshot = scan->own_snapshot ? RegisterSnapshot(GetLatestSnapshot()) : snapshot;
+	scan->scan = systable_beginscan_ordered(scan->table, scan->index, scan->snapshot,
+											nkeys, keys);
+	scan->direction = direction;
+}
+
+/* NULL at the end.  The tuple is valid until the next call. */
+HeapTuple
+obx_scan_next(ObxScan *scan)
+{
+	return systable_getnext_ordered(scan->scan, scan->direction);
+}
+
+/* Locks on the table and index are kept until the transaction ends. */
+void
+obx_scan_end(ObxScan *scan)
+{
+	systable_endscan_ordered(scan->scan);
+	if (scan->own_snapshot)
+		UnregisterSnapshot(scan->snapshot);
+	index_close(scan->index, NoLock);
+	table_close(scan->table, NoLock);
+}

@@ -1,0 +1,315 @@
+/*
+ * Rows of outbox.delivery and of outbox.failure.
+ *
+ * Whoever changes the rows of a lane holds the lane's lock, so no two sessions
+ * meet at one row.  Must not know when an event is retried.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "base/compat.h"
+#include "base/table.h"
+#include "catalog/delivery.h"
+#include "catalog/names.h"
+
+/* Columns of outbox.delivery. */
+enum
+{
+	SUBSCRIPTION,
+	LANE,
+	POSITION,
+	STATE,
+	OPEN,
+	KEY_HASH,
+	XID,
+	EVENT_ID,
+	ATTEMPTS,
+	NEXT_AT,
+	SQLSTATE,
+	ERROR_MESSAGE,
+	ERROR_DETAIL,
+	ERROR_CONTEXT,
+	FAILED_AT,
+	COLUMNS
+};
+
+static const char *const state_name[] = {
+	[OBX_DELIVERY_RETRY] = "retry",
+	[OBX_DELIVERY_PARKED] = "parked",
+	[OBX_DELIVERY_DEAD] = "dead"
+};
+
+/* ---- rows ---- */
+
+static char *
+get_text(const Datum *values, const bool *nulls, int column)
+{
+	return nulls[column] ? NULL : TextDatumGetCString(values[column]);
+}
+
+static ObxDelivery *
+make_delivery(HeapTuple tuple, TupleDesc tupdesc)
+{
+	ObxDelivery *delivery = palloc0(sizeof(ObxDelivery));
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+	char	   *state;
+
+	heap_deform_tuple(tuple, tupdesc, values, nulls);
+	delivery->subscription = DatumGetInt32(values[SUBSCRIPTION]);
+	delivery->lane = DatumGetInt32(values[LANE]);
+	delivery->position = DatumGetInt64(values[POSITION]);
+	state = TextDatumGetCString(values[STATE]);
+	for (int i = 0; i < lengthof(state_name); i++)
+		if (strcmp(state_name[i], state) == 0)
+			delivery->state = i;
+	delivery->open = DatumGetBool(values[OPEN]);
+	delivery->has_key = !nulls[KEY_HASH];
+	delivery->key_hash = delivery->has_key ? DatumGetInt64(values[KEY_HASH]) : 0;
+	delivery->xid = U64FromFullTransactionId(DatumGetFullTransactionId(values[XID]));
+	delivery->event_id = DatumGetInt64(values[EVENT_ID]);
+	delivery->attempts = DatumGetInt32(values[ATTEMPTS]);
+	delivery->next_at = nulls[NEXT_AT] ? DT_NOEND : DatumGetTimestampTz(values[NEXT_AT]);
+	delivery->sqlstate = get_text(values, nulls, SQLSTATE);
+	delivery->error = get_text(values, nulls, ERROR_MESSAGE);
+	delivery->error_detail = get_text(values, nulls, ERROR_DETAIL);
+	delivery->error_context = get_text(values, nulls, ERROR_CONTEXT);
+	delivery->failed_at = nulls[FAILED_AT] ? 0 : DatumGetTimestampTz(values[FAILED_AT]);
+	return delivery;
+}
+
+static void
+set_text(Datum *values, bool *nulls, int column, const char *text)
+{
+	nulls[column] = (text == NULL);
+	values[column] = text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
+}
+
+static void
+fill_row(const ObxDelivery *delivery, Datum *values, bool *nulls)
+{
+	memset(nulls, 0, COLUMNS * sizeof(bool));
+	values[SUBSCRIPTION] = Int32GetDatum(delivery->subscription);
+	values[LANE] = Int32GetDatum(delivery->lane);
+	values[POSITION] = Int64GetDatum(delivery->position);
+	set_text(values, nulls, STATE, state_name[delivery->state]);
+	values[OPEN] = BoolGetDatum(delivery->open);
+	values[KEY_HASH] = Int64GetDatum(delivery->key_hash);
+	nulls[KEY_HASH] = !delivery->has_key;
+	values[XID] = FullTransactionIdGetDatum(FullTransactionIdFromU64(delivery->xid));
+	values[EVENT_ID] = Int64GetDatum(delivery->event_id);
+	values[ATTEMPTS] = Int32GetDatum(delivery->attempts);
+	values[NEXT_AT] = TimestampTzGetDatum(delivery->next_at);
+	nulls[NEXT_AT] = delivery->next_at == DT_NOEND;
+	set_text(values, nulls, SQLSTATE, delivery->sqlstate);
+	set_text(values, nulls, ERROR_MESSAGE, delivery->error);
+	set_text(values, nulls, ERROR_DETAIL, delivery->error_detail);
+	set_text(values, nulls, ERROR_CONTEXT, delivery->error_context);
+	values[FAILED_AT] = TimestampTzGetDatum(delivery->failed_at);
+	nulls[FAILED_AT] = delivery->error == NULL;
+}
+
+/* ---- finding ---- */
+
+static int
+init_lane_keys(ScanKeyData *keys, int32 subscription, int32 lane)
+{
+	ScanKeyInit(&keys[0], SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(subscription));
+	ScanKeyInit(&keys[1], LANE + 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(lane));
+	ScanKeyInit(&keys[2], OPEN + 1, BTEqualStrategyNumber, F_BOOLEQ, BoolGetDatum(true));
+	return 3;
+}
+
+static int
+init_row_keys(ScanKeyData *keys, int32 subscription, int64 position)
+{
+	ScanKeyInit(&keys[0], SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(subscription));
+	ScanKeyInit(&keys[1], POSITION + 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(position));
+	return 2;
+}
+
+static void
+begin_scan(ObxScan *scan, ObxObject index, ScanKey keys, int nkeys, LOCKMODE lockmode)
+{
+	obx_scan_begin(scan, obx_object_require(OBX_DELIVERY), lockmode,
+				   obx_object_require(index), NULL, keys, nkeys, ForwardScanDirection);
+}
+
+List *
+obx_delivery_list_open(int32 subscription, int32 lane)
+{
+	ScanKeyData keys[3];
+	ObxScan		scan;
+	HeapTuple	tuple;
+	List	   *list = NIL;
+
+	begin_scan(&scan, OBX_DELIVERY_OPEN_IDX, keys, init_lane_keys(keys, subscription, lane),
+			   AccessShareLock);
+	while ((tuple = obx_scan_next(&scan)) != NULL)
+		list = lappend(list, make_delivery(tuple, RelationGetDescr(scan.table)));
+	obx_scan_end(&scan);
+	return list;
+}
+
+ObxDelivery *
+obx_delivery_find(int32 subscription, int64 position)
+{
+	ScanKeyData keys[2];
+	ObxScan		scan;
+	HeapTuple	tuple;
+	ObxDelivery *delivery = NULL;
+
+	begin_scan(&scan, OBX_DELIVERY_PKEY, keys, init_row_keys(keys, subscription, position),
+			   AccessShareLock);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+		delivery = make_delivery(tuple, RelationGetDescr(scan.table));
+	obx_scan_end(&scan);
+	return delivery;
+}
+
+/* ---- changing ---- */
+
+void
+obx_delivery_insert(const ObxDelivery *delivery)
+{
+	Relation	table = table_open(obx_object_require(OBX_DELIVERY), RowExclusiveLock);
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+
+	fill_row(delivery, values, nulls);
+	heap_freetuple(obx_table_insert(table, values, nulls));
+	table_close(table, NoLock);
+}
+
+/* Updates the row, or deletes it where there is no new one. */
+static void
+change_row(int32 subscription, int64 position, const ObxDelivery *delivery)
+{
+	ScanKeyData keys[2];
+	ObxScan		scan;
+	HeapTuple	tuple;
+
+	begin_scan(&scan, OBX_DELIVERY_PKEY, keys, init_row_keys(keys, subscription, position),
+			   RowExclusiveLock);
+	tuple = obx_scan_next(&scan);
+	if (tuple == NULL)
+		elog(ERROR, "delivery of position " INT64_FORMAT " to subscription %d is gone",
+			 position, subscription);
+	if (delivery == NULL)
+		obx_table_delete(scan.table, tuple);
+	else
+	{
+		Datum		values[COLUMNS];
+		bool		nulls[COLUMNS];
+		bool		replace[COLUMNS];
+
+		memset(replace, true, sizeof(replace));
+		fill_row(delivery, values, nulls);
+		obx_table_update(scan.table, tuple, values, nulls, replace);
+	}
+	obx_scan_end(&scan);
+}
+
+void
+obx_delivery_update(const ObxDelivery *delivery)
+{
+	change_row(delivery->subscription, delivery->position, delivery);
+}
+
+void
+obx_delivery_delete(int32 subscription, int64 position)
+{
+	change_row(subscription, position, NULL);
+}
+
+int64
+obx_delivery_delete_all(int32 subscription, bool keep_dead)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple;
+	int64		deleted = 0;
+
+	ScanKeyInit(&key, SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(subscription));
+	begin_scan(&scan, OBX_DELIVERY_PKEY, &key, 1, RowExclusiveLock);
+	while ((tuple = obx_scan_next(&scan)) != NULL)
+	{
+		ObxDelivery *delivery = make_delivery(tuple, RelationGetDescr(scan.table));
+
+		CHECK_FOR_INTERRUPTS();
+		if (keep_dead && delivery->state == OBX_DELIVERY_DEAD)
+			continue;
+		obx_table_delete(scan.table, tuple);
+		deleted++;
+	}
+	obx_scan_end(&scan);
+	return deleted;
+}
+
+/* ---- the last failure ---- */
+
+/* Columns of outbox.failure. */
+enum
+{
+	FAILURE_SUBSCRIPTION,
+	FAILURE_POSITION,
+	FAILURE_ERROR,
+	FAILURE_FAILED_AT,
+	FAILURE_COLUMNS
+};
+
+static HeapTuple
+begin_failure_scan(ObxScan *scan, ScanKey key, int32 subscription)
+{
+	ScanKeyInit(key, FAILURE_SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(subscription));
+	obx_scan_begin(scan, obx_object_require(OBX_FAILURE), RowExclusiveLock,
+				   obx_object_require(OBX_FAILURE_PKEY), NULL, key, 1, ForwardScanDirection);
+	return obx_scan_next(scan);
+}
+
+void
+obx_failure_record(int32 subscription, int64 position, const char *error)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple = begin_failure_scan(&scan, &key, subscription);
+	Datum		values[FAILURE_COLUMNS];
+	bool		nulls[FAILURE_COLUMNS] = {false};
+	bool		replace[FAILURE_COLUMNS] = {true, true, true, true};
+
+	values[FAILURE_SUBSCRIPTION] = Int32GetDatum(subscription);
+	values[FAILURE_POSITION] = Int64GetDatum(position);
+	nulls[FAILURE_POSITION] = position == 0;
+	values[FAILURE_ERROR] = CStringGetTextDatum(error);
+	values[FAILURE_FAILED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+	if (tuple == NULL)
+		obx_table_insert(scan.table, values, nulls);
+	else
+		obx_table_update(scan.table, tuple, values, nulls, replace);
+	obx_scan_end(&scan);
+}
+
+void
+obx_failure_delete(int32 subscription)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple = begin_failure_scan(&scan, &key, subscription);
+
+	if (tuple != NULL)
+		obx_table_delete(scan.table, tuple);
+	obx_scan_end(&scan);
+}

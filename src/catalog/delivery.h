@@ -1,0 +1,54 @@
+/*
+ * Rows of outbox.delivery: events of a subscription that are exceptions.
+ */
+#ifndef OBX_DELIVERY_H
+#define OBX_DELIVERY_H
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "utils/elog.h"
+
+typedef enum ObxDeliveryState
+{
+	OBX_DELIVERY_RETRY,			/* awaits its next attempt */
+	OBX_DELIVERY_PARKED,		/* waits behind its key */
+	OBX_DELIVERY_DEAD			/* given up */
+} ObxDeliveryState;
+
+typedef struct ObxDelivery
+{
+	int32		subscription;
+	int32		lane;
+	int64		position;
+	ObxDeliveryState state;
+	bool		open;			/* its key waits for it */
+	bool		has_key;
+	int64		key_hash;
+	uint64		xid;
+	int64		event_id;
+	int			attempts;		/* that failed */
+	TimestampTz next_at;		/* DT_NOEND for none */
+	/* of the last failure; NULL before the first one */
+	char	   *sqlstate;
+	char	   *error;
+	char	   *error_detail;
+	char	   *error_context;
+	TimestampTz failed_at;
+} ObxDelivery;
+
+/* The open ones of a lane, by position; in CurrentMemoryContext. */
+extern List *obx_delivery_list_open(int32 subscription, int32 lane);
+
+extern ObxDelivery *obx_delivery_find(int32 subscription, int64 position);
+extern void obx_delivery_insert(const ObxDelivery *delivery);
+extern void obx_delivery_update(const ObxDelivery *delivery);
+extern void obx_delivery_delete(int32 subscription, int64 position);
+
+/* All of a subscription; with keep_dead, all that are not dead letters. */
+extern int64 obx_delivery_delete_all(int32 subscription, bool keep_dead);
+
+/* Notes the failure as the subscription's last one, for outbox.status. */
+extern void obx_failure_record(int32 subscription, int64 position, const char *error);
+extern void obx_failure_delete(int32 subscription);
+
+#endif							/* OBX_DELIVERY_H */

@@ -1,0 +1,110 @@
+/*
+ * Where the extension's objects are in this database.
+ *
+ * The cache holds only OIDs.  An OID goes stale only when its relation is
+ * dropped, and then the relcache tells us; so does a reset of all caches.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "catalog/names.h"
+
+#define OBX_SCHEMA_NAME "outbox"
+#define OBX_EXTENSION_NAME "pg_outbox"
+
+static const char *const object_name[OBX_OBJECT_COUNT] = {
+	[OBX_EVENT] = "event",
+	[OBX_EVENT_DEFAULT] = "event_default",
+	[OBX_EVENT_INDEX] = "event_xid_id_idx",
+	[OBX_EVENT_ID_SEQ] = "event_id_seq",
+	[OBX_SEGMENT] = "segment",
+	[OBX_SEGMENT_PKEY] = "segment_pkey",
+	[OBX_SUBSCRIPTION] = "subscription",
+	[OBX_SUBSCRIPTION_PKEY] = "subscription_pkey",
+	[OBX_SUBSCRIPTION_NAME_KEY] = "subscription_name_key",
+	[OBX_SUBSCRIPTION_ID_SEQ] = "subscription_id_seq",
+	[OBX_PROGRESS] = "progress",
+	[OBX_PROGRESS_PKEY] = "progress_pkey",
+	[OBX_DELIVERY] = "delivery",
+	[OBX_DELIVERY_PKEY] = "delivery_pkey",
+	[OBX_DELIVERY_OPEN_IDX] = "delivery_open_idx",
+	[OBX_FAILURE] = "failure",
+	[OBX_FAILURE_PKEY] = "failure_pkey",
+};
+
+static Oid	object_oid[OBX_OBJECT_COUNT];
+
+/* relcache callback: InvalidOid stands for all relations */
+static void
+forget_object(Datum arg, Oid relid)
+{
+	for (int i = 0; i < OBX_OBJECT_COUNT; i++)
+		if (relid == InvalidOid || object_oid[i] == relid)
+			object_oid[i] = InvalidOid;
+}
+
+void
+obx_names_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_object, (Datum) 0);
+}
+
+Oid
+obx_extension_find(void)
+{
+	return get_extension_oid(OBX_EXTENSION_NAME, true);
+}
+
+static void
+report_missing(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("extension \"%s\" is not installed in this database",
+					OBX_EXTENSION_NAME),
+			 errhint("Run CREATE EXTENSION %s.", OBX_EXTENSION_NAME)));
+}
+
+Oid
+obx_schema_require(void)
+{
+	Oid			schema = get_namespace_oid(OBX_SCHEMA_NAME, true);
+
+	if (!OidIsValid(schema))
+		report_missing();
+	return schema;
+}
+
+Oid
+obx_object_require(ObxObject object)
+{
+	if (unlikely(!OidIsValid(object_oid[object])))
+	{
+		Oid			oid = get_relname_relid(object_name[object], obx_schema_require());
+
+		if (!OidIsValid(oid))
+			report_missing();
+		object_oid[object] = oid;
+	}
+	return object_oid[object];
+}
+
+Oid
+obx_event_type_require(void)
+{
+	return get_rel_type_id(obx_object_require(OBX_EVENT));
+}
+
+Oid
+obx_event_array_type_require(void)
+{
+	return get_array_type(obx_event_type_require());
+}

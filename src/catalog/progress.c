@@ -1,0 +1,188 @@
+/*
+ * Rows of outbox.progress: how far a lane has come.
+ *
+ * Every batch writes one.  An updated row would leave a dead version each
+ * time, and while an old snapshot is held, finding the live one would cost
+ * more with each; so versions are inserted, and the newest is found at the
+ * near end of an index, whatever lies behind it.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "catalog/pg_class.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/table.h"
+#include "catalog/names.h"
+#include "catalog/progress.h"
+
+/* Columns of outbox.progress. */
+enum
+{
+	SUBSCRIPTION,
+	LANE,
+	VERSION,
+	POSITION,
+	EVENT_ID,
+	DELIVERED,
+	FAILED,
+	REPLAY_UNTIL,
+	TIME,
+	COLUMNS
+};
+
+/* Rows that one call of obx_progress_clean() deletes at most. */
+#define OBX_CLEAN_BATCH 10000
+
+static int
+init_keys(ScanKeyData *keys, int32 subscription, int32 lane)
+{
+	ScanKeyInit(&keys[0], SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(subscription));
+	ScanKeyInit(&keys[1], LANE + 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(lane));
+	return 2;
+}
+
+static void
+begin_scan(ObxScan *scan, ScanKey keys, int nkeys, LOCKMODE lockmode, ScanDirection direction)
+{
+	obx_scan_begin(scan, obx_object_require(OBX_PROGRESS), lockmode,
+				   obx_object_require(OBX_PROGRESS_PKEY), NULL, keys, nkeys, direction);
+}
+
+bool
+obx_progress_find(int32 subscription, int32 lane, ObxProgress *progress)
+{
+	ScanKeyData keys[2];
+	ObxScan		scan;
+	HeapTuple	tuple;
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+
+	begin_scan(&scan, keys, init_keys(keys, subscription, lane), AccessShareLock,
+			   BackwardScanDirection);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+	{
+		heap_deform_tuple(tuple, RelationGetDescr(scan.table), values, nulls);
+		progress->subscription = subscription;
+		progress->lane = lane;
+		progress->version = DatumGetInt64(values[VERSION]);
+		progress->position = DatumGetInt64(values[POSITION]);
+		progress->event_id = DatumGetInt64(values[EVENT_ID]);
+		progress->delivered = DatumGetInt64(values[DELIVERED]);
+		progress->failed = DatumGetInt64(values[FAILED]);
+		progress->replay_until = DatumGetInt64(values[REPLAY_UNTIL]);
+	}
+	obx_scan_end(&scan);
+	return tuple != NULL;
+}
+
+void
+obx_progress_advance(ObxProgress *progress)
+{
+	Relation	table = table_open(obx_object_require(OBX_PROGRESS), RowExclusiveLock);
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS] = {false};
+
+	progress->version++;
+	values[SUBSCRIPTION] = Int32GetDatum(progress->subscription);
+	values[LANE] = Int32GetDatum(progress->lane);
+	values[VERSION] = Int64GetDatum(progress->version);
+	values[POSITION] = Int64GetDatum(progress->position);
+	values[EVENT_ID] = Int64GetDatum(progress->event_id);
+	values[DELIVERED] = Int64GetDatum(progress->delivered);
+	values[FAILED] = Int64GetDatum(progress->failed);
+	values[REPLAY_UNTIL] = Int64GetDatum(progress->replay_until);
+	values[TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
+	heap_freetuple(obx_table_insert(table, values, nulls));
+	table_close(table, NoLock);
+}
+
+/* Two that delete rows must not meet at one. */
+static bool
+lock_deletion(bool wait)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId,
+					   obx_object_require(OBX_PROGRESS), 1);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+obx_progress_delete(int32 subscription)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(subscription));
+	lock_deletion(true);
+	begin_scan(&scan, &key, 1, RowExclusiveLock, ForwardScanDirection);
+	while ((tuple = obx_scan_next(&scan)) != NULL)
+		obx_table_delete(scan.table, tuple);
+	obx_scan_end(&scan);
+}
+
+/*
+ * Walks the index backwards: the first row of a lane that it meets is the
+ * newest version, the others are superseded.  One that every snapshot sees as
+ * superseded, that is, whose successor is older than the oldest snapshot, can
+ * go and leaves nothing that a vacuum could not take at once.
+ */
+int64
+obx_progress_clean(void)
+{
+	ObxScan		scan;
+	HeapTuple	tuple;
+	TransactionId horizon;
+	int64		deleted = 0;
+	int32		subscription = 0;
+	int32		lane = -1;
+	bool		successor_is_old = false;
+	static TransactionId fruitless = InvalidTransactionId;
+
+	if (!lock_deletion(false))
+		return 0;
+	begin_scan(&scan, NULL, 0, RowExclusiveLock, BackwardScanDirection);
+	horizon = obx_oldest_xmin(scan.table);
+	if (horizon == fruitless)
+	{
+		obx_scan_end(&scan);
+		return 0;
+	}
+	while (deleted < OBX_CLEAN_BATCH && (tuple = obx_scan_next(&scan)) != NULL)
+	{
+		Datum		values[COLUMNS];
+		bool		nulls[COLUMNS];
+		TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+		bool		is_newest;
+
+		CHECK_FOR_INTERRUPTS();
+		heap_deform_tuple(tuple, RelationGetDescr(scan.table), values, nulls);
+		is_newest = DatumGetInt32(values[SUBSCRIPTION]) != subscription ||
+			DatumGetInt32(values[LANE]) != lane;
+		subscription = DatumGetInt32(values[SUBSCRIPTION]);
+		lane = DatumGetInt32(values[LANE]);
+
+		if (!is_newest && successor_is_old)
+		{
+			obx_table_delete(scan.table, tuple);
+			deleted++;
+		}
+		successor_is_old = !TransactionIdIsNormal(xmin) ||
+			TransactionIdPrecedes(xmin, horizon);
+	}
+	obx_scan_end(&scan);
+	fruitless = deleted == 0 ? horizon : InvalidTransactionId;
+	return deleted;
+}

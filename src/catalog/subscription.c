@@ -1,0 +1,341 @@
+/*
+ * Rows of outbox.subscription: what was asked for.
+ *
+ * Must not know what a subscription does.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/table.h"
+#include "catalog/names.h"
+#include "catalog/subscription.h"
+
+/* Columns of outbox.subscription. */
+enum
+{
+	ID,
+	NAME,
+	OWNER,
+	KIND,
+	TYPES,
+	HANDLER_SCHEMA,
+	HANDLER_NAME,
+	HANDLER_ARGUMENT,
+	CHANNEL,
+	FILTER,
+	ORDERING,
+	CONCURRENCY,
+	BATCH_SIZE,
+	MAX_ATTEMPTS,
+	BACKOFF,
+	MAX_BACKOFF,
+	TIMEOUT,
+	ON_EXHAUSTED,
+	PAYLOAD,
+	SEARCH_PATH,
+	PAUSED,
+	START_SNAPSHOT,
+	CREATED_AT,
+	COLUMNS
+};
+
+static const char *const kind_name[] = {
+	[OBX_KIND_FUNCTION] = "function",
+	[OBX_KIND_CHANNEL] = "channel",
+	[OBX_KIND_PULL] = "pull"
+};
+
+static const char *const ordering_name[] = {
+	[OBX_ORDERING_KEY] = "key",
+	[OBX_ORDERING_STRICT] = "strict",
+	[OBX_ORDERING_NONE] = "none"
+};
+
+static const char *const argument_name[] = {
+	[OBX_ARGUMENT_NONE] = "",
+	[OBX_ARGUMENT_EVENT] = "event",
+	[OBX_ARGUMENT_EVENT_ARRAY] = "event[]",
+	[OBX_ARGUMENT_JSONB] = "jsonb"
+};
+
+const char *
+obx_kind_name(ObxKind kind)
+{
+	return kind_name[kind];
+}
+
+static int
+find_name(const char *const *names, int count, Datum datum)
+{
+	char	   *name = TextDatumGetCString(datum);
+
+	for (int i = 0; i < count; i++)
+		if (strcmp(names[i], name) == 0)
+			return i;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("unexpected value \"%s\" in outbox.subscription", name)));
+	return 0;					/* keep the compiler quiet */
+}
+
+/* ---- rows ---- */
+
+static char *
+get_text(const Datum *values, const bool *nulls, int column)
+{
+	return nulls[column] ? NULL : TextDatumGetCString(values[column]);
+}
+
+/* Microseconds; a month counts as 30 days. */
+static int64
+get_interval(const Datum *values, int column)
+{
+	Interval   *interval = DatumGetIntervalP(values[column]);
+
+	return ((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY +
+		interval->time;
+}
+
+static Datum
+make_interval(int64 microseconds)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = microseconds;
+	return IntervalPGetDatum(interval);
+}
+
+static ObxSubscription *
+make_subscription(HeapTuple tuple, TupleDesc tupdesc)
+{
+	ObxSubscription *subscription = palloc0(sizeof(ObxSubscription));
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+	Datum	   *types;
+
+	heap_deform_tuple(tuple, tupdesc, values, nulls);
+	subscription->id = DatumGetInt32(values[ID]);
+	subscription->name = get_text(values, nulls, NAME);
+	subscription->owner = DatumGetObjectId(values[OWNER]);
+	subscription->kind = find_name(kind_name, lengthof(kind_name), values[KIND]);
+	deconstruct_array(DatumGetArrayTypeP(values[TYPES]), TEXTOID, -1, false, TYPALIGN_INT,
+					  &types, NULL, &subscription->ntypes);
+	subscription->types = palloc(subscription->ntypes * sizeof(char *));
+	for (int i = 0; i < subscription->ntypes; i++)
+		subscription->types[i] = TextDatumGetCString(types[i]);
+	subscription->handler_schema = get_text(values, nulls, HANDLER_SCHEMA);
+	subscription->handler_name = get_text(values, nulls, HANDLER_NAME);
+	if (!nulls[HANDLER_ARGUMENT])
+		subscription->handler_argument = find_name(argument_name, lengthof(argument_name),
+												   values[HANDLER_ARGUMENT]);
+	subscription->channel = get_text(values, nulls, CHANNEL);
+	subscription->filter = get_text(values, nulls, FILTER);
+	subscription->ordering = find_name(ordering_name, lengthof(ordering_name),
+									   values[ORDERING]);
+	subscription->concurrency = DatumGetInt32(values[CONCURRENCY]);
+	subscription->batch_size = DatumGetInt32(values[BATCH_SIZE]);
+	subscription->max_attempts = DatumGetInt32(values[MAX_ATTEMPTS]);
+	subscription->backoff = get_interval(values, BACKOFF);
+	subscription->max_backoff = get_interval(values, MAX_BACKOFF);
+	subscription->timeout = get_interval(values, TIMEOUT);
+	subscription->block_on_exhausted =
+		strcmp(TextDatumGetCString(values[ON_EXHAUSTED]), "block") == 0;
+	subscription->payload_event = strcmp(TextDatumGetCString(values[PAYLOAD]), "event") == 0;
+	subscription->search_path = get_text(values, nulls, SEARCH_PATH);
+	subscription->paused = DatumGetBool(values[PAUSED]);
+	if (!nulls[START_SNAPSHOT])
+		subscription->start_snapshot = datumCopy(values[START_SNAPSHOT], false, -1);
+	subscription->created_at = DatumGetTimestampTz(values[CREATED_AT]);
+	return subscription;
+}
+
+static void
+set_text(Datum *values, bool *nulls, int column, const char *text)
+{
+	nulls[column] = (text == NULL);
+	values[column] = text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
+}
+
+static void
+fill_row(const ObxSubscription *subscription, Datum *values, bool *nulls)
+{
+	Datum	   *types = palloc(subscription->ntypes * sizeof(Datum));
+
+	memset(nulls, 0, COLUMNS * sizeof(bool));
+	for (int i = 0; i < subscription->ntypes; i++)
+		types[i] = CStringGetTextDatum(subscription->types[i]);
+
+	values[ID] = Int32GetDatum(subscription->id);
+	set_text(values, nulls, NAME, subscription->name);
+	values[OWNER] = ObjectIdGetDatum(subscription->owner);
+	set_text(values, nulls, KIND, kind_name[subscription->kind]);
+	values[TYPES] = PointerGetDatum(construct_array(types, subscription->ntypes, TEXTOID,
+													-1, false, TYPALIGN_INT));
+	set_text(values, nulls, HANDLER_SCHEMA, subscription->handler_schema);
+	set_text(values, nulls, HANDLER_NAME, subscription->handler_name);
+	set_text(values, nulls, HANDLER_ARGUMENT,
+			 subscription->handler_argument == OBX_ARGUMENT_NONE ? NULL :
+			 argument_name[subscription->handler_argument]);
+	set_text(values, nulls, CHANNEL, subscription->channel);
+	set_text(values, nulls, FILTER, subscription->filter);
+	set_text(values, nulls, ORDERING, ordering_name[subscription->ordering]);
+	values[CONCURRENCY] = Int32GetDatum(subscription->concurrency);
+	values[BATCH_SIZE] = Int32GetDatum(subscription->batch_size);
+	values[MAX_ATTEMPTS] = Int32GetDatum(subscription->max_attempts);
+	values[BACKOFF] = make_interval(subscription->backoff);
+	values[MAX_BACKOFF] = make_interval(subscription->max_backoff);
+	values[TIMEOUT] = make_interval(subscription->timeout);
+	set_text(values, nulls, ON_EXHAUSTED,
+			 subscription->block_on_exhausted ? "block" : "dead_letter");
+	set_text(values, nulls, PAYLOAD, subscription->payload_event ? "event" : "reference");
+	set_text(values, nulls, SEARCH_PATH, subscription->search_path);
+	values[PAUSED] = BoolGetDatum(subscription->paused);
+	values[START_SNAPSHOT] = subscription->start_snapshot;
+	nulls[START_SNAPSHOT] = (subscription->start_snapshot == (Datum) 0);
+	values[CREATED_AT] = TimestampTzGetDatum(subscription->created_at);
+}
+
+/* ---- finding ---- */
+
+static void
+begin_scan(ObxScan *scan, ObxObject index, ScanKey keys, int nkeys, LOCKMODE lockmode)
+{
+	obx_scan_begin(scan, obx_object_require(OBX_SUBSCRIPTION), lockmode,
+				   obx_object_require(index), NULL, keys, nkeys, ForwardScanDirection);
+}
+
+static ObxSubscription *
+find_by_key(ObxObject index, ScanKey key)
+{
+	ObxScan		scan;
+	HeapTuple	tuple;
+	ObxSubscription *subscription = NULL;
+
+	begin_scan(&scan, index, key, 1, AccessShareLock);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+		subscription = make_subscription(tuple, RelationGetDescr(scan.table));
+	obx_scan_end(&scan);
+	return subscription;
+}
+
+static void
+init_id_key(ScanKey key, int32 id)
+{
+	ScanKeyInit(key, ID + 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(id));
+}
+
+ObxSubscription *
+obx_subscription_find(int32 id)
+{
+	ScanKeyData key;
+
+	init_id_key(&key, id);
+	return find_by_key(OBX_SUBSCRIPTION_PKEY, &key);
+}
+
+ObxSubscription *
+obx_subscription_find_by_name(const char *name)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, NAME + 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(name));
+	return find_by_key(OBX_SUBSCRIPTION_NAME_KEY, &key);
+}
+
+ObxSubscription *
+obx_subscription_require(const char *name)
+{
+	ObxSubscription *subscription = obx_subscription_find_by_name(name);
+
+	if (subscription == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("subscription \"%s\" does not exist", name),
+				 errhint("The view outbox.status lists the subscriptions.")));
+	return subscription;
+}
+
+List *
+obx_subscription_list(void)
+{
+	ObxScan		scan;
+	HeapTuple	tuple;
+	List	   *list = NIL;
+
+	begin_scan(&scan, OBX_SUBSCRIPTION_PKEY, NULL, 0, AccessShareLock);
+	while ((tuple = obx_scan_next(&scan)) != NULL)
+		list = lappend(list, make_subscription(tuple, RelationGetDescr(scan.table)));
+	obx_scan_end(&scan);
+	return list;
+}
+
+/* ---- changing ---- */
+
+int32
+obx_subscription_insert(ObxSubscription *subscription)
+{
+	Relation	table = table_open(obx_object_require(OBX_SUBSCRIPTION), RowExclusiveLock);
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+
+	subscription->id = (int32) nextval_internal(obx_object_require(OBX_SUBSCRIPTION_ID_SEQ),
+												false);
+	fill_row(subscription, values, nulls);
+	obx_table_insert(table, values, nulls);
+	table_close(table, NoLock);
+	return subscription->id;
+}
+
+/* Calls function on the row, which must be there. */
+static void
+change_row(int32 id, const ObxSubscription *subscription)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple;
+
+	init_id_key(&key, id);
+	begin_scan(&scan, OBX_SUBSCRIPTION_PKEY, &key, 1, RowExclusiveLock);
+	tuple = obx_scan_next(&scan);
+	if (tuple == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("subscription %d does not exist any more", id)));
+	if (subscription == NULL)
+		obx_table_delete(scan.table, tuple);
+	else
+	{
+		Datum		values[COLUMNS];
+		bool		nulls[COLUMNS];
+		bool		replace[COLUMNS];
+
+		memset(replace, true, sizeof(replace));
+		fill_row(subscription, values, nulls);
+		obx_table_update(scan.table, tuple, values, nulls, replace);
+	}
+	obx_scan_end(&scan);
+}
+
+void
+obx_subscription_update(const ObxSubscription *subscription)
+{
+	change_row(subscription->id, subscription);
+}
+
+void
+obx_subscription_delete(int32 id)
+{
+	change_row(id, NULL);
+}

@@ -1,0 +1,491 @@
+/*
+ * Appending events to the log.
+ *
+ * The id is drawn when the event is emitted, after the row locks are taken
+ * and before the transaction commits: the causal order rests on that.  The
+ * row is written a little later.  While after-triggers of a statement fire,
+ * events gather in a buffer and go to the heap together when the statement
+ * ends, which saves most of the cost of a row.  That must not be seen: an
+ * event belongs to the subtransaction that emitted it, so the buffer
+ * remembers which one that was, writes only what belongs to the current one,
+ * hands a committed subtransaction's events to its parent and forgets those
+ * of an aborted one.
+ *
+ * Rows go straight into the partition, below privileges, triggers and row
+ * security, which nobody but us can do.
+ *
+ * Must not know triggers, subscribers, processes.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/index.h"
+#include "commands/sequence.h"
+#include "executor/executor.h"
+#include "nodes/parsenodes.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "base/compat.h"
+#include "base/doorbell.h"
+#include "catalog/names.h"
+#include "log/append.h"
+#include "log/context.h"
+#include "log/partition.h"
+
+/* A full buffer is written before its statement ends. */
+#define OBX_BUFFER_EVENTS	1000
+#define OBX_BUFFER_BYTES	(512 * 1024)
+
+typedef struct BufferedEvent
+{
+	TupleTableSlot *slot;		/* holds the tuple; made once, used again */
+	SubTransactionId subxact;	/* to which the event belongs */
+	TimestampTz time;
+	int64		id;
+} BufferedEvent;
+
+/*
+ * Events not yet written, in the order of emission.  Slots beyond "count" are
+ * empty and wait for use.  Everything but the tuples lives as long as the
+ * process; tuples live in "memory", which is reset when the buffer runs empty.
+ */
+static struct
+{
+	MemoryContext memory;
+	TupleDesc	tupdesc;
+	int			count;
+	int			made;			/* slots that exist */
+	Size		bytes;
+	BufferedEvent events[OBX_BUFFER_EVENTS];
+} buffer;
+
+/* how many statements whose triggers fire are on the stack */
+static int	statement_depth = 0;
+
+/* counts appended events, to tell whether a statement emitted any */
+static uint64 appended = 0;
+
+static bool has_emitted = false;
+
+static ExecutorFinish_hook_type previous_executor_finish = NULL;
+static ProcessUtility_hook_type previous_process_utility = NULL;
+
+/* ---- writing ---- */
+
+/*
+ * The tuple descriptor that buffered tuples are formed with.  The log's row
+ * type does not change while the extension has one version.
+ */
+static void
+prepare_buffer(void)
+{
+	Relation	log;
+	MemoryContext old;
+
+	if (likely(buffer.memory != NULL))
+		return;
+
+	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+	if (RelationGetNumberOfAttributes(log) != OBX_EVENT_COLUMNS)
+		elog(ERROR, "outbox.event has %d columns instead of %d",
+			 RelationGetNumberOfAttributes(log), OBX_EVENT_COLUMNS);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	buffer.tupdesc = CreateTupleDescCopy(RelationGetDescr(log));
+	buffer.memory = AllocSetContextCreate(TopMemoryContext, "pg_outbox event buffer",
+										  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(old);
+	table_close(log, AccessShareLock);
+}
+
+/* Opens the partition for a time, or another one if it is just being dropped. */
+static Relation
+open_partition(TimestampTz time)
+{
+	for (int tries = 0; tries < 10; tries++)
+	{
+		Relation	partition = try_relation_open(obx_partition_find(time),
+												  RowExclusiveLock);
+
+		if (partition == NULL)
+			continue;
+		if (partition->rd_rel->relkind == RELKIND_RELATION &&
+			partition->rd_rel->relispartition &&
+			RelationGetNumberOfAttributes(partition) == OBX_EVENT_COLUMNS)
+			return partition;
+		relation_close(partition, NoLock);
+		elog(ERROR, "partition %u of outbox.event cannot hold events",
+			 RelationGetRelid(partition));
+	}
+	elog(ERROR, "could not find a partition of outbox.event");
+	return NULL;				/* keep the compiler quiet */
+}
+
+/* Is it the index on (xid, id) that every partition has? */
+static bool
+is_order_index(Relation index)
+{
+	return index->rd_index->indnkeyatts == 2 && index->rd_index->indnatts == 2 &&
+		index->rd_index->indkey.values[0] == OBX_EVENT_XID + 1 &&
+		index->rd_index->indkey.values[1] == OBX_EVENT_ID + 1 &&
+		RelationGetIndexPredicate(index) == NIL;
+}
+
+static void
+insert_index_entries(Relation partition, Relation index, BufferedEvent *events, int count)
+{
+	IndexInfo  *info = BuildIndexInfo(index);
+	bool		direct = is_order_index(index);
+	Datum		xid = FullTransactionIdGetDatum(GetTopFullTransactionId());
+	EState	   *estate = direct ? NULL : CreateExecutorState();
+	ExprState  *predicate = NULL;
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS] = {false};
+
+	if (!direct && info->ii_Predicate != NIL)
+		predicate = ExecPrepareQual(info->ii_Predicate, estate);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (direct)
+		{
+			values[0] = xid;
+			values[1] = Int64GetDatum(events[i].id);
+		}
+		else
+		{
+			/* an index that an administrator added */
+			ExprContext *econtext = GetPerTupleExprContext(estate);
+
+			ResetExprContext(econtext);
+			econtext->ecxt_scantuple = events[i].slot;
+			if (predicate != NULL && !ExecQual(predicate, econtext))
+				continue;
+			FormIndexDatum(info, events[i].slot, estate, values, isnull);
+		}
+		obx_index_insert(index, values, isnull, &events[i].slot->tts_tid, partition,
+						 index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+						 info);
+	}
+
+	if (estate != NULL)
+		FreeExecutorState(estate);
+}
+
+/* Writes events that lie side by side in the buffer and in one partition. */
+static void
+write_events(Relation partition, BufferedEvent *events, int count)
+{
+	TupleTableSlot *slots[OBX_BUFFER_EVENTS];
+	List	   *indexes = RelationGetIndexList(partition);
+	ListCell   *lc;
+
+	for (int i = 0; i < count; i++)
+		slots[i] = events[i].slot;
+
+	if (count == 1)
+		table_tuple_insert(partition, slots[0], GetCurrentCommandId(true), 0, NULL);
+	else
+		table_multi_insert(partition, slots, count, GetCurrentCommandId(true), 0, NULL);
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
+
+		insert_index_entries(partition, index, events, count);
+		index_close(index, NoLock);
+	}
+	list_free(indexes);
+}
+
+/* Takes entries [first, first + count) out of the buffer, keeping their slots. */
+static void
+remove_events(int first, int count)
+{
+	BufferedEvent removed[OBX_BUFFER_EVENTS];
+
+	for (int i = 0; i < count; i++)
+		ExecClearTuple(buffer.events[first + i].slot);
+	memcpy(removed, &buffer.events[first], count * sizeof(BufferedEvent));
+	memmove(&buffer.events[first], &buffer.events[first + count],
+			(buffer.count - first - count) * sizeof(BufferedEvent));
+	buffer.count -= count;
+	memcpy(&buffer.events[buffer.count], removed, count * sizeof(BufferedEvent));
+
+	if (buffer.count == 0)
+	{
+		MemoryContextReset(buffer.memory);
+		buffer.bytes = 0;
+	}
+}
+
+/*
+ * Writes what belongs to the current subtransaction; what an outer one
+ * emitted waits for it, for an inner abort must not take it along.
+ */
+static void
+flush_buffer(void)
+{
+	SubTransactionId subxact = GetCurrentSubTransactionId();
+	MemoryContext scratch;
+	MemoryContext old;
+	int			first = buffer.count;
+
+	/* inner subtransactions' events are at the end */
+	while (first > 0 && buffer.events[first - 1].subxact == subxact)
+		first--;
+	if (first == buffer.count)
+		return;
+
+	scratch = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox flush",
+									ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(scratch);
+	for (int i = first; i < buffer.count;)
+	{
+		Relation	partition = open_partition(buffer.events[i].time);
+		int			next = i + 1;
+
+		while (next < buffer.count &&
+			   obx_partition_find(buffer.events[next].time) == RelationGetRelid(partition))
+			next++;
+		write_events(partition, &buffer.events[i], next - i);
+		relation_close(partition, NoLock);
+		i = next;
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
+
+	remove_events(first, buffer.count - first);
+}
+
+/* ---- emitting ---- */
+
+/* Forms the tuple in the buffer's memory and remembers it. */
+static void
+buffer_event(Datum *values, bool *nulls)
+{
+	BufferedEvent *event;
+	HeapTuple	tuple;
+	MemoryContext old;
+
+	if (buffer.count == OBX_BUFFER_EVENTS || buffer.bytes > OBX_BUFFER_BYTES)
+		flush_buffer();
+	if (buffer.count == OBX_BUFFER_EVENTS)
+		elog(ERROR, "event buffer is full of events of outer subtransactions");
+
+	event = &buffer.events[buffer.count];
+	if (buffer.count == buffer.made)
+	{
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		event->slot = MakeSingleTupleTableSlot(buffer.tupdesc, &TTSOpsHeapTuple);
+		MemoryContextSwitchTo(old);
+		buffer.made++;
+	}
+
+	old = MemoryContextSwitchTo(buffer.memory);
+	tuple = heap_form_tuple(buffer.tupdesc, values, nulls);
+	ExecStoreHeapTuple(tuple, event->slot, true);
+	MemoryContextSwitchTo(old);
+
+	event->subxact = GetCurrentSubTransactionId();
+	event->time = DatumGetTimestampTz(values[OBX_EVENT_TIME]);
+	event->id = DatumGetInt64(values[OBX_EVENT_ID]);
+	buffer.bytes += tuple->t_len;
+	buffer.count++;
+}
+
+static void
+fill_inherited(Datum *values, bool *nulls, int64 id)
+{
+	const ObxContext *context = obx_context_current();
+	const char *correlation = obx_context_correlation();
+	Jsonb	   *own = nulls[OBX_EVENT_HEADERS] ? NULL : DatumGetJsonbP(values[OBX_EVENT_HEADERS]);
+
+	values[OBX_EVENT_HEADERS] = JsonbPGetDatum(obx_context_headers(own));
+	nulls[OBX_EVENT_HEADERS] = false;
+
+	if (correlation != NULL)
+		values[OBX_EVENT_CORRELATION_ID] = CStringGetTextDatum(correlation);
+	else
+	{
+		char		digits[24];
+
+		pg_lltoa(id, digits);
+		values[OBX_EVENT_CORRELATION_ID] = CStringGetTextDatum(digits);
+	}
+	nulls[OBX_EVENT_CORRELATION_ID] = false;
+
+	nulls[OBX_EVENT_CAUSATION_ID] = (context == NULL || context->event_id == 0);
+	if (!nulls[OBX_EVENT_CAUSATION_ID])
+		values[OBX_EVENT_CAUSATION_ID] = Int64GetDatum(context->event_id);
+}
+
+int64
+obx_event_append(Datum *values, bool *nulls)
+{
+	int64		id;
+
+	prepare_buffer();
+	if (!has_emitted)
+	{
+		has_emitted = true;
+		obx_doorbell_arm();
+	}
+
+	id = nextval_internal(obx_object_require(OBX_EVENT_ID_SEQ), false);
+	values[OBX_EVENT_ID] = Int64GetDatum(id);
+	values[OBX_EVENT_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
+	values[OBX_EVENT_TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
+	nulls[OBX_EVENT_ID] = nulls[OBX_EVENT_XID] = nulls[OBX_EVENT_TIME] = false;
+	fill_inherited(values, nulls, id);
+
+	buffer_event(values, nulls);
+	appended++;
+	if (statement_depth == 0)
+		flush_buffer();
+	return id;
+}
+
+void
+obx_append_flush(void)
+{
+	flush_buffer();
+}
+
+bool
+obx_append_has_emitted(void)
+{
+	return has_emitted;
+}
+
+/* ---- statements ---- */
+
+/*
+ * After-triggers fire in here: what they emit is written at the end, unless
+ * the statement emitted nothing itself (a foreign key's check between two
+ * captured rows must not write the buffer row by row).
+ */
+static void
+finish_executor(QueryDesc *query)
+{
+	uint64		before = appended;
+
+	statement_depth++;
+	PG_TRY();
+	{
+		if (previous_executor_finish)
+			previous_executor_finish(query);
+		else
+			standard_ExecutorFinish(query);
+	}
+	PG_FINALLY();
+	{
+		statement_depth--;
+	}
+	PG_END_TRY();
+
+	if (appended != before)
+		flush_buffer();
+}
+
+static void
+call_utility(OBX_UTILITY_PARAMETERS)
+{
+	if (previous_process_utility)
+		previous_process_utility(OBX_UTILITY_ARGUMENTS);
+	else
+		standard_ProcessUtility(OBX_UTILITY_ARGUMENTS);
+}
+
+/* COPY fires its triggers without the executor's help. */
+static void
+process_utility(OBX_UTILITY_PARAMETERS)
+{
+	uint64		before = appended;
+
+	if (!IsA(pstmt->utilityStmt, CopyStmt))
+	{
+		call_utility(OBX_UTILITY_ARGUMENTS);
+		return;
+	}
+
+	statement_depth++;
+	PG_TRY();
+	{
+		call_utility(OBX_UTILITY_ARGUMENTS);
+	}
+	PG_FINALLY();
+	{
+		statement_depth--;
+	}
+	PG_END_TRY();
+
+	if (appended != before)
+		flush_buffer();
+}
+
+/* ---- transactions ---- */
+
+static void
+end_transaction(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			/* deferred triggers may have emitted outside any statement */
+			if (buffer.count > 0)
+				flush_buffer();
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_ABORT:
+			if (buffer.count > 0)
+				remove_events(0, buffer.count);
+			statement_depth = 0;
+			has_emitted = false;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+end_subtransaction(SubXactEvent event, SubTransactionId subxact, SubTransactionId parent,
+				   void *arg)
+{
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		for (int i = buffer.count; i > 0 && buffer.events[i - 1].subxact == subxact; i--)
+			buffer.events[i - 1].subxact = parent;
+	}
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		int			first = buffer.count;
+
+		while (first > 0 && buffer.events[first - 1].subxact == subxact)
+			first--;
+		if (first < buffer.count)
+			remove_events(first, buffer.count - first);
+	}
+}
+
+void
+obx_append_init(void)
+{
+	previous_executor_finish = ExecutorFinish_hook;
+	ExecutorFinish_hook = finish_executor;
+	previous_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	RegisterXactCallback(end_transaction, NULL);
+	RegisterSubXactCallback(end_subtransaction, NULL);
+}

@@ -1,0 +1,313 @@
+/*
+ * Partitions of the log: which there are, and making them ahead of need.
+ *
+ * Writers look partitions up in a cache of their own and never lock the
+ * parent.  A partition is made by CREATE TABLE and ATTACH, because that takes
+ * SHARE UPDATE EXCLUSIVE on the parent where PARTITION OF takes ACCESS
+ * EXCLUSIVE; the default partition must be locked exclusively for a moment,
+ * so all locks are taken with NOWAIT, and where that fails the next timer
+ * tries again: partitions are made well before they are needed.
+ *
+ * Must not know who calls, nor what events mean.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/settings.h"
+#include "catalog/names.h"
+#include "log/partition.h"
+
+/* how far ahead, beside two intervals */
+#define OBX_PARTITION_AHEAD	(10 * USECS_PER_SEC)
+
+/* more than one call ever needs */
+#define OBX_PARTITION_BATCH	20
+
+static struct
+{
+	MemoryContext memory;
+	bool		valid;
+	int			count;
+	ObxPartition *partitions;	/* by bounds, the default one last */
+	Oid			parent;
+	ObxPartition *last;			/* the one last found */
+} cache;
+
+static void
+forget_partitions(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == cache.parent)
+		cache.valid = false;
+}
+
+void
+obx_partition_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_partitions, (Datum) 0);
+}
+
+/* ---- which there are ---- */
+
+/* Copies the bounds out of the partition descriptor, in their order. */
+static int
+copy_partitions(PartitionDesc desc, ObxPartition *partitions)
+{
+	PartitionBoundInfo bounds = desc->boundinfo;
+	int			count = 0;
+
+	for (int i = 1; i < bounds->ndatums; i++)
+	{
+		int			index = bounds->indexes[i];
+
+		/* the range between datums i - 1 and i, unless it is a gap */
+		if (index < 0)
+			continue;
+		if (bounds->kind[i - 1][0] != PARTITION_RANGE_DATUM_VALUE ||
+			bounds->kind[i][0] != PARTITION_RANGE_DATUM_VALUE)
+			elog(ERROR, "partition %u of outbox.event is unbounded", desc->oids[index]);
+		partitions[count].relid = desc->oids[index];
+		partitions[count].is_default = false;
+		partitions[count].lower = DatumGetTimestampTz(bounds->datums[i - 1][0]);
+		partitions[count].upper = DatumGetTimestampTz(bounds->datums[i][0]);
+		count++;
+	}
+
+	if (bounds->default_index < 0)
+		elog(ERROR, "outbox.event has no default partition");
+	partitions[count].relid = desc->oids[bounds->default_index];
+	partitions[count].is_default = true;
+	partitions[count].lower = DT_NOBEGIN;
+	partitions[count].upper = DT_NOEND;
+	return count + 1;
+}
+
+static void
+load_partitions(void)
+{
+	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+	PartitionDesc desc = obx_partition_desc(log);
+
+	if (cache.memory == NULL)
+		cache.memory = AllocSetContextCreate(CacheMemoryContext, "pg_outbox partitions",
+											 ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(cache.memory);
+	cache.last = NULL;
+	cache.parent = RelationGetRelid(log);
+	cache.partitions = MemoryContextAlloc(cache.memory,
+										  (desc->nparts + 1) * sizeof(ObxPartition));
+	cache.count = copy_partitions(desc, cache.partitions);
+	cache.valid = true;
+	table_close(log, AccessShareLock);
+}
+
+static inline void
+require_cache(void)
+{
+	/* loading may itself receive the news that what it loads is stale */
+	while (unlikely(!cache.valid))
+		load_partitions();
+}
+
+List *
+obx_partition_list(void)
+{
+	List	   *list = NIL;
+
+	require_cache();
+	for (int i = 0; i < cache.count; i++)
+		list = lappend(list, &cache.partitions[i]);
+	return list;
+}
+
+Oid
+obx_partition_find(TimestampTz time)
+{
+	int			low = 0;
+	int			high;
+
+	require_cache();
+	if (likely(cache.last != NULL && time >= cache.last->lower && time < cache.last->upper))
+		return cache.last->relid;
+
+	/* the first partition whose upper bound lies beyond; the default one's does */
+	high = cache.count - 1;
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (cache.partitions[middle].upper > time)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	if (cache.partitions[low].lower > time)
+		low = cache.count - 1;
+	if (!cache.partitions[low].is_default)
+		cache.last = &cache.partitions[low];
+	return cache.partitions[low].relid;
+}
+
+/* ---- making them ---- */
+
+static TimestampTz
+interval_start(TimestampTz time, int64 interval)
+{
+	int64		start = time - time % interval;
+
+	return start > time ? start - interval : start;
+}
+
+/* The last time among the default partition's events at or after "from". */
+static bool
+find_default_time(TimestampTz from, TimestampTz *last)
+{
+	Oid			type = TIMESTAMPTZOID;
+	Datum		value = TimestampTzGetDatum(from);
+	bool		isnull;
+
+	if (SPI_execute_with_args("SELECT pg_catalog.max(\"time\") FROM outbox.event_default"
+							  " WHERE \"time\" OPERATOR(pg_catalog.>=) $1",
+							  1, &type, &value, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read outbox.event_default");
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (!isnull)
+		*last = DatumGetTimestampTz(value);
+	return !isnull;
+}
+
+static void
+execute_ddl(const char *command)
+{
+	if (SPI_execute(command, false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not execute \"%s\"", command);
+}
+
+/* An ISO 8601 timestamp in UTC, read the same under every DateStyle. */
+static char *
+format_bound(TimestampTz time)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	return psprintf("%04d-%02d-%02d %02d:%02d:%02d+00", tm.tm_year, tm.tm_mon, tm.tm_mday,
+					tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+static char *
+format_name(TimestampTz lower)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(lower, NULL, &tm, &fsec, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	return psprintf("event_p%04d%02d%02d_%02d%02d%02d", tm.tm_year, tm.tm_mon, tm.tm_mday,
+					tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+static void
+create_partition(TimestampTz lower, TimestampTz upper)
+{
+	char	   *name = format_name(lower);
+
+	execute_ddl(psprintf("CREATE TABLE outbox.%s"
+						 " (LIKE outbox.event INCLUDING DEFAULTS INCLUDING STORAGE)",
+						 name));
+	execute_ddl(psprintf("ALTER TABLE outbox.event ATTACH PARTITION outbox.%s"
+						 " FOR VALUES FROM ('%s') TO ('%s')",
+						 name, format_bound(lower), format_bound(upper)));
+	/* statement-level triggers are not cloned from the parent */
+	execute_ddl(psprintf("CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON outbox.%s"
+						 " FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change()",
+						 name));
+	execute_ddl(psprintf("ALTER TABLE outbox.%s ENABLE ALWAYS TRIGGER refuse_truncate", name));
+}
+
+/* Where the next partition begins; false when there are enough. */
+static bool
+find_next_start(TimestampTz now, int64 interval, TimestampTz *start)
+{
+	TimestampTz last = DT_NOBEGIN;
+
+	require_cache();
+	for (int i = 0; i < cache.count; i++)
+		if (!cache.partitions[i].is_default)
+			last = Max(last, cache.partitions[i].upper);
+
+	*start = Max(last, interval_start(now, interval));
+	return *start < now + Max(2 * interval, OBX_PARTITION_AHEAD);
+}
+
+/* Makes what is missing, as the log's owner and inside SPI. */
+static int
+create_partitions(TimestampTz now, int64 interval)
+{
+	TimestampTz start;
+	TimestampTz last;
+	int			made = 0;
+
+	while (made < OBX_PARTITION_BATCH && find_next_start(now, interval, &start))
+	{
+		/* a partition cannot be made under rows of the default one */
+		if (find_default_time(start, &last))
+			start = interval_start(last, interval) + interval;
+		create_partition(start, interval_start(start, interval) + interval);
+		CommandCounterIncrement();
+		made++;
+	}
+	return made;
+}
+
+bool
+obx_partition_prepare(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		interval = obx_partition_interval * USECS_PER_SEC;
+	TimestampTz start;
+	Oid			user;
+	int			context;
+	int			made;
+	Relation	log;
+
+	if (!find_next_start(now, interval, &start))
+		return false;
+	if (!ConditionalLockRelationOid(obx_object_require(OBX_EVENT), ShareUpdateExclusiveLock) ||
+		!ConditionalLockRelationOid(obx_object_require(OBX_EVENT_DEFAULT), AccessExclusiveLock))
+		return false;
+
+	log = table_open(obx_object_require(OBX_EVENT), NoLock);
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(log->rd_rel->relowner,
+						   context | SECURITY_LOCAL_USERID_CHANGE);
+	table_close(log, NoLock);
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	made = create_partitions(now, interval);
+	SPI_finish();
+	PopActiveSnapshot();
+
+	SetUserIdAndSecContext(user, context);
+	return made > 0;
+}

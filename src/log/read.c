@@ -1,0 +1,420 @@
+/*
+ * Reading events in position order.
+ *
+ * A segment lists its transactions; the events of one lie in the index on
+ * (xid, id) of one partition or, if it ran over a boundary, of several.  So a
+ * reader holds a scan per partition in which the segment has events, sets
+ * them all to the next transaction, and merges them by id.  Nothing is held
+ * but one event per partition: a transaction of any size is streamed.
+ *
+ * Must not know who reads, nor where positions come from.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/index.h"
+#include "catalog/partition.h"
+#include "storage/bufmgr.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/xid8.h"
+
+#include "base/compat.h"
+#include "catalog/names.h"
+#include "log/partition.h"
+#include "log/read.h"
+#include "log/segment.h"
+
+/* A scan of one partition, with the next event in its slot. */
+typedef struct PartitionScan
+{
+	Oid			relid;
+	Relation	table;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	bool		has_event;
+	int64		id;				/* of that event */
+} PartitionScan;
+
+struct ObxReader
+{
+	Snapshot	snapshot;
+	MemoryContext memory;		/* lives as long as the reader */
+	MemoryContext segment_memory;
+	ObxSegment *segment;
+	int			transaction;	/* index of the one being read */
+	int64		left;			/* events of it not yet returned */
+	int64		position;		/* of the event last returned */
+	int64		resume_after;	/* position asked for */
+	int64		resume_id;
+	PartitionScan *last;		/* where the event last returned came from */
+	int			nscans;
+	PartitionScan *scans;
+};
+
+/* ---- partitions ---- */
+
+static void
+open_scan(PartitionScan *scan, Oid relid, Snapshot snapshot)
+{
+	Oid			index;
+
+	scan->relid = relid;
+	scan->table = table_open(relid, AccessShareLock);
+	index = index_get_partition(scan->table, obx_object_require(OBX_EVENT_INDEX));
+	if (!OidIsValid(index))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("partition \"%s\" has no index on (xid, id)",
+						RelationGetRelationName(scan->table)),
+				 errhint("Attach one to the index outbox.event_xid_id_idx.")));
+	scan->index = index_open(index, AccessShareLock);
+	scan->scan = obx_index_beginscan(scan->table, scan->index, snapshot, 2);
+	scan->slot = table_slot_create(scan->table, NULL);
+	scan->has_event = false;
+}
+
+static void
+close_scan(PartitionScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	index_close(scan->index, NoLock);
+	table_close(scan->table, NoLock);
+}
+
+/* Sets the scan before the first event of the transaction after "after_id". */
+static void
+set_scan(PartitionScan *scan, uint64 xid, int64 after_id)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_XID8EQ,
+				FullTransactionIdGetDatum(FullTransactionIdFromU64(xid)));
+	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after_id));
+	index_rescan(scan->scan, keys, 2, NULL, 0);
+}
+
+static void
+fetch_event(PartitionScan *scan)
+{
+	bool		isnull;
+
+	scan->has_event = index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot);
+	if (scan->has_event)
+		scan->id = DatumGetInt64(slot_getattr(scan->slot, OBX_EVENT_ID + 1, &isnull));
+}
+
+static bool
+may_hold(const ObxPartition *partition, const ObxSegment *segment)
+{
+	/* the default partition is mostly empty, and then costs a look at its size */
+	return partition->is_default ||
+		(partition->lower <= segment->max_time && partition->upper > segment->min_time);
+}
+
+static bool
+is_empty(Oid relid)
+{
+	Relation	table = table_open(relid, AccessShareLock);
+	bool		empty = RelationGetNumberOfBlocks(table) == 0;
+
+	table_close(table, NoLock);
+	return empty;
+}
+
+/* Opens scans of the partitions in which the segment may have events. */
+static void
+open_scans(ObxReader *reader)
+{
+	List	   *partitions = obx_partition_list();
+	PartitionScan *scans = palloc0(list_length(partitions) * sizeof(PartitionScan));
+	int			nscans = 0;
+	ListCell   *lc;
+
+	foreach(lc, partitions)
+	{
+		ObxPartition *partition = lfirst(lc);
+		bool		kept = false;
+
+		if (!may_hold(partition, reader->segment) ||
+			(partition->is_default && is_empty(partition->relid)))
+			continue;
+
+		/* the next segment is mostly in the same partition */
+		for (int i = 0; i < reader->nscans && !kept; i++)
+		{
+			if (reader->scans[i].relid != partition->relid)
+				continue;
+			scans[nscans++] = reader->scans[i];
+			reader->scans[i].relid = InvalidOid;
+			kept = true;
+		}
+		if (!kept)
+			open_scan(&scans[nscans++], partition->relid, reader->snapshot);
+	}
+
+	for (int i = 0; i < reader->nscans; i++)
+		if (OidIsValid(reader->scans[i].relid))
+			close_scan(&reader->scans[i]);
+	if (reader->scans != NULL)
+		pfree(reader->scans);
+	reader->scans = scans;
+	reader->nscans = nscans;
+	reader->last = NULL;
+}
+
+/* ---- segments and transactions ---- */
+
+/* Sets all scans to the current transaction, after an id. */
+static void
+begin_transaction(ObxReader *reader, int64 after_id)
+{
+	uint64		xid = reader->segment->transactions[reader->transaction].xid;
+
+	for (int i = 0; i < reader->nscans; i++)
+	{
+		set_scan(&reader->scans[i], xid, after_id);
+		fetch_event(&reader->scans[i]);
+	}
+	reader->last = NULL;
+}
+
+/* Goes to the next segment that holds positions after "after"; false at the end. */
+static bool
+begin_segment(ObxReader *reader, int64 after)
+{
+	MemoryContext old;
+
+	MemoryContextReset(reader->segment_memory);
+	old = MemoryContextSwitchTo(reader->segment_memory);
+	reader->segment = obx_segment_find_at(after + 1, reader->snapshot);
+	MemoryContextSwitchTo(reader->memory);
+	if (reader->segment != NULL)
+		open_scans(reader);
+	MemoryContextSwitchTo(old);
+
+	if (reader->segment == NULL)
+		return false;
+	reader->position = reader->segment->first_position - 1;
+	reader->transaction = -1;
+	reader->left = 0;
+	return true;
+}
+
+/* The scan that holds the current transaction's next event, NULL if none does. */
+static PartitionScan *
+next_scan(ObxReader *reader)
+{
+	PartitionScan *next = NULL;
+
+	if (reader->last != NULL)
+		fetch_event(reader->last);
+	for (int i = 0; i < reader->nscans; i++)
+		if (reader->scans[i].has_event &&
+			(next == NULL || reader->scans[i].id < next->id))
+			next = &reader->scans[i];
+	reader->last = next;
+	return next;
+}
+
+static void
+report_missing(ObxReader *reader)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("event at position " INT64_FORMAT " is missing from the log",
+					reader->position + 1),
+			 errdetail("Transaction " UINT64_FORMAT " has fewer events than its segment says.",
+					   reader->segment->transactions[reader->transaction].xid),
+			 errhint("If retention has just dropped a partition, try again; else rows of outbox.event have been removed by other means.")));
+}
+
+/*
+ * Goes to the transaction and the place in it from which "resume_after" says
+ * to go on, within the segment just begun.
+ */
+static void
+resume(ObxReader *reader)
+{
+	int64		skip = reader->resume_after - reader->position;
+
+	while (skip > 0)
+	{
+		int64		events = reader->segment->transactions[reader->transaction + 1].events;
+
+		if (events > skip)
+		{
+			reader->transaction++;
+			reader->left = events - skip;
+			begin_transaction(reader, reader->resume_id);
+			/* without the id, the events before have to be counted */
+			for (int64 i = 0; reader->resume_id == 0 && i < skip; i++)
+			{
+				CHECK_FOR_INTERRUPTS();
+				if (next_scan(reader) == NULL)
+					report_missing(reader);
+				reader->position++;
+			}
+			reader->position = reader->resume_after;
+			return;
+		}
+		reader->transaction++;
+		reader->position += events;
+		skip -= events;
+	}
+	reader->left = 0;
+}
+
+ObxReader *
+obx_reader_begin(Snapshot snapshot, int64 after, int64 after_id)
+{
+	ObxReader  *reader = palloc0(sizeof(ObxReader));
+
+	reader->snapshot = snapshot;
+	reader->memory = CurrentMemoryContext;
+	reader->segment_memory = AllocSetContextCreate(CurrentMemoryContext,
+												   "pg_outbox segment",
+												   ALLOCSET_DEFAULT_SIZES);
+	reader->resume_after = after;
+	reader->resume_id = after_id;
+	if (begin_segment(reader, after) && reader->position < after)
+		resume(reader);
+	return reader;
+}
+
+bool
+obx_reader_next(ObxReader *reader, ObxReadEvent *event)
+{
+	PartitionScan *scan;
+
+	if (reader->segment == NULL)
+		return false;
+
+	while (reader->left == 0)
+	{
+		if (reader->transaction + 1 == reader->segment->ntransactions)
+		{
+			if (!begin_segment(reader, reader->position))
+				return false;
+			continue;
+		}
+		reader->transaction++;
+		reader->left = reader->segment->transactions[reader->transaction].events;
+		begin_transaction(reader, 0);
+	}
+
+	scan = next_scan(reader);
+	if (scan == NULL)
+		report_missing(reader);
+	reader->left--;
+	reader->position++;
+
+	event->position = reader->position;
+	event->id = scan->id;
+	event->xid = reader->segment->transactions[reader->transaction].xid;
+	event->slot = scan->slot;
+	return true;
+}
+
+void
+obx_reader_end(ObxReader *reader)
+{
+	for (int i = 0; i < reader->nscans; i++)
+		close_scan(&reader->scans[i]);
+	MemoryContextDelete(reader->segment_memory);
+	pfree(reader);
+}
+
+/* ---- single events ---- */
+
+TupleTableSlot *
+obx_event_make_slot(void)
+{
+	Relation	table = table_open(obx_object_require(OBX_EVENT_DEFAULT), AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(table, NULL);
+
+	table_close(table, NoLock);
+	return slot;
+}
+
+/* Finds the event in one partition. */
+static bool
+find_in_partition(Oid relid, Snapshot snapshot, uint64 xid, int64 id, TupleTableSlot *slot)
+{
+	PartitionScan scan;
+	bool		found;
+
+	open_scan(&scan, relid, snapshot);
+	set_scan(&scan, xid, id - 1);
+	fetch_event(&scan);
+	found = scan.has_event && scan.id == id;
+	if (found && slot != NULL)
+		ExecCopySlot(slot, scan.slot);
+	close_scan(&scan);
+	return found;
+}
+
+/* slot may be NULL */
+bool
+obx_event_find(Snapshot snapshot, uint64 xid, int64 id, TupleTableSlot *slot)
+{
+	ListCell   *lc;
+
+	foreach(lc, obx_partition_list())
+		if (find_in_partition(((ObxPartition *) lfirst(lc))->relid, snapshot, xid, id, slot))
+			return true;
+	return false;
+}
+
+/* The position of an event in the segment, 0 if it is not in there. */
+static int64
+find_in_segment(const ObxSegment *segment, Snapshot snapshot, int64 id)
+{
+	int64		position = segment->first_position;
+
+	for (int i = 0; i < segment->ntransactions; i++)
+	{
+		ObxReader  *reader;
+		ObxReadEvent event;
+		bool		found;
+
+		CHECK_FOR_INTERRUPTS();
+		found = obx_event_find(snapshot, segment->transactions[i].xid, id, NULL);
+		if (!found)
+		{
+			position += segment->transactions[i].events;
+			continue;
+		}
+
+		/* which of the transaction's events is it? */
+		reader = obx_reader_begin(snapshot, position - 1, 0);
+		while (obx_reader_next(reader, &event) && event.id < id)
+			CHECK_FOR_INTERRUPTS();
+		position = event.position;
+		obx_reader_end(reader);
+		return position;
+	}
+	return 0;
+}
+
+int64
+obx_event_position(Snapshot snapshot, int64 id)
+{
+	int64		from = 1;
+	ObxSegment *segment;
+
+	while ((segment = obx_segment_find_id(id, from, snapshot)) != NULL)
+	{
+		int64		position = find_in_segment(segment, snapshot, id);
+
+		if (position > 0)
+			return position;
+		from = segment->first_position + 1;
+	}
+	return 0;
+}

@@ -1,0 +1,46 @@
+/*
+ * Reading events in position order.
+ */
+#ifndef OBX_READ_H
+#define OBX_READ_H
+
+#include "executor/tuptable.h"
+#include "utils/snapshot.h"
+
+#include "log/event.h"
+
+typedef struct ObxReader ObxReader;
+
+/* An event and where it stands; the slot is valid until the next call. */
+typedef struct ObxReadEvent
+{
+	int64		position;
+	int64		id;
+	uint64		xid;
+	TupleTableSlot *slot;		/* columns as in outbox.event */
+} ObxReadEvent;
+
+/*
+ * Reads the events after a position, or from the oldest kept if that is
+ * later.  "after_id" is the id of the event at that position, or 0: knowing
+ * it makes resuming inside a large transaction cheap.
+ *
+ * The snapshot must be registered or active until the end; what it does not
+ * see of the segments is not read.  Memory is taken from CurrentMemoryContext.
+ * Locks on partitions are kept until the transaction ends.
+ */
+extern ObxReader *obx_reader_begin(Snapshot snapshot, int64 after, int64 after_id);
+extern bool obx_reader_next(ObxReader *reader, ObxReadEvent *event);
+extern void obx_reader_end(ObxReader *reader);
+
+/*
+ * One event by its transaction and id; false if it is not kept.  The slot is
+ * made by the caller by obx_event_make_slot().
+ */
+extern bool obx_event_find(Snapshot snapshot, uint64 xid, int64 id, TupleTableSlot *slot);
+extern TupleTableSlot *obx_event_make_slot(void);
+
+/* The position of an event, 0 if it has none (yet) or is not kept. */
+extern int64 obx_event_position(Snapshot snapshot, int64 id);
+
+#endif							/* OBX_READ_H */

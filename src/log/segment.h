@@ -1,0 +1,67 @@
+/*
+ * Segments: which positions the events of which transactions take.
+ */
+#ifndef OBX_SEGMENT_H
+#define OBX_SEGMENT_H
+
+#include "datatype/timestamp.h"
+#include "utils/snapshot.h"
+
+#include "log/snapshot.h"
+
+/* A segment lists at most so many transactions; a larger difference takes several. */
+#define OBX_SEGMENT_TRANSACTIONS	10000
+
+typedef struct ObxSegmentTransaction
+{
+	uint64		xid;
+	int64		events;
+} ObxSegmentTransaction;
+
+typedef struct ObxSegment
+{
+	int64		first_position;
+	int64		events;
+	TimestampTz time;			/* when it was made */
+	ObxSnapshot *snapshot;		/* up to here events have positions */
+	int64		min_id;			/* of its events, as are the next three */
+	int64		max_id;
+	TimestampTz min_time;
+	TimestampTz max_time;
+	int			ntransactions;
+	ObxSegmentTransaction *transactions;	/* in order */
+} ObxSegment;
+
+/*
+ * All of these read with the given snapshot (NULL: a new one) into
+ * CurrentMemoryContext, and return NULL where there is none.
+ */
+
+/* The newest; may hold no events once retention has dropped all there were. */
+extern ObxSegment *obx_segment_find_last(Snapshot snapshot);
+
+/* The one that holds the position, or else the first one after it. */
+extern ObxSegment *obx_segment_find_at(int64 position, Snapshot snapshot);
+
+/* The first one made at or after that time, that holds events. */
+extern ObxSegment *obx_segment_find_since(TimestampTz time, Snapshot snapshot);
+
+/* The next in which an event of this id may be, at or after a position. */
+extern ObxSegment *obx_segment_find_id(int64 event_id, int64 from, Snapshot snapshot);
+
+extern void obx_segment_insert(const ObxSegment *segment);
+
+/* Deletes those that end before the position.  For retention. */
+extern void obx_segment_delete_before(int64 position);
+
+/* The last position given, 0 if none ever was; and the oldest kept, 0 if none is. */
+extern int64 obx_segment_head(Snapshot snapshot);
+extern int64 obx_segment_oldest(Snapshot snapshot);
+
+static inline int64
+obx_segment_last_position(const ObxSegment *segment)
+{
+	return segment->first_position + segment->events - 1;
+}
+
+#endif							/* OBX_SEGMENT_H */

@@ -1,0 +1,320 @@
+/*
+ * Giving positions: appending segments to the log.
+ *
+ * Two snapshots taken one after another are nested cuts through the finished
+ * transactions.  What the newer one sees and the older one did not is the
+ * next stretch of the log, and in it transactions are ordered by the largest
+ * id among their events.  That order is causal: an event that depends on
+ * another transaction drew its id after that one had ended, so either an
+ * earlier cut has the other transaction, or its ids are all smaller.  The
+ * idea of cutting a log by snapshots is PgQ's.
+ *
+ * What must hold: the lock is taken before the snapshot, so that cuts are
+ * nested; the transaction writes nothing but segments, because a snapshot
+ * regards the transaction that took it as ended; it never runs on a standby,
+ * where snapshots do not list the running ones; and its commit is flushed,
+ * because a position that was seen must never name another event.
+ *
+ * Must not know subscribers.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xlog.h"
+#include "catalog/index.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
+#include "storage/lmgr.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "base/compat.h"
+#include "catalog/names.h"
+#include "log/event.h"
+#include "log/partition.h"
+#include "log/segment.h"
+#include "log/snapshot.h"
+#include "sequencer/sequencer.h"
+
+/* What a difference of snapshots says of one transaction. */
+typedef struct Transaction
+{
+	uint64		xid;			/* hash key */
+	int64		events;
+	int64		min_id;
+	int64		max_id;
+	TimestampTz min_time;
+	TimestampTz max_time;
+} Transaction;
+
+/*
+ * The newest snapshot after which this process found nothing to append: the
+ * next difference starts there, which keeps an idle sequencer from looking at
+ * the same xids again.  Holds while the log's head is the same.
+ */
+static struct
+{
+	Oid			segment;		/* OID of outbox.segment */
+	int64		head;
+	ObxSnapshot *snapshot;
+} scanned;
+
+/* ---- the difference ---- */
+
+static void
+count_event(HTAB *transactions, TupleTableSlot *slot)
+{
+	bool		isnull;
+	int64		id = DatumGetInt64(slot_getattr(slot, OBX_EVENT_ID + 1, &isnull));
+	uint64		xid = U64FromFullTransactionId(
+		DatumGetFullTransactionId(slot_getattr(slot, OBX_EVENT_XID + 1, &isnull)));
+	TimestampTz time = DatumGetTimestampTz(slot_getattr(slot, OBX_EVENT_TIME + 1, &isnull));
+	bool		found;
+	Transaction *transaction = hash_search(transactions, &xid, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		transaction->events = 0;
+		transaction->min_id = transaction->max_id = id;
+		transaction->min_time = transaction->max_time = time;
+	}
+	transaction->events++;
+	transaction->min_id = Min(transaction->min_id, id);
+	transaction->max_id = Max(transaction->max_id, id);
+	transaction->min_time = Min(transaction->min_time, time);
+	transaction->max_time = Max(transaction->max_time, time);
+}
+
+/* Counts the visible events with from <= xid < to. */
+static void
+count_events(HTAB *transactions, IndexScanDesc scan, TupleTableSlot *slot,
+			 uint64 from, uint64 to)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_XID8GE,
+				FullTransactionIdGetDatum(FullTransactionIdFromU64(from)));
+	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_XID8LT,
+				FullTransactionIdGetDatum(FullTransactionIdFromU64(to)));
+	index_rescan(scan, keys, 2, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		count_event(transactions, slot);
+	}
+}
+
+/*
+ * Finds the transactions whose events the upper snapshot sees and the lower
+ * one does not.  Visibility of the rows decides: a transaction that ended may
+ * have aborted, or have rolled back to a savepoint.
+ */
+static HTAB *
+find_difference(const ObxSnapshot *lower, const ObxSnapshot *upper, Snapshot snapshot)
+{
+	HASHCTL		control = {
+		.keysize = sizeof(uint64),
+		.entrysize = sizeof(Transaction),
+		.hcxt = CurrentMemoryContext
+	};
+	HTAB	   *transactions = hash_create("pg_outbox transactions", 256, &control,
+										   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	ListCell   *lc;
+
+	foreach(lc, obx_partition_list())
+	{
+		Relation	table = table_open(((ObxPartition *) lfirst(lc))->relid, AccessShareLock);
+		Relation	index = index_open(index_get_partition(table,
+														   obx_object_require(OBX_EVENT_INDEX)),
+									   AccessShareLock);
+		TupleTableSlot *slot = table_slot_create(table, NULL);
+		IndexScanDesc scan = obx_index_beginscan(table, index, snapshot, 2);
+
+		count_events(transactions, scan, slot, lower->xmax, upper->xmax);
+		for (int i = 0; i < lower->nrunning; i++)
+			if (obx_snapshot_has_ended(upper, lower->running[i]))
+				count_events(transactions, scan, slot,
+							 lower->running[i], lower->running[i] + 1);
+
+		index_endscan(scan);
+		ExecDropSingleTupleTableSlot(slot);
+		index_close(index, NoLock);
+		table_close(table, NoLock);
+	}
+	return transactions;
+}
+
+static int
+compare_transactions(const void *a, const void *b)
+{
+	int64		left = ((const Transaction *) a)->max_id;
+	int64		right = ((const Transaction *) b)->max_id;
+
+	return (left > right) - (left < right);
+}
+
+static Transaction *
+sort_transactions(HTAB *hash, int *count)
+{
+	Transaction *transactions;
+	Transaction *transaction;
+	HASH_SEQ_STATUS status;
+	int			i = 0;
+
+	*count = hash_get_num_entries(hash);
+	transactions = MemoryContextAllocHuge(CurrentMemoryContext,
+										  Max(*count, 1) * sizeof(Transaction));
+	hash_seq_init(&status, hash);
+	while ((transaction = hash_seq_search(&status)) != NULL)
+		transactions[i++] = *transaction;
+	qsort(transactions, *count, sizeof(Transaction), compare_transactions);
+	return transactions;
+}
+
+/* ---- appending ---- */
+
+/* Appends one segment of the given transactions; returns its last position. */
+static int64
+append_segment(const Transaction *transactions, int count, int64 head, ObxSnapshot *upper)
+{
+	ObxSegment	segment = {
+		.first_position = head + 1,
+		.time = GetCurrentTimestamp(),
+		.snapshot = upper,
+		.min_id = transactions[0].min_id,
+		.max_id = transactions[0].max_id,
+		.min_time = transactions[0].min_time,
+		.max_time = transactions[0].max_time,
+		.ntransactions = count,
+		.transactions = palloc(count * sizeof(ObxSegmentTransaction))
+	};
+
+	for (int i = 0; i < count; i++)
+	{
+		segment.transactions[i].xid = transactions[i].xid;
+		segment.transactions[i].events = transactions[i].events;
+		segment.events += transactions[i].events;
+		segment.min_id = Min(segment.min_id, transactions[i].min_id);
+		segment.max_id = Max(segment.max_id, transactions[i].max_id);
+		segment.min_time = Min(segment.min_time, transactions[i].min_time);
+		segment.max_time = Max(segment.max_time, transactions[i].max_time);
+	}
+	obx_segment_insert(&segment);
+	pfree(segment.transactions);
+	return obx_segment_last_position(&segment);
+}
+
+static void
+remember_scanned(int64 head, const ObxSnapshot *upper)
+{
+	ObxSnapshot *copy = obx_snapshot_copy(upper, TopMemoryContext);
+
+	if (scanned.snapshot != NULL)
+		pfree(scanned.snapshot);
+	scanned.snapshot = copy;
+	scanned.segment = obx_object_require(OBX_SEGMENT);
+	scanned.head = head;
+}
+
+/* Where the next difference starts. */
+static const ObxSnapshot *
+find_lower(const ObxSegment *last, int64 head)
+{
+	if (scanned.snapshot != NULL && scanned.head == head &&
+		scanned.segment == obx_object_require(OBX_SEGMENT))
+		return scanned.snapshot;
+	return last != NULL ? last->snapshot : obx_snapshot_empty();
+}
+
+/*
+ * An xid counter that went back would make finished transactions look
+ * unfinished for ever: say so instead of waiting.
+ */
+static void
+check_counter(const ObxSegment *last, const ObxSnapshot *upper)
+{
+	if (last != NULL && last->snapshot->xmax > upper->xmax)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the log of pg_outbox comes from the future of this server"),
+				 errdetail("Its last segment was made at transaction " UINT64_FORMAT
+						   ", the server's next one is " UINT64_FORMAT ".",
+						   last->snapshot->xmax, upper->xmax),
+				 errhint("The database was restored into another cluster, or pg_resetwal was run.")));
+}
+
+/* Returns the head afterwards. */
+static int64
+append_difference(int64 *appended)
+{
+	Snapshot	snapshot = GetActiveSnapshot();
+	ObxSegment *last = obx_segment_find_last(snapshot);
+	ObxSnapshot *upper = obx_snapshot_current();
+	int64		head = last != NULL ? obx_segment_last_position(last) : 0;
+	int64		before = head;
+	Transaction *transactions;
+	int			count;
+
+	check_counter(last, upper);
+	transactions = sort_transactions(find_difference(find_lower(last, head), upper, snapshot),
+									 &count);
+	*appended = 0;
+	if (count == 0)
+	{
+		remember_scanned(head, upper);
+		return head;
+	}
+
+	/* the place of a segment without events is taken by the new one */
+	if (last != NULL && last->events == 0)
+		obx_segment_delete_before(last->first_position + 1);
+	for (int i = 0; i < count; i += OBX_SEGMENT_TRANSACTIONS)
+		head = append_segment(&transactions[i], Min(count - i, OBX_SEGMENT_TRANSACTIONS),
+							  head, upper);
+	*appended = head - before;
+	return head;
+}
+
+bool
+obx_sequencer_lock(bool wait)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId,
+					   obx_object_require(OBX_SEGMENT), 1);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+bool
+obx_sequencer_append(bool wait, int64 *head, int64 *appended)
+{
+	MemoryContext memory;
+	MemoryContext old;
+
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot give positions to events during recovery")));
+	if (!obx_sequencer_lock(wait))
+		return false;
+	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
+		(void) set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+
+	memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox sequencer",
+								   ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(memory);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	*head = append_difference(appended);
+	PopActiveSnapshot();
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(memory);
+	return true;
+}
