@@ -62,15 +62,15 @@ show_headers(void)
 
 /* Whether "count" lower-case hexadecimal digits stand there, not all zero. */
 static bool
-is_hex(const char *text, int count, bool zero_allowed)
+is_hex(const char *value, int count, bool zero_allowed)
 {
 	bool		zero = true;
 
 	for (int i = 0; i < count; i++)
 	{
-		if (!((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f')))
+		if (!((value[i] >= '0' && value[i] <= '9') || (value[i] >= 'a' && value[i] <= 'f')))
 			return false;
-		zero = zero && text[i] == '0';
+		zero = zero && value[i] == '0';
 	}
 	return zero_allowed || !zero;
 }
@@ -80,19 +80,19 @@ is_hex(const char *text, int count, bool zero_allowed)
  * a later one may go on after another dash, and ff is none.
  */
 static bool
-is_traceparent(const char *text)
+is_traceparent(const char *value)
 {
 	const int	length = 2 + 1 + 32 + 1 + 16 + 1 + 2;
 
-	if (strlen(text) < length ||
-		text[2] != '-' || text[35] != '-' || text[52] != '-' ||
-		!is_hex(text, 2, true) || !is_hex(text + 3, 32, false) ||
-		!is_hex(text + 36, 16, false) || !is_hex(text + 53, 2, true) ||
-		strncmp(text, "ff", 2) == 0)
+	if (strlen(value) < length ||
+		value[2] != '-' || value[35] != '-' || value[52] != '-' ||
+		!is_hex(value, 2, true) || !is_hex(value + 3, 32, false) ||
+		!is_hex(value + 36, 16, false) || !is_hex(value + 53, 2, true) ||
+		strncmp(value, "ff", 2) == 0)
 		return false;
-	if (strncmp(text, "00", 2) == 0)
-		return text[length] == '\0';
-	return text[length] == '\0' || text[length] == '-';
+	if (strncmp(value, "00", 2) == 0)
+		return value[length] == '\0';
+	return value[length] == '\0' || value[length] == '-';
 }
 
 static bool
@@ -107,18 +107,18 @@ check_traceparent(char **newval, void **extra, GucSource source)
 static bool
 check_headers(char **newval, void **extra, GucSource source)
 {
-	const char *text = *newval;
+	const char *value = *newval;
 
-	if (text == NULL || text[0] == '\0')
+	if (value == NULL || value[0] == '\0')
 		return true;
 	if (!obx_json_is_valid(*newval))
 	{
 		GUC_check_errdetail("It is not valid JSON.");
 		return false;
 	}
-	while (*text == ' ' || *text == '\t' || *text == '\n' || *text == '\r')
-		text++;
-	if (*text != '{')
+	while (*value == ' ' || *value == '\t' || *value == '\n' || *value == '\r')
+		value++;
+	if (*value != '{')
 	{
 		GUC_check_errdetail("It must be a JSON object, like {\"tenant\": \"acme\"}.");
 		return false;
