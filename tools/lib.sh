@@ -174,11 +174,21 @@ private_tree()
 {
 	mirror_installation
 	as_unprivileged make -s -C src -j "${JOBS:-2}" all PG_CONFIG="$SYSTEM_PG_CONFIG" >&2
+	if unresolved >&2; then
+		echo "the functions above are declared and called, but nowhere written:" \
+			"the library will not load" >&2
+	fi
 	as_unprivileged make -s -C src install DESTDIR="$WORK/pg" \
 		PG_CONFIG="$SYSTEM_PG_CONFIG" >/dev/null
 	export PG_CONFIG="$BINDIR/pg_config" PATH="$BINDIR:$PATH"
 	[ "$(as_unprivileged pg_config --pkglibdir)" != "$("$SYSTEM_PG_CONFIG" --pkglibdir)" ] ||
 		die "$PG_CONFIG does not report its own directory"
+}
+
+# A shared library links with functions missing, and fails when it is loaded.
+unresolved()
+{
+	nm -D --undefined-only "$WORK/src/pg_outbox.so" | grep -o ' obx_.*'
 }
 
 has_workers()
