@@ -1,1 +1,99 @@
--- Part of the install script; not written yet.
+-- Capture: rules that turn changes of tables into events.
+
+CREATE FUNCTION outbox.capture_row() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_capture_row';
+COMMENT ON FUNCTION outbox.capture_row() IS
+    'trigger function of capture rules, for rows; made by outbox.capture()';
+
+CREATE FUNCTION outbox.capture_statement() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_capture_statement';
+COMMENT ON FUNCTION outbox.capture_statement() IS
+    'trigger function of capture rules, for TRUNCATE; made by outbox.capture()';
+
+CREATE FUNCTION outbox.capture(
+    relation regclass,
+    operations text[] DEFAULT NULL,
+    type text DEFAULT NULL,
+    condition text DEFAULT NULL,
+    key text[] DEFAULT NULL,
+    columns text[] DEFAULT NULL,
+    exclude text[] DEFAULT NULL,
+    old_values text DEFAULT 'changed',
+    name text DEFAULT NULL
+) RETURNS text
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_capture';
+COMMENT ON FUNCTION outbox.capture(regclass, text[], text, text, text[], text[], text[], text, text) IS
+    'captures changes of a table as events; returns the rule''s name';
+
+CREATE FUNCTION outbox.uncapture(relation regclass, name text DEFAULT NULL) RETURNS integer
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_uncapture';
+COMMENT ON FUNCTION outbox.uncapture(regclass, text) IS
+    'removes one capture rule of a table, or all; returns how many';
+
+-- A rule is one trigger for rows, one for TRUNCATE, or both, with the same
+-- argument.  Only functions that everybody may call are used here, for the
+-- view's readers need not have EXECUTE on ours.
+CREATE VIEW outbox.capture_rule AS
+WITH rule_trigger AS MATERIALIZED (
+    SELECT t.tgrelid,
+           pg_catalog.bit_or(t.tgtype) AS events,
+           pg_catalog.convert_from(
+               pg_catalog.substr(t.tgargs, 1, pg_catalog.length(t.tgargs) - 1),
+               pg_catalog.getdatabaseencoding())::jsonb AS argument
+    FROM pg_catalog.pg_trigger t
+    WHERE t.tgfoid IN ('outbox.capture_row()'::pg_catalog.regprocedure,
+                       'outbox.capture_statement()'::pg_catalog.regprocedure)
+      AND t.tgparentid = 0
+    GROUP BY t.tgrelid, t.tgargs
+)
+SELECT r.tgrelid::pg_catalog.regclass AS relation,
+       r.argument ->> 'name' AS name,
+       pg_catalog.array_remove(ARRAY[
+           CASE WHEN r.events & 4 <> 0 THEN 'insert' END,
+           CASE WHEN r.events & 16 <> 0 THEN 'update' END,
+           CASE WHEN r.events & 8 <> 0 THEN 'delete' END,
+           CASE WHEN r.events & 32 <> 0 THEN 'truncate' END], NULL) AS operations,
+       r.argument ->> 'type' AS type,
+       r.argument ->> 'condition' AS condition,
+       CASE pg_catalog.jsonb_typeof(r.argument -> 'key')
+           WHEN 'array' THEN ARRAY(
+               SELECT k.name
+               FROM pg_catalog.jsonb_array_elements_text(r.argument -> 'key')
+                   WITH ORDINALITY AS k (name, number)
+               ORDER BY k.number)
+           ELSE (
+               SELECT pg_catalog.array_agg(a.attname::text ORDER BY k.number)
+               FROM pg_catalog.pg_index i
+               CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::pg_catalog.int2[])
+                   WITH ORDINALITY AS k (attnum, number)
+               JOIN pg_catalog.pg_attribute a
+                   ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+               WHERE i.indrelid = r.tgrelid AND i.indisprimary
+                 AND k.number <= i.indnkeyatts)
+       END AS key,
+       ARRAY(
+           SELECT a.attname::text
+           FROM pg_catalog.pg_attribute a
+           WHERE a.attrelid = r.tgrelid AND a.attnum > 0 AND NOT a.attisdropped
+             AND a.attgenerated <> 'v'
+             AND (pg_catalog.jsonb_typeof(r.argument -> 'columns') <> 'array'
+                  OR r.argument -> 'columns' ? a.attname::text)
+             AND NOT (pg_catalog.jsonb_typeof(r.argument -> 'exclude') = 'array'
+                      AND r.argument -> 'exclude' ? a.attname::text)
+           ORDER BY a.attnum) AS columns,
+       r.argument ->> 'old_values' AS old_values
+FROM rule_trigger r;
+COMMENT ON VIEW outbox.capture_rule IS 'what is captured of which table';
+COMMENT ON COLUMN outbox.capture_rule.relation IS 'table for which the rule was made';
+COMMENT ON COLUMN outbox.capture_rule.name IS 'rule; unique for its table';
+COMMENT ON COLUMN outbox.capture_rule.operations IS 'which of insert, update, delete and truncate';
+COMMENT ON COLUMN outbox.capture_rule.type IS
+    'event type; NULL: the table''s name with .inserted, .updated, .deleted or .truncated';
+COMMENT ON COLUMN outbox.capture_rule.condition IS 'as it was written; NULL for none';
+COMMENT ON COLUMN outbox.capture_rule.key IS 'columns that form the ordering key; NULL for none';
+COMMENT ON COLUMN outbox.capture_rule.columns IS 'columns that go into data, at present';
+COMMENT ON COLUMN outbox.capture_rule.old_values IS 'none, changed or all';

@@ -8,6 +8,7 @@
 
 #include "base/doorbell.h"
 #include "base/settings.h"
+#include "capture/capture.h"
 #include "catalog/names.h"
 #include "log/append.h"
 #include "log/partition.h"
@@ -24,4 +25,5 @@ _PG_init(void)
 	obx_names_init();
 	obx_append_init();
 	obx_partition_init();
+	obx_capture_init();
 }

@@ -13,6 +13,7 @@
 #include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "common/jsonapi.h"
@@ -21,6 +22,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -55,6 +57,20 @@
 	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
 #endif
 
+/* A random number from 0 to below 1; the generator changed in 15. */
+#if PG_VERSION_NUM >= 150000
+#include "common/pg_prng.h"
+#define obx_random() pg_prng_double(&pg_global_prng_state)
+#else
+#define obx_random() ((double) random() / ((double) MAX_RANDOM_VALUE + 1.0))
+#endif
+
+/* int64_to_numeric() came in 14. */
+#if PG_VERSION_NUM < 140000
+#define int64_to_numeric(value) \
+	DatumGetNumeric(DirectFunctionCall1(int8_numeric, Int64GetDatum(value)))
+#endif
+
 /* GetOldestXmin() became GetOldestNonRemovableTransactionId() in 14. */
 #if PG_VERSION_NUM >= 140000
 #define obx_oldest_xmin(rel) GetOldestNonRemovableTransactionId(rel)
@@ -83,6 +99,10 @@ obx_object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 
 #define obx_class_ownercheck(relid, roleid) pg_class_ownercheck((relid), (roleid))
 #define obx_proc_ownercheck(procid, roleid) pg_proc_ownercheck((procid), (roleid))
+#define obx_namespace_ownercheck(schema, roleid) pg_namespace_ownercheck((schema), (roleid))
+#define obx_database_ownercheck(database, roleid) pg_database_ownercheck((database), (roleid))
+#define obx_extension_ownercheck(extension, roleid) \
+	pg_extension_ownercheck((extension), (roleid))
 #else
 #define obx_object_aclcheck(classid, objectid, roleid, mode) \
 	object_aclcheck((classid), (objectid), (roleid), (mode))
@@ -90,6 +110,12 @@ obx_object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 	object_ownercheck(RelationRelationId, (relid), (roleid))
 #define obx_proc_ownercheck(procid, roleid) \
 	object_ownercheck(ProcedureRelationId, (procid), (roleid))
+#define obx_namespace_ownercheck(schema, roleid) \
+	object_ownercheck(NamespaceRelationId, (schema), (roleid))
+#define obx_database_ownercheck(database, roleid) \
+	object_ownercheck(DatabaseRelationId, (database), (roleid))
+#define obx_extension_ownercheck(extension, roleid) \
+	object_ownercheck(ExtensionRelationId, (extension), (roleid))
 #endif
 
 /* The hook's readOnlyTree argument came in 14. */
@@ -157,6 +183,28 @@ obx_json_is_valid(char *text)
 #define obx_wait_event(name) WaitEventExtensionNew(name)
 #else
 #define obx_wait_event(name) PG_WAIT_EXTENSION
+#endif
+
+/* The parser's modes came in 14. */
+#if PG_VERSION_NUM >= 140000
+#define obx_raw_parser(text) raw_parser((text), RAW_PARSE_DEFAULT)
+#else
+#define obx_raw_parser(text) raw_parser((text))
+#endif
+
+/* Columns that are computed when they are read came in 18. */
+#if PG_VERSION_NUM >= 180000
+#define obx_attribute_is_virtual(attribute) \
+	((attribute)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+#else
+#define obx_attribute_is_virtual(attribute) ((void) (attribute), false)
+#endif
+
+/* A backend's flags moved from PGXACT to PGPROC in 14. */
+#if PG_VERSION_NUM >= 140000
+#define obx_is_decoding() ((MyProc->statusFlags & PROC_IN_LOGICAL_DECODING) != 0)
+#else
+#define obx_is_decoding() ((MyPgXact->vacuumFlags & PROC_IN_LOGICAL_DECODING) != 0)
 #endif
 
 #endif							/* OBX_COMPAT_H */

@@ -1,0 +1,389 @@
+/*
+ * Rules compiled for a version of their table, and the cache of them.
+ *
+ * Compiling reads the trigger's argument and looks up everything that is the
+ * same for all rows: columns, output functions, event types, names.  A
+ * compiled rule is dropped when the relcache says that its table changed, or
+ * when a schema, cast or function did, which names and output depend on.
+ *
+ * A callback may come at any lookup, also while a row is being encoded.  So it
+ * only marks the rule as stale.  Stale rules are freed when the transaction
+ * ends: no row is under way then.
+ *
+ * No locks: whoever fires a trigger holds one on the table.
+ * Must not know events' storage.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_trigger.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "capture/capture.h"
+#include "capture/compiled.h"
+#include "log/event.h"
+
+typedef struct CacheEntry
+{
+	Oid			trigger;		/* key */
+	ObxCompiledRule *rule;
+} CacheEntry;
+
+static const char *const operation_name[OBX_OPERATION_COUNT] = {
+	"insert", "update", "delete", "truncate"
+};
+
+static const char *const type_suffix[OBX_OPERATION_COUNT] = {
+	"inserted", "updated", "deleted", "truncated"
+};
+
+/* The newest rule of each trigger. */
+static HTAB *cache = NULL;
+
+/* All rules in memory; stale ones may no longer be in the hash. */
+static dlist_head rules = DLIST_STATIC_INIT(rules);
+static bool any_stale = false;
+
+/* Counts callbacks, so that one that comes while a rule is compiled is seen. */
+static uint64 invalidations = 0;
+
+/* ---- compiling ---- */
+
+/*
+ * The table on which the rule was made: a partition's trigger is a clone of
+ * the one above it.
+ */
+static Oid
+find_source_relation(Oid trigger)
+{
+	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	Oid			relation = InvalidOid;
+
+	while (OidIsValid(trigger))
+	{
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(trigger));
+		scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
+		tuple = systable_getnext(scan);
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "could not find trigger %u", trigger);
+		relation = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+		trigger = ((Form_pg_trigger) GETSTRUCT(tuple))->tgparentid;
+		systable_endscan(scan);
+	}
+	table_close(catalog, AccessShareLock);
+	return relation;
+}
+
+static char *
+qualified_name(Oid relation)
+{
+	char	   *name = get_rel_name(relation);
+
+	if (name == NULL)
+		elog(ERROR, "cache lookup failed for relation %u", relation);
+	return psprintf("%s.%s", get_namespace_name(get_rel_namespace(relation)), name);
+}
+
+static void
+push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string, int length)
+{
+	JsonbValue	value;
+
+	value.type = jbvString;
+	value.val.string.val = unconstify(char *, string);
+	value.val.string.len = length;
+	pushJsonbValue(state, token, &value);
+}
+
+Jsonb *
+obx_headers_create(const char *partition, bool key_changed, const text *old_key)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	if (partition != NULL)
+	{
+		push_string(&state, WJB_KEY, "partition", strlen("partition"));
+		push_string(&state, WJB_VALUE, partition, strlen(partition));
+	}
+	if (key_changed)
+	{
+		push_string(&state, WJB_KEY, "old_key", strlen("old_key"));
+		if (old_key != NULL)
+			push_string(&state, WJB_VALUE, VARDATA_ANY(old_key), VARSIZE_ANY_EXHDR(old_key));
+		else
+		{
+			JsonbValue	null;
+
+			null.type = jbvNull;
+			pushJsonbValue(&state, WJB_VALUE, &null);
+		}
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+static void
+compile_names(ObxCompiledRule *compiled, const ObxRule *rule)
+{
+	char	   *source = qualified_name(compiled->source_relation);
+
+	compiled->name = rule->name;
+	compiled->relation_name = qualified_name(compiled->relation);
+	obx_event_check_source(source, strlen(source));
+	compiled->source = CStringGetTextDatum(source);
+	compiled->no_data = JsonbPGetDatum(obx_headers_create(NULL, false, NULL));
+	if (compiled->source_relation != compiled->relation)
+	{
+		compiled->partition = compiled->relation_name;
+		compiled->headers = JsonbPGetDatum(obx_headers_create(compiled->partition,
+															  false, NULL));
+	}
+
+	for (int i = 0; i < OBX_OPERATION_COUNT; i++)
+	{
+		char	   *type = rule->type;
+
+		if (type == NULL)
+			type = psprintf("%s.%s", get_rel_name(compiled->source_relation), type_suffix[i]);
+		obx_event_check_type(type, strlen(type));
+		compiled->type[i] = CStringGetTextDatum(type);
+		compiled->operation[i] = CStringGetTextDatum(operation_name[i]);
+	}
+}
+
+static ObxComparedColumn *
+compile_columns(ObxCompiledRule *compiled, TupleDesc tupdesc, AttrNumber *attnums, int count)
+{
+	ObxComparedColumn *columns = palloc(count * sizeof(ObxComparedColumn) + 1);
+
+	for (int i = 0; i < count; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(tupdesc, attnums[i] - 1);
+
+		columns[i].attnum = attnums[i];
+		columns[i].by_value = attribute->attbyval;
+		columns[i].length = attribute->attlen;
+		compiled->last_column = Max(compiled->last_column, attnums[i]);
+	}
+	return columns;
+}
+
+/* A partition has its parent's columns, maybe under other numbers. */
+static void
+map_columns(AttrNumber *attnums, int count, Oid from, Oid to)
+{
+	if (from == to)
+		return;
+	for (int i = 0; i < count; i++)
+	{
+		char	   *name = get_attname(from, attnums[i], false);
+
+		attnums[i] = get_attnum(to, name);
+		if (attnums[i] == InvalidAttrNumber)
+			elog(ERROR, "partition %u has no column \"%s\"", to, name);
+	}
+}
+
+static void
+compile_row(ObxCompiledRule *compiled, const ObxRule *rule, Relation rel)
+{
+	Relation	source = rel;
+	AttrNumber *columns;
+	AttrNumber *key_columns;
+
+	if (compiled->source_relation != compiled->relation)
+		source = table_open(compiled->source_relation, AccessShareLock);
+	columns = obx_rule_columns(rule, source, &compiled->column_count);
+	key_columns = obx_rule_key(rule, source, &compiled->key_count);
+	if (source != rel)
+		table_close(source, AccessShareLock);
+
+	map_columns(columns, compiled->column_count, compiled->source_relation,
+				compiled->relation);
+	map_columns(key_columns, compiled->key_count, compiled->source_relation,
+				compiled->relation);
+	compiled->columns = compile_columns(compiled, RelationGetDescr(rel), columns,
+										compiled->column_count);
+	compiled->key_columns = compile_columns(compiled, RelationGetDescr(rel), key_columns,
+											compiled->key_count);
+	compiled->encoder = obx_encoder_create(RelationGetDescr(rel), columns,
+										   compiled->column_count);
+	if (compiled->key_count > 0)
+		compiled->key = obx_key_create(RelationGetDescr(rel), key_columns,
+									   compiled->key_count);
+}
+
+/* In the current memory context, which becomes the rule's own. */
+static ObxCompiledRule *
+compile_rule(Trigger *trigger, Relation rel)
+{
+	ObxCompiledRule *compiled = palloc0(sizeof(ObxCompiledRule));
+	ObxRule    *rule;
+
+	if (trigger->tgnargs != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("trigger \"%s\" is not a capture rule", trigger->tgname),
+				 errdetail("It has %d arguments instead of one.", trigger->tgnargs),
+				 errhint("Make and remove rules with outbox.capture() and outbox.uncapture().")));
+	rule = obx_rule_from_json(trigger->tgargs[0]);
+
+	compiled->memory = CurrentMemoryContext;
+	compiled->trigger = trigger->tgoid;
+	compiled->relation = RelationGetRelid(rel);
+	compiled->source_relation = find_source_relation(trigger->tgoid);
+	compiled->old_values = rule->old_values;
+	compile_names(compiled, rule);
+	compile_row(compiled, rule, rel);
+	return compiled;
+}
+
+/* ---- the cache ---- */
+
+static ObxCompiledRule *
+find_cached(Oid trigger, Oid relation)
+{
+	CacheEntry *entry;
+
+	if (cache == NULL)
+		return NULL;
+	entry = hash_search(cache, &trigger, HASH_FIND, NULL);
+	if (entry == NULL || entry->rule->stale || entry->rule->relation != relation)
+		return NULL;
+	return entry->rule;
+}
+
+static void
+create_cache(void)
+{
+	HASHCTL		control = {0};
+
+	control.keysize = sizeof(Oid);
+	control.entrysize = sizeof(CacheEntry);
+	control.hcxt = CacheMemoryContext;
+	cache = hash_create("pg_outbox capture rules", 32, &control,
+						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static void
+remember_rule(ObxCompiledRule *rule)
+{
+	CacheEntry *entry;
+	bool		found;
+
+	if (cache == NULL)
+		create_cache();
+	entry = hash_search(cache, &rule->trigger, HASH_ENTER, &found);
+	if (found)
+	{
+		/* what it replaces is stale, or belongs to a dropped trigger */
+		entry->rule->stale = true;
+		any_stale = true;
+	}
+	entry->rule = rule;
+	dlist_push_tail(&rules, &rule->link);
+	MemoryContextSetParent(rule->memory, CacheMemoryContext);
+}
+
+ObxCompiledRule *
+obx_compiled_find(Trigger *trigger, Relation rel)
+{
+	ObxCompiledRule *rule = find_cached(trigger->tgoid, RelationGetRelid(rel));
+	uint64		before = invalidations;
+	MemoryContext memory;
+	MemoryContext old;
+
+	if (likely(rule != NULL))
+		return rule;
+
+	/* an error on the way takes the context along */
+	memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox capture rule",
+								   ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(memory);
+	rule = compile_rule(trigger, rel);
+	MemoryContextSwitchTo(old);
+	remember_rule(rule);
+	if (invalidations != before)
+		rule->stale = any_stale = true;
+	return rule;
+}
+
+/* ---- invalidation ---- */
+
+/* relcache callback: InvalidOid stands for all relations */
+static void
+forget_relation(Datum arg, Oid relid)
+{
+	dlist_iter	iter;
+
+	invalidations++;
+	dlist_foreach(iter, &rules)
+	{
+		ObxCompiledRule *rule = dlist_container(ObxCompiledRule, link, iter.cur);
+
+		if (relid == InvalidOid || rule->relation == relid ||
+			rule->source_relation == relid)
+			rule->stale = any_stale = true;
+	}
+}
+
+/* syscache callback: a schema, cast or function changed */
+static void
+forget_all(Datum arg, int cacheid, uint32 hash)
+{
+	forget_relation((Datum) 0, InvalidOid);
+}
+
+static void
+free_stale_rules(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &rules)
+	{
+		ObxCompiledRule *rule = dlist_container(ObxCompiledRule, link, iter.cur);
+		CacheEntry *entry;
+
+		if (!rule->stale)
+			continue;
+		entry = hash_search(cache, &rule->trigger, HASH_FIND, NULL);
+		if (entry != NULL && entry->rule == rule)
+			hash_search(cache, &rule->trigger, HASH_REMOVE, NULL);
+		dlist_delete(&rule->link);
+		MemoryContextDelete(rule->memory);
+	}
+	any_stale = false;
+}
+
+static void
+end_transaction(XactEvent event, void *arg)
+{
+	if (any_stale && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+					  event == XACT_EVENT_PREPARE))
+		free_stale_rules();
+}
+
+void
+obx_capture_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_all, (Datum) 0);
+	CacheRegisterSyscacheCallback(CASTSOURCETARGET, forget_all, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, forget_all, (Datum) 0);
+	RegisterXactCallback(end_transaction, NULL);
+}

@@ -1,0 +1,75 @@
+/*
+ * Rules compiled for a version of their table, and the cache of them.
+ */
+#ifndef OBX_COMPILED_H
+#define OBX_COMPILED_H
+
+#include "lib/ilist.h"
+#include "utils/rel.h"
+#include "utils/reltrigger.h"
+
+#include "capture/encoder.h"
+#include "capture/key.h"
+#include "capture/rule.h"
+
+/* Operations as an index; the order of the bits OBX_CAPTURE_*. */
+typedef enum ObxOperation
+{
+	OBX_OPERATION_INSERT,
+	OBX_OPERATION_UPDATE,
+	OBX_OPERATION_DELETE,
+	OBX_OPERATION_TRUNCATE,
+	OBX_OPERATION_COUNT
+} ObxOperation;
+
+/* A column of the table that an update is compared by. */
+typedef struct ObxComparedColumn
+{
+	AttrNumber	attnum;
+	bool		by_value;
+	int16		length;
+} ObxComparedColumn;
+
+/* Read-only once made, but for "stale". */
+typedef struct ObxCompiledRule
+{
+	dlist_node	link;
+	Oid			trigger;
+	Oid			relation;		/* whose rows come in, maybe a leaf */
+	Oid			source_relation;	/* on which the rule was made */
+	bool		stale;			/* compile anew; set by callbacks */
+	MemoryContext memory;		/* holds all of this */
+
+	const char *name;
+	const char *relation_name;	/* schema.name of "relation" */
+	ObxOldValues old_values;
+	Datum		type[OBX_OPERATION_COUNT];	/* text */
+	Datum		operation[OBX_OPERATION_COUNT]; /* text */
+	Datum		source;			/* text */
+	const char *partition;		/* NULL: none but "source_relation" */
+	Datum		headers;		/* jsonb that names the partition, 0 for none */
+	Datum		no_data;		/* jsonb {} */
+
+	AttrNumber	last_column;	/* highest number among data and key */
+	int			column_count;
+	ObxComparedColumn *columns; /* of data */
+	int			key_count;
+	ObxComparedColumn *key_columns;
+	ObxEncoder *encoder;
+	ObxKey	   *key;			/* NULL: no key */
+} ObxCompiledRule;
+
+/*
+ * The rule of a trigger of that relation.  Good until the transaction ends,
+ * even if it goes stale meanwhile.
+ */
+extern ObxCompiledRule *obx_compiled_find(Trigger *trigger, Relation rel);
+
+/*
+ * An event's own headers: {} with the partition's name, unless NULL, and with
+ * the old key, which may be NULL, if the key changed.
+ */
+extern Jsonb *obx_headers_create(const char *partition, bool key_changed,
+								 const text *old_key);
+
+#endif							/* OBX_COMPILED_H */

@@ -1,0 +1,168 @@
+/*
+ * A rule's condition.
+ *
+ * It becomes the WHEN of the rule's trigger, so PostgreSQL tests it before a
+ * row is even queued.  It is parsed here and not by CREATE TRIGGER for two
+ * reasons: its names must be looked up as the caller, while the trigger is
+ * made as somebody else; and what it says of old and new decides which
+ * operations the rule can serve.
+ *
+ * The text is parsed as the one target of a SELECT and must be nothing more,
+ * so that nothing can be smuggled in behind it.
+ */
+#include "postgres.h"
+
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/parsenodes.h"
+#include "nodes/primnodes.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_clause.h"
+#include "parser/parse_collate.h"
+#include "parser/parse_node.h"
+#include "parser/parse_relation.h"
+#include "parser/parser.h"
+#include "rewrite/prs2lock.h"
+
+#include "base/compat.h"
+#include "capture/condition.h"
+#include "capture/rule.h"
+
+#define SELECT_PREFIX "SELECT "
+
+/* Makes the error's position point into the condition alone. */
+static void
+report_position(void *arg)
+{
+	const char *text = arg;
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(Max(position - (int) strlen(SELECT_PREFIX), 1));
+		internalerrquery(text);
+	}
+	errcontext("condition of a capture rule");
+}
+
+static void
+report_no_expression(const char *text)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_SYNTAX_ERROR),
+			 errmsg("condition is not one expression"),
+			 errdetail("The condition is: %s", text),
+			 errhint("Write what could stand in a trigger's WHEN, such as: new.status = 'paid'.")));
+}
+
+/* The one target of the query, if that is all that the text says. */
+static Node *
+parse_expression(const char *query, const char *text)
+{
+	List	   *statements = obx_raw_parser(query);
+	SelectStmt *select;
+	SelectStmt *plain = makeNode(SelectStmt);
+	ResTarget  *target;
+
+	if (list_length(statements) != 1)
+		report_no_expression(text);
+	select = (SelectStmt *) linitial_node(RawStmt, statements)->stmt;
+	if (!IsA(select, SelectStmt) || list_length(select->targetList) != 1)
+		report_no_expression(text);
+	target = linitial_node(ResTarget, select->targetList);
+	if (target->name != NULL || target->indirection != NIL)
+		report_no_expression(text);
+
+	/* a statement that has nothing but this target */
+	plain->targetList = select->targetList;
+	plain->limitOption = select->limitOption;
+	if (!equal(plain, select))
+		report_no_expression(text);
+	return target->val;
+}
+
+/* Which operations can the condition serve?  By what it mentions. */
+static int
+list_operations(Node *expression)
+{
+	int			operations = OBX_CAPTURE_ROWS;
+	ListCell   *lc;
+
+	/* WHEN has no subselects, so nothing is hidden from this */
+	foreach(lc, pull_var_clause(expression, 0))
+	{
+		Var		   *var = lfirst_node(Var, lc);
+
+		if (var->varno == PRS2_OLD_VARNO)
+			operations &= ~OBX_CAPTURE_INSERT;
+		else if (var->varno == PRS2_NEW_VARNO)
+			operations &= ~OBX_CAPTURE_DELETE;
+		else
+			elog(ERROR, "condition refers to relation %d", (int) var->varno);
+	}
+	return operations;
+}
+
+static void
+add_row(ParseState *pstate, Relation rel, const char *name)
+{
+	addNSItemToQuery(pstate,
+					 addRangeTableEntryForRelation(pstate, rel, AccessShareLock,
+												   makeAlias(name, NIL), false, false),
+					 false, true, true);
+}
+
+static ObxCondition *
+analyze_expression(Relation rel, Node *raw, const char *query)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	ObxCondition *condition = palloc(sizeof(ObxCondition));
+
+	pstate->p_sourcetext = query;
+	/* old has to be 1 and new 2 */
+	add_row(pstate, rel, "old");
+	add_row(pstate, rel, "new");
+	condition->expression = transformWhereClause(pstate, raw, EXPR_KIND_TRIGGER_WHEN, "WHEN");
+	assign_expr_collations(pstate, condition->expression);
+	condition->range_table = pstate->p_rtable;
+	condition->operations = list_operations(condition->expression);
+	return condition;
+}
+
+ObxCondition *
+obx_condition_parse(Relation rel, const char *text)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	const char *query = psprintf(SELECT_PREFIX "%s", text);
+	ErrorContextCallback callback;
+	ObxCondition *condition = NULL;
+
+	callback.callback = report_position;
+	callback.arg = unconstify(char *, text);
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	PG_TRY();
+	{
+		condition = analyze_expression(rel, parse_expression(query, text), query);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		/* the error goes on, with the advice that the parser does not have */
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		if (error->detail == NULL)
+			error->detail = psprintf("The condition is: %s", text);
+		if (error->hint == NULL)
+			error->hint = pstrdup("A condition is what could stand in a trigger's WHEN: a boolean expression over old and new, such as: new.status = 'paid'.");
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+
+	error_context_stack = callback.previous;
+	return condition;
+}

@@ -1,0 +1,387 @@
+/*
+ * outbox.capture() and outbox.uncapture(): arguments and rights.
+ *
+ * Everything that a caller can get wrong is told here, with what to do about
+ * it; the rest is one call into the capture room.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "base/compat.h"
+#include "capture/rule.h"
+#include "catalog/names.h"
+#include "log/event.h"
+
+PG_FUNCTION_INFO_V1(obx_sql_capture);
+PG_FUNCTION_INFO_V1(obx_sql_uncapture);
+
+/* Bytes; as long as a type may be, which is its default. */
+#define NAME_MAX_LENGTH OBX_TYPE_MAX_LENGTH
+
+/* Arguments of outbox.capture(), in their order. */
+enum
+{
+	ARG_RELATION,
+	ARG_OPERATIONS,
+	ARG_TYPE,
+	ARG_CONDITION,
+	ARG_KEY,
+	ARG_COLUMNS,
+	ARG_EXCLUDE,
+	ARG_OLD_VALUES,
+	ARG_NAME
+};
+
+/* ---- the table ---- */
+
+static void
+report_unsupported(Relation rel, const char *what, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("cannot capture changes of \"%s\"", RelationGetRelationName(rel)),
+			 errdetail("\"%s\" is %s.", RelationGetRelationName(rel), what),
+			 errhint("%s", hint)));
+}
+
+static void
+check_relation_kind(Relation rel)
+{
+	const char *hint = "Capture an ordinary or partitioned table.";
+
+	switch (rel->rd_rel->relkind)
+	{
+		case RELKIND_RELATION:
+		case RELKIND_PARTITIONED_TABLE:
+			break;
+		case RELKIND_VIEW:
+			report_unsupported(rel, "a view", "Capture the tables beneath it.");
+			break;
+		case RELKIND_MATVIEW:
+			report_unsupported(rel, "a materialized view", "Capture the tables beneath it.");
+			break;
+		case RELKIND_FOREIGN_TABLE:
+			report_unsupported(rel, "a foreign table",
+							   "Capture the table on the server that holds it.");
+			break;
+		default:
+			report_unsupported(rel, "not a table", hint);
+	}
+	if (IsSystemRelation(rel))
+		report_unsupported(rel, "a system catalog", hint);
+	if (RelationGetNamespace(rel) == obx_schema_require())
+		report_unsupported(rel, "part of the outbox itself", hint);
+	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		report_unsupported(rel, "a temporary table",
+						   "Capture a permanent table, or publish events yourself.");
+}
+
+/*
+ * The table, locked, after the checks that need no lock: nobody may lock a
+ * table that is not his.
+ */
+static Relation
+open_owned(FunctionCallInfo fcinfo, LOCKMODE lockmode)
+{
+	Oid			relid;
+	Relation	rel;
+
+	if (PG_ARGISNULL(ARG_RELATION))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("relation must not be NULL"),
+				 errdetail("A capture rule belongs to a table."),
+				 errhint("Name the table, such as 'orders'.")));
+	relid = PG_GETARG_OID(ARG_RELATION);
+	if (get_rel_name(relid) != NULL && !obx_class_ownercheck(relid, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of table \"%s\"", get_rel_name(relid)),
+				 errdetail("Only a table's owner decides what is captured of it."),
+				 errhint("Let the owner, or a member of the owning role, make and remove rules.")));
+	rel = try_relation_open(relid, lockmode);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid),
+				 errdetail("It may have been dropped meanwhile."),
+				 errhint("Name an existing table.")));
+	return rel;
+}
+
+/* ---- arguments ---- */
+
+static char *
+get_text(FunctionCallInfo fcinfo, int argument)
+{
+	return PG_ARGISNULL(argument) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(argument));
+}
+
+/* The strings of a text[]; NIL for a NULL argument, else at least one. */
+static List *
+get_strings(FunctionCallInfo fcinfo, int argument, const char *name, const char *default_hint)
+{
+	ArrayType  *array;
+	Datum	   *items;
+	bool	   *nulls;
+	int			count;
+	List	   *strings = NIL;
+
+	if (PG_ARGISNULL(argument))
+		return NIL;
+	array = PG_GETARG_ARRAYTYPE_P(argument);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("\"%s\" must be an array of one dimension", name),
+				 errdetail("It has %d dimensions.", ARR_NDIM(array)),
+				 errhint("Write it as '{first,second}'.")));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &items, &nulls, &count);
+	if (count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" must not be empty", name),
+				 errdetail("An empty array names nothing."),
+				 errhint("%s", default_hint)));
+	for (int i = 0; i < count; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("\"%s\" must not contain NULL", name),
+					 errdetail("Element %d is NULL.", i + 1),
+					 errhint("%s", default_hint)));
+		strings = lappend(strings, TextDatumGetCString(items[i]));
+	}
+	return strings;
+}
+
+static int
+get_operations(FunctionCallInfo fcinfo)
+{
+	static const char *const names[] = {"insert", "update", "delete", "truncate"};
+	int			operations = 0;
+	ListCell   *lc;
+
+	foreach(lc, get_strings(fcinfo, ARG_OPERATIONS, "operations",
+							"Leave it out for all operations."))
+	{
+		const char *name = lfirst(lc);
+		int			operation = 0;
+
+		for (int i = 0; i < lengthof(names); i++)
+			if (strcmp(name, names[i]) == 0)
+				operation = OBX_CAPTURE_INSERT << i;
+		if (operation == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("unknown operation \"%s\"", name),
+					 errdetail("Operations are insert, update, delete and truncate."),
+					 errhint("Write them in lower case, such as '{insert,update}'.")));
+		if (operations & operation)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("operation \"%s\" is named more than once", name),
+					 errdetail("A rule captures an operation once."),
+					 errhint("Name each operation once, or make another rule with another name.")));
+		operations |= operation;
+	}
+	return operations;
+}
+
+/* Column names, each of the table and named once. */
+static List *
+get_columns(FunctionCallInfo fcinfo, int argument, const char *role,
+			const char *default_hint, Relation rel)
+{
+	List	   *columns = get_strings(fcinfo, argument, role, default_hint);
+	Bitmapset  *seen = NULL;
+	ListCell   *lc;
+
+	foreach(lc, columns)
+	{
+		AttrNumber	attnum = obx_column_require(rel, lfirst(lc), role);
+
+		if (bms_is_member(attnum, seen))
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_COLUMN),
+					 errmsg("column \"%s\" is named more than once",
+							(char *) lfirst(lc)),
+					 errdetail("It stands twice in \"%s\".", role),
+					 errhint("Name each column once.")));
+		seen = bms_add_member(seen, attnum);
+	}
+	return columns;
+}
+
+static char *
+get_type(FunctionCallInfo fcinfo, Relation rel)
+{
+	char	   *type = get_text(fcinfo, ARG_TYPE);
+
+	if (type != NULL)
+		obx_event_check_type(type, strlen(type));
+	else if (strchr(RelationGetRelationName(rel), '*') != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("table name \"%s\" cannot be part of an event type",
+						RelationGetRelationName(rel)),
+				 errdetail("In the patterns of a subscription \"*\" stands for any run of characters."),
+				 errhint("Give the rule a type.")));
+	return type;
+}
+
+static ObxOldValues
+get_old_values(FunctionCallInfo fcinfo, int operations)
+{
+	char	   *text = get_text(fcinfo, ARG_OLD_VALUES);
+	ObxOldValues old_values;
+
+	if (text == NULL || !obx_old_values_parse(text, &old_values))
+		ereport(ERROR,
+				(errcode(text == NULL ? ERRCODE_NULL_VALUE_NOT_ALLOWED :
+						 ERRCODE_INVALID_PARAMETER_VALUE),
+				 text == NULL ? errmsg("old_values must not be NULL") :
+				 errmsg("unknown old_values \"%s\"", text),
+				 errdetail("It is one of none, changed and all."),
+				 errhint("Leave it out for 'changed'.")));
+	if (old_values == OBX_OLD_ALL && operations != 0 && !(operations & OBX_CAPTURE_UPDATE))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("old_values \"all\" needs the operation \"update\""),
+				 errdetail("Only an update has old values beside its data."),
+				 errhint("Add \"update\" to the operations, or leave old_values out.")));
+	return old_values;
+}
+
+/* By default the type, else the table's name; free on the table. */
+static char *
+get_name(FunctionCallInfo fcinfo, const char *type, Relation rel)
+{
+	char	   *name = get_text(fcinfo, ARG_NAME);
+	ListCell   *lc;
+
+	if (name == NULL)
+		name = pstrdup(type != NULL ? type : RelationGetRelationName(rel));
+	if (name[0] == '\0' || strlen(name) > NAME_MAX_LENGTH)
+		ereport(ERROR,
+				(errcode(name[0] == '\0' ? ERRCODE_INVALID_PARAMETER_VALUE :
+						 ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("rule name must have 1 to %d bytes", NAME_MAX_LENGTH),
+				 errdetail("It has %d bytes.", (int) strlen(name)),
+				 errhint("Leave the name out to have the rule named after its type or table.")));
+	foreach(lc, obx_rule_list(rel))
+	{
+		ObxRuleTrigger *trigger = lfirst(lc);
+
+		if (!OidIsValid(trigger->parent) && strcmp(trigger->rule->name, name) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("capture rule \"%s\" for table \"%s\" already exists",
+							name, RelationGetRelationName(rel)),
+					 errdetail("A rule is named after its type, or else its table, unless it is given a name."),
+					 errhint("Give the rule another name, or remove the other one with outbox.uncapture().")));
+	}
+	return name;
+}
+
+static void
+check_columns(ObxRule *rule, Relation rel)
+{
+	int			count;
+
+	if (rule->columns != NIL && rule->exclude != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("columns and exclude cannot be used together"),
+				 errdetail("The one names what is captured, the other what is not."),
+				 errhint("Use one of them.")));
+	(void) obx_rule_columns(rule, rel, &count);
+	if (count == 0 && rule->exclude != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("exclude leaves no column to capture"),
+				 errdetail("It names every column of table \"%s\".",
+						   RelationGetRelationName(rel)),
+				 errhint("Exclude fewer columns.")));
+}
+
+/* ---- the functions ---- */
+
+/*
+ * outbox.capture(): makes a rule and returns its name.
+ */
+Datum
+obx_sql_capture(PG_FUNCTION_ARGS)
+{
+	Relation	rel = open_owned(fcinfo, ShareRowExclusiveLock);
+	int			operations = get_operations(fcinfo);
+	ObxRule		rule = {0};
+
+	check_relation_kind(rel);
+	rule.type = get_type(fcinfo, rel);
+	rule.condition = get_text(fcinfo, ARG_CONDITION);
+	rule.key = get_columns(fcinfo, ARG_KEY, "key",
+						   "Leave it out for the primary key.", rel);
+	rule.columns = get_columns(fcinfo, ARG_COLUMNS, "columns",
+							   "Leave it out for all columns.", rel);
+	rule.exclude = get_columns(fcinfo, ARG_EXCLUDE, "exclude",
+							   "Leave it out to exclude none.", rel);
+	rule.old_values = get_old_values(fcinfo, operations);
+	check_columns(&rule, rel);
+	rule.name = get_name(fcinfo, rule.type, rel);
+
+	obx_rule_create(rel, &rule, operations);
+	table_close(rel, NoLock);
+	PG_RETURN_TEXT_P(cstring_to_text(rule.name));
+}
+
+static void
+report_unknown_rule(Relation rel, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, obx_rule_list(rel))
+	{
+		ObxRuleTrigger *trigger = lfirst(lc);
+
+		if (strcmp(trigger->rule->name, name) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("capture rule \"%s\" does not belong to table \"%s\"",
+							name, RelationGetRelationName(rel)),
+					 errdetail("The table inherits it as a partition."),
+					 errhint("Remove it from the table that it was made for; the view outbox.capture_rule names it.")));
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("capture rule \"%s\" for table \"%s\" does not exist",
+					name, RelationGetRelationName(rel)),
+			 errdetail("No rule of that name was made for the table."),
+			 errhint("The view outbox.capture_rule lists the rules.")));
+}
+
+/*
+ * outbox.uncapture(): removes one rule, or all of a table; returns how many.
+ */
+Datum
+obx_sql_uncapture(PG_FUNCTION_ARGS)
+{
+	Relation	rel = open_owned(fcinfo, AccessExclusiveLock);
+	char	   *name = get_text(fcinfo, 1);
+	int			count = obx_rule_drop(rel, name);
+
+	if (count == 0 && name != NULL)
+		report_unknown_rule(rel, name);
+	relation_close(rel, NoLock);
+	PG_RETURN_INT32(count);
+}
