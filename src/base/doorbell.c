@@ -35,6 +35,8 @@ typedef struct Bell
 typedef struct Doorbell
 {
 	pg_atomic_uint32 launcher;	/* its procno plus one; 0 for nobody */
+	pg_atomic_uint32 prepared;	/* 1: a prepared transaction changed
+								 * configuration */
 	pg_atomic_uint32 any;		/* 1: calls did not fit below */
 	pg_atomic_uint32 calls[OBX_DOORBELL_CALLS]; /* databases, InvalidOid: free */
 	int			nbells;			/* never changes */
@@ -66,6 +68,7 @@ initialize_doorbell(void *region, LWLockPadded *locks)
 	Doorbell   *new = region;
 
 	pg_atomic_init_u32(&new->launcher, 0);
+	pg_atomic_init_u32(&new->prepared, 0);
 	pg_atomic_init_u32(&new->any, 0);
 	for (int i = 0; i < OBX_DOORBELL_CALLS; i++)
 		pg_atomic_init_u32(&new->calls[i], InvalidOid);
@@ -146,8 +149,12 @@ ring_at_end(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			ring_bells();
 			break;
-		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			/* COMMIT PREPARED cannot know which one it commits */
+			if (armed_configuration)
+				pg_atomic_write_u32(&doorbell->prepared, 1);
+			break;
+		case XACT_EVENT_ABORT:
 			break;
 		default:
 			return;
@@ -180,6 +187,14 @@ obx_doorbell_arm_configuration(void)
 }
 
 void
+obx_doorbell_arm_prepared(void)
+{
+	obx_doorbell_arm();
+	if (armed && pg_atomic_read_u32(&doorbell->prepared) != 0)
+		obx_doorbell_arm_configuration();
+}
+
+void
 obx_doorbell_arm_launcher(void)
 {
 	armed_launcher = doorbell != NULL;
@@ -205,18 +220,19 @@ obx_doorbell_open(void)
 	elog(ERROR, "no free doorbell");
 }
 
-void
+bool
 obx_doorbell_close(void)
 {
 	Bell	   *bell;
 
 	if (own_bell < 0)
-		return;
+		return false;
 	bell = &doorbell->bells[own_bell];
 	own_bell = -1;
 	pg_atomic_write_u32(&bell->procno, 0);
 	pg_memory_barrier();
 	pg_atomic_write_u32(&bell->database, InvalidOid);
+	return pg_atomic_exchange_u32(&bell->flag, 0) != 0;
 }
 
 bool

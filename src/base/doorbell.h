@@ -23,12 +23,18 @@ extern void obx_doorbell_arm(void);
  */
 extern void obx_doorbell_arm_configuration(void);
 
+/* The current transaction contains a COMMIT PREPARED. */
+extern void obx_doorbell_arm_prepared(void);
+
 /* The current transaction changed the list of databases. */
 extern void obx_doorbell_arm_launcher(void);
 
-/* For the sequencer: it hangs up its database's bell and takes it down. */
+/*
+ * For the sequencer: it hangs up its database's bell and takes it down, which
+ * says whether it was rung meanwhile.
+ */
 extern void obx_doorbell_open(void);
-extern void obx_doorbell_close(void);
+extern bool obx_doorbell_close(void);
 
 /* Lowers the flag and says whether it was up; before looking, never after. */
 extern bool obx_doorbell_clear(void);
