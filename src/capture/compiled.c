@@ -143,13 +143,12 @@ compile_names(ObxCompiledRule *compiled, const ObxRule *rule)
 	char	   *source = qualified_name(compiled->source_relation);
 
 	compiled->name = rule->name;
-	compiled->relation_name = qualified_name(compiled->relation);
 	obx_event_check_source(source, strlen(source));
 	compiled->source = CStringGetTextDatum(source);
 	compiled->no_data = JsonbPGetDatum(obx_headers_create(NULL, false, NULL));
 	if (compiled->source_relation != compiled->relation)
 	{
-		compiled->partition = compiled->relation_name;
+		compiled->partition = qualified_name(compiled->relation);
 		compiled->headers = JsonbPGetDatum(obx_headers_create(compiled->partition,
 															  false, NULL));
 	}
@@ -230,7 +229,7 @@ compile_row(ObxCompiledRule *compiled, const ObxRule *rule, Relation rel)
 
 /* In the current memory context, which becomes the rule's own. */
 static ObxCompiledRule *
-compile_rule(Trigger *trigger, Relation rel)
+compile_rule(Trigger *trigger, Relation rel, const char **name)
 {
 	ObxCompiledRule *compiled = palloc0(sizeof(ObxCompiledRule));
 	ObxRule    *rule;
@@ -242,6 +241,7 @@ compile_rule(Trigger *trigger, Relation rel)
 				 errdetail("It has %d arguments instead of one.", trigger->tgnargs),
 				 errhint("Make and remove rules with outbox.capture() and outbox.uncapture().")));
 	rule = obx_rule_from_json(trigger->tgargs[0]);
+	*name = rule->name;
 
 	compiled->memory = CurrentMemoryContext;
 	compiled->trigger = trigger->tgoid;
@@ -301,7 +301,7 @@ remember_rule(ObxCompiledRule *rule)
 }
 
 ObxCompiledRule *
-obx_compiled_find(Trigger *trigger, Relation rel)
+obx_compiled_find(Trigger *trigger, Relation rel, const char **name)
 {
 	ObxCompiledRule *rule = find_cached(trigger->tgoid, RelationGetRelid(rel));
 	uint64		before = invalidations;
@@ -315,7 +315,7 @@ obx_compiled_find(Trigger *trigger, Relation rel)
 	memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox capture rule",
 								   ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(memory);
-	rule = compile_rule(trigger, rel);
+	rule = compile_rule(trigger, rel, name);
 	MemoryContextSwitchTo(old);
 	remember_rule(rule);
 	if (invalidations != before)

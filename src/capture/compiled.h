@@ -41,12 +41,11 @@ typedef struct ObxCompiledRule
 	MemoryContext memory;		/* holds all of this */
 
 	const char *name;
-	const char *relation_name;	/* schema.name of "relation" */
 	ObxOldValues old_values;
 	Datum		type[OBX_OPERATION_COUNT];	/* text */
 	Datum		operation[OBX_OPERATION_COUNT]; /* text */
 	Datum		source;			/* text */
-	const char *partition;		/* NULL: none but "source_relation" */
+	const char *partition;		/* schema.name, NULL: "source_relation" */
 	Datum		headers;		/* jsonb that names the partition, 0 for none */
 	Datum		no_data;		/* jsonb {} */
 
@@ -61,9 +60,11 @@ typedef struct ObxCompiledRule
 
 /*
  * The rule of a trigger of that relation.  Good until the transaction ends,
- * even if it goes stale meanwhile.
+ * even if it goes stale meanwhile.  While it is compiled, *name is set as soon
+ * as it is known, for the error context.
  */
-extern ObxCompiledRule *obx_compiled_find(Trigger *trigger, Relation rel);
+extern ObxCompiledRule *obx_compiled_find(Trigger *trigger, Relation rel,
+										  const char **name);
 
 /*
  * An event's own headers: {} with the partition's name, unless NULL, and with

@@ -138,7 +138,11 @@ append_timestamp(StringInfo out, Timestamp timestamp, bool with_zone)
 	if (TIMESTAMP_NOT_FINITE(timestamp))
 		EncodeSpecialTimestamp(timestamp, buffer);
 	else if (timestamp2tm(timestamp, NULL, &tm, &fsec, NULL, NULL) == 0)
+	{
+		/* no zone is shown where it is not known whether it has summer time */
+		tm.tm_isdst = 0;
 		EncodeDateTime(&tm, fsec, with_zone, 0, NULL, USE_ISO_DATES, buffer);
+	}
 	else
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),

@@ -29,12 +29,11 @@
 PG_FUNCTION_INFO_V1(obx_sql_capture_row);
 PG_FUNCTION_INFO_V1(obx_sql_capture_statement);
 
-/* For the error context: the trigger that is being fired. */
+/* What the error context says. */
 typedef struct Firing
 {
-	Trigger    *trigger;
 	Relation	relation;
-	ObxCompiledRule *rule;		/* NULL while it is not known */
+	const char *rule;			/* trigger's name while it is not known */
 } Firing;
 
 /* One event on its way. */
@@ -50,9 +49,7 @@ report_context(void *arg)
 	Firing	   *firing = arg;
 
 	errcontext("capturing table \"%s\" by rule \"%s\"",
-			   firing->rule != NULL ? firing->rule->relation_name :
-			   RelationGetRelationName(firing->relation),
-			   firing->rule != NULL ? firing->rule->name : firing->trigger->tgname);
+			   RelationGetRelationName(firing->relation), firing->rule);
 }
 
 /*
@@ -89,15 +86,16 @@ refuse_while_decoding(void)
 
 /* The compiled rule, kept in the trigger's call information for the statement. */
 static ObxCompiledRule *
-find_rule(FunctionCallInfo fcinfo, TriggerData *data)
+find_rule(FunctionCallInfo fcinfo, TriggerData *data, Firing *firing)
 {
 	ObxCompiledRule *rule = fcinfo->flinfo->fn_extra;
 
 	if (unlikely(rule == NULL || rule->stale || rule->trigger != data->tg_trigger->tgoid))
 	{
-		rule = obx_compiled_find(data->tg_trigger, data->tg_relation);
+		rule = obx_compiled_find(data->tg_trigger, data->tg_relation, &firing->rule);
 		fcinfo->flinfo->fn_extra = rule;
 	}
+	firing->rule = rule->name;
 	return rule;
 }
 
@@ -267,7 +265,8 @@ Datum
 obx_sql_capture_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = require_trigger(fcinfo, true);
-	Firing		firing = {data->tg_trigger, data->tg_relation, NULL};
+	Firing		firing = {data->tg_relation, data->tg_trigger->tgname};
+	ObxCompiledRule *rule;
 	ErrorContextCallback callback;
 
 	callback.callback = report_context;
@@ -276,13 +275,13 @@ obx_sql_capture_row(PG_FUNCTION_ARGS)
 	error_context_stack = &callback;
 
 	refuse_while_decoding();
-	firing.rule = find_rule(fcinfo, data);
+	rule = find_rule(fcinfo, data, &firing);
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-		capture_row(firing.rule, OBX_OPERATION_INSERT, data->tg_trigslot);
+		capture_row(rule, OBX_OPERATION_INSERT, data->tg_trigslot);
 	else if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
-		capture_update(firing.rule, data->tg_trigslot, data->tg_newslot);
+		capture_update(rule, data->tg_trigslot, data->tg_newslot);
 	else
-		capture_row(firing.rule, OBX_OPERATION_DELETE, data->tg_trigslot);
+		capture_row(rule, OBX_OPERATION_DELETE, data->tg_trigslot);
 
 	error_context_stack = callback.previous;
 	return PointerGetDatum(NULL);
@@ -295,7 +294,8 @@ Datum
 obx_sql_capture_statement(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = require_trigger(fcinfo, false);
-	Firing		firing = {data->tg_trigger, data->tg_relation, NULL};
+	Firing		firing = {data->tg_relation, data->tg_trigger->tgname};
+	ObxCompiledRule *rule;
 	ErrorContextCallback callback;
 	Emission	emission;
 
@@ -305,9 +305,9 @@ obx_sql_capture_statement(PG_FUNCTION_ARGS)
 	error_context_stack = &callback;
 
 	refuse_while_decoding();
-	firing.rule = find_rule(fcinfo, data);
-	start_emission(&emission, firing.rule, OBX_OPERATION_TRUNCATE);
-	emission.values[OBX_EVENT_DATA] = firing.rule->no_data;
+	rule = find_rule(fcinfo, data, &firing);
+	start_emission(&emission, rule, OBX_OPERATION_TRUNCATE);
+	emission.values[OBX_EVENT_DATA] = rule->no_data;
 	emission.nulls[OBX_EVENT_DATA] = false;
 	obx_event_append(emission.values, emission.nulls);
 

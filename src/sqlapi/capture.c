@@ -11,6 +11,7 @@
 #include "catalog/catalog.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -85,15 +86,33 @@ check_relation_kind(Relation rel)
 						   "Capture a permanent table, or publish events yourself.");
 }
 
+static void
+check_owner(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid),
+				 errdetail("It may have been dropped meanwhile."),
+				 errhint("Name an existing table.")));
+	if (!obx_class_ownercheck(relid, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of table \"%s\"", name),
+				 errdetail("Only a table's owner decides what is captured of it."),
+				 errhint("Let the owner, or a member of the owning role, make and remove rules.")));
+}
+
 /*
- * The table, locked, after the checks that need no lock: nobody may lock a
- * table that is not his.
+ * The table, locked.  Its owner is checked before, for nobody may lock a table
+ * that is not his, and again after, for it may have changed meanwhile.
  */
 static Relation
 open_owned(FunctionCallInfo fcinfo, LOCKMODE lockmode)
 {
 	Oid			relid;
-	Relation	rel;
 
 	if (PG_ARGISNULL(ARG_RELATION))
 		ereport(ERROR,
@@ -102,20 +121,10 @@ open_owned(FunctionCallInfo fcinfo, LOCKMODE lockmode)
 				 errdetail("A capture rule belongs to a table."),
 				 errhint("Name the table, such as 'orders'.")));
 	relid = PG_GETARG_OID(ARG_RELATION);
-	if (get_rel_name(relid) != NULL && !obx_class_ownercheck(relid, GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of table \"%s\"", get_rel_name(relid)),
-				 errdetail("Only a table's owner decides what is captured of it."),
-				 errhint("Let the owner, or a member of the owning role, make and remove rules.")));
-	rel = try_relation_open(relid, lockmode);
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid),
-				 errdetail("It may have been dropped meanwhile."),
-				 errhint("Name an existing table.")));
-	return rel;
+	check_owner(relid);
+	LockRelationOid(relid, lockmode);
+	check_owner(relid);
+	return relation_open(relid, NoLock);
 }
 
 /* ---- arguments ---- */
