@@ -1,1 +1,41 @@
--- Part of the install script; not written yet.
+-- Reading the log, without a subscription.
+
+CREATE FUNCTION outbox.read(
+    after bigint DEFAULT 0,
+    max_events integer DEFAULT 1000,
+    types text[] DEFAULT '{*}'
+) RETURNS TABLE (
+    "position" bigint,
+    id bigint,
+    xid xid8,
+    "time" timestamptz,
+    type text,
+    source text,
+    key text,
+    operation text,
+    data jsonb,
+    old jsonb,
+    headers jsonb,
+    correlation_id text,
+    causation_id bigint
+)
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1000
+    AS 'MODULE_PATHNAME', 'obx_sql_read';
+COMMENT ON FUNCTION outbox.read(bigint, integer, text[]) IS
+    'events after a position, in position order';
+
+CREATE FUNCTION outbox.oldest() RETURNS bigint
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_oldest';
+COMMENT ON FUNCTION outbox.oldest() IS 'the oldest position kept; NULL when none is';
+
+CREATE FUNCTION outbox.head() RETURNS bigint
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_head';
+COMMENT ON FUNCTION outbox.head() IS 'the last position given; 0 when none ever was';
+
+CREATE FUNCTION outbox.position_of(event_id bigint) RETURNS bigint
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_position_of';
+COMMENT ON FUNCTION outbox.position_of(bigint) IS
+    'the position of an event; NULL while it has none, or is unknown';

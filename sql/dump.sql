@@ -1,1 +1,11 @@
--- Part of the install script; not written yet.
+-- What a dump takes along.  Partitions of the log that are made later are
+-- plain tables and need no mention.
+
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.event_default', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.segment', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.subscription_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.subscription', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.progress', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.delivery', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.failure', '');

@@ -1,1 +1,6 @@
--- Part of the install script; not written yet.
+-- Functions that the tables themselves need.
+
+CREATE FUNCTION outbox.refuse_change() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_refuse_change';
+COMMENT ON FUNCTION outbox.refuse_change() IS 'trigger function: the log is immutable';

@@ -1,1 +1,18 @@
--- Part of the install script; not written yet.
+-- Running without workers, and housekeeping.
+
+CREATE PROCEDURE outbox.run(max_events bigint DEFAULT NULL)
+    LANGUAGE c
+    AS 'MODULE_PATHNAME', 'obx_sql_run';
+COMMENT ON PROCEDURE outbox.run(bigint) IS
+    'gives positions to events and serves the caller''s subscriptions, in the foreground, until nothing is due';
+
+CREATE FUNCTION outbox.wait(subscription text DEFAULT NULL, timeout interval DEFAULT '10 seconds') RETURNS boolean
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_wait';
+COMMENT ON FUNCTION outbox.wait(text, interval) IS
+    'waits until everything committed before the call is handled; false when the time is up';
+
+CREATE FUNCTION outbox.apply_retention() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_apply_retention';
+COMMENT ON FUNCTION outbox.apply_retention() IS 'drops partitions that nobody needs; returns how many';

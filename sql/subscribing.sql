@@ -1,1 +1,61 @@
--- Part of the install script; not written yet.
+-- Subscribing.
+
+CREATE FUNCTION outbox.subscribe(
+    name text,
+    types text[] DEFAULT '{*}',
+    handler text DEFAULT NULL,
+    channel text DEFAULT NULL,
+    filter text DEFAULT NULL,
+    start text DEFAULT 'now',
+    ordering text DEFAULT 'key',
+    concurrency integer DEFAULT 1,
+    batch_size integer DEFAULT 1000,
+    max_attempts integer DEFAULT 10,
+    backoff interval DEFAULT '1 second',
+    max_backoff interval DEFAULT '1 hour',
+    timeout interval DEFAULT '30 seconds',
+    on_exhausted text DEFAULT 'dead_letter',
+    payload text DEFAULT 'reference'
+) RETURNS void
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_subscribe';
+COMMENT ON FUNCTION outbox.subscribe(text, text[], text, text, text, text, text, integer, integer, integer,
+                                     interval, interval, interval, text, text) IS
+    'subscribes a function or a channel to events';
+
+CREATE FUNCTION outbox.unsubscribe(name text) RETURNS void
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_unsubscribe';
+COMMENT ON FUNCTION outbox.unsubscribe(text) IS 'removes a subscription';
+
+CREATE FUNCTION outbox.pause(name text) RETURNS void
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_pause';
+COMMENT ON FUNCTION outbox.pause(text) IS 'stops delivery to a subscription; its events wait';
+
+CREATE FUNCTION outbox.resume(name text) RETURNS void
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_resume';
+COMMENT ON FUNCTION outbox.resume(text) IS 'goes on with delivery to a paused subscription';
+
+-- What a handler may ask of the call it is in; NULL outside of one.
+
+CREATE FUNCTION outbox.current_position() RETURNS bigint
+    LANGUAGE c STABLE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'obx_sql_current_position';
+COMMENT ON FUNCTION outbox.current_position() IS 'position of the event being handled';
+
+CREATE FUNCTION outbox.current_attempt() RETURNS integer
+    LANGUAGE c STABLE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'obx_sql_current_attempt';
+COMMENT ON FUNCTION outbox.current_attempt() IS 'which attempt at the event this is, from 1';
+
+CREATE FUNCTION outbox.current_subscription() RETURNS text
+    LANGUAGE c STABLE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'obx_sql_current_subscription';
+COMMENT ON FUNCTION outbox.current_subscription() IS 'name of the subscription being served';
+
+CREATE FUNCTION outbox.is_replay() RETURNS boolean
+    LANGUAGE c STABLE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'obx_sql_is_replay';
+COMMENT ON FUNCTION outbox.is_replay() IS 'has the event been delivered to this subscription before?';

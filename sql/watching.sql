@@ -1,1 +1,133 @@
--- Part of the install script; not written yet.
+-- Watching.  The views read tables and PostgreSQL's own functions only, so
+-- that SELECT on a view is all that its reader needs.
+
+CREATE VIEW outbox.status AS
+WITH head AS (
+    SELECT coalesce(max(g.first_position + g.events - 1), 0) AS "position",
+           coalesce(min(g.first_position) FILTER (WHERE g.events > 0),
+                    max(g.first_position + g.events), 1) AS oldest
+    FROM outbox.segment g
+),
+lane AS (
+    SELECT s.id, p."position", p.delivered, p.failed
+    FROM outbox.subscription s
+    CROSS JOIN LATERAL generate_series(0, s.concurrency - 1) AS l(lane)
+    CROSS JOIN LATERAL (
+        SELECT p."position", p.delivered, p.failed
+        FROM outbox.progress p
+        WHERE p.subscription = s.id AND p.lane = l.lane
+        ORDER BY p.version DESC
+        LIMIT 1) AS p
+),
+progress AS (
+    SELECT l.id, min(l."position") AS "position", sum(l.delivered)::bigint AS delivered,
+           sum(l.failed)::bigint AS failed
+    FROM lane l
+    GROUP BY l.id
+),
+exception AS (
+    SELECT d.subscription AS id,
+           count(*) FILTER (WHERE d.state = 'retry') AS retrying,
+           count(*) FILTER (WHERE d.state = 'parked') AS parked,
+           count(*) FILTER (WHERE d.state = 'dead') AS dead,
+           min(d."position") FILTER (WHERE d.state <> 'dead') AS oldest,
+           bool_or(d.open) AS open
+    FROM outbox.delivery d
+    GROUP BY d.subscription
+),
+handler AS (
+    SELECT s.id, f.oid AS function
+    FROM outbox.subscription s
+    LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = s.handler_schema
+    LEFT JOIN pg_catalog.pg_proc f
+        ON f.pronamespace = n.oid AND f.proname = s.handler_name AND f.pronargs = 1
+       AND f.prokind = 'f' AND NOT f.proretset
+       AND f.proargtypes[0] = CASE s.handler_argument
+                                  WHEN 'event' THEN 'outbox.event'::regtype
+                                  WHEN 'event[]' THEN 'outbox.event[]'::regtype
+                                  ELSE 'jsonb'::regtype END
+    WHERE s.kind = 'function'
+)
+SELECT s.name,
+       pg_catalog.pg_get_userbyid(s.owner) AS owner,
+       s.kind,
+       CASE
+           WHEN s.paused THEN 'paused'
+           WHEN r.oid IS NULL OR s.kind = 'function' AND
+                (h.function IS NULL OR NOT pg_catalog.has_function_privilege(r.oid, h.function, 'EXECUTE'))
+               THEN 'broken'
+           WHEN p."position" + 1 < head.oldest THEN 'lost'
+           WHEN s.ordering = 'strict' AND coalesce(x.open, false) THEN 'blocked'
+           ELSE 'active'
+       END AS state,
+       p."position",
+       head."position" AS head,
+       head."position" - p."position" AS lag,
+       pending."time" AS oldest_pending,
+       coalesce(x.retrying, 0) AS retrying,
+       coalesce(x.parked, 0) AS parked,
+       coalesce(x.dead, 0) AS dead,
+       p.delivered,
+       p.failed,
+       CASE
+           WHEN r.oid IS NULL THEN 'the owner does not exist any more'
+           WHEN s.kind = 'function' AND h.function IS NULL THEN
+               pg_catalog.format('function %I.%I(%s) does not exist', s.handler_schema, s.handler_name,
+                                 CASE s.handler_argument WHEN 'jsonb' THEN 'jsonb'
+                                      ELSE 'outbox.' || s.handler_argument END)
+           WHEN s.kind = 'function' AND NOT pg_catalog.has_function_privilege(r.oid, h.function, 'EXECUTE') THEN
+               pg_catalog.format('role %I may not execute function %I.%I', r.rolname, s.handler_schema, s.handler_name)
+           ELSE f.error
+       END AS last_error,
+       f.failed_at AS last_error_at,
+       latency.p50 AS latency_p50,
+       latency.p99 AS latency_p99
+FROM outbox.subscription s
+CROSS JOIN head
+JOIN progress p ON p.id = s.id
+LEFT JOIN exception x ON x.id = s.id
+LEFT JOIN handler h ON h.id = s.id
+LEFT JOIN outbox.failure f ON f.subscription = s.id
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.owner
+LEFT JOIN LATERAL (
+    SELECT g."time"
+    FROM outbox.segment g
+    WHERE g.first_position <= least(p."position" + 1, x.oldest)
+      AND least(p."position" + 1, x.oldest) <= head."position"
+    ORDER BY g.first_position DESC
+    LIMIT 1) AS pending ON true
+LEFT JOIN LATERAL (
+    -- from the segment that a batch ended in to the batch's own record
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY l.latency) AS p50,
+           percentile_cont(0.99) WITHIN GROUP (ORDER BY l.latency) AS p99
+    FROM (
+        SELECT h."time" - g."time" AS latency
+        FROM (
+            SELECT p."position", p."time"
+            FROM outbox.progress p
+            WHERE p.subscription = s.id AND p.delivered > 0
+            ORDER BY p.lane, p.version DESC
+            LIMIT 1000) AS h
+        CROSS JOIN LATERAL (
+            SELECT g."time"
+            FROM outbox.segment g
+            WHERE g.first_position <= h."position"
+            ORDER BY g.first_position DESC
+            LIMIT 1) AS g) AS l) AS latency ON true;
+COMMENT ON VIEW outbox.status IS 'where each subscription stands';
+
+CREATE VIEW outbox.dead_letter AS
+SELECT s.name AS subscription,
+       d."position",
+       e.id, e.xid, e."time", e.type, e.source, e.key, e.operation, e.data, e.old, e.headers,
+       e.correlation_id, e.causation_id,
+       d.attempts,
+       d.open AS blocking,
+       d.error,
+       d.error_detail,
+       d.failed_at
+FROM outbox.delivery d
+JOIN outbox.subscription s ON s.id = d.subscription
+LEFT JOIN outbox.event e ON e.xid = d.xid AND e.id = d.event_id
+WHERE d.state = 'dead';
+COMMENT ON VIEW outbox.dead_letter IS 'events that a subscription has given up';

@@ -12,6 +12,7 @@
 #include "catalog/names.h"
 #include "log/append.h"
 #include "log/partition.h"
+#include "worker/worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -26,4 +27,5 @@ _PG_init(void)
 	obx_append_init();
 	obx_partition_init();
 	obx_capture_init();
+	obx_worker_init();
 }

@@ -150,9 +150,11 @@ obx_object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 #if PG_VERSION_NUM >= 170000
 #define obx_my_procno() ((int) MyProcNumber)
 #define obx_proc_backend_id(proc) ((proc)->vxid.procNumber)
+#define obx_my_lxid() (MyProc->vxid.lxid)
 #else
 #define obx_my_procno() (MyProc->pgprocno)
 #define obx_proc_backend_id(proc) ((proc)->backendId)
+#define obx_my_lxid() (MyProc->lxid)
 #endif
 
 /* A role that may not log in can have workers from 17 on. */
@@ -201,6 +203,18 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 	result->setResult = tuplestore_begin_heap(true, false, work_mem);
 	MemoryContextSwitchTo(context);
 }
+#endif
+
+/* stringToQualifiedNameList() learned soft errors in 16. */
+#if PG_VERSION_NUM >= 160000
+#define obx_name_list(string) stringToQualifiedNameList((string), NULL)
+#else
+#define obx_name_list(string) stringToQualifiedNameList(string)
+#endif
+
+/* From 17 on a worker may connect as a role without LOGIN. */
+#if PG_VERSION_NUM < 170000
+#define OBX_WORKERS_NEED_LOGIN 1
 #endif
 
 /* Wait events with a name of our own came in 17. */

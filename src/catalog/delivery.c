@@ -178,6 +178,24 @@ obx_delivery_find(int32 subscription, int64 position)
 	return delivery;
 }
 
+int64
+obx_delivery_oldest(int32 subscription)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple;
+	int64		position = 0;
+
+	ScanKeyInit(&key, SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(subscription));
+	begin_scan(&scan, OBX_DELIVERY_PKEY, &key, 1, AccessShareLock);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+		position = make_delivery(tuple, RelationGetDescr(scan.table))->position;
+	obx_scan_end(&scan);
+	return position;
+}
+
 /* ---- changing ---- */
 
 void

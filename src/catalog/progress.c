@@ -57,32 +57,73 @@ begin_scan(ObxScan *scan, ScanKey keys, int nkeys, LOCKMODE lockmode, ScanDirect
 				   obx_object_require(OBX_PROGRESS_PKEY), NULL, keys, nkeys, direction);
 }
 
+static void
+make_progress(HeapTuple tuple, TupleDesc tupdesc, ObxProgress *progress)
+{
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+
+	heap_deform_tuple(tuple, tupdesc, values, nulls);
+	progress->subscription = DatumGetInt32(values[SUBSCRIPTION]);
+	progress->lane = DatumGetInt32(values[LANE]);
+	progress->version = DatumGetInt64(values[VERSION]);
+	progress->position = DatumGetInt64(values[POSITION]);
+	progress->event_id = DatumGetInt64(values[EVENT_ID]);
+	progress->delivered = DatumGetInt64(values[DELIVERED]);
+	progress->failed = DatumGetInt64(values[FAILED]);
+	progress->replay_until = DatumGetInt64(values[REPLAY_UNTIL]);
+}
+
 bool
 obx_progress_find(int32 subscription, int32 lane, ObxProgress *progress)
 {
 	ScanKeyData keys[2];
 	ObxScan		scan;
 	HeapTuple	tuple;
-	Datum		values[COLUMNS];
-	bool		nulls[COLUMNS];
 
 	begin_scan(&scan, keys, init_keys(keys, subscription, lane), AccessShareLock,
 			   BackwardScanDirection);
 	tuple = obx_scan_next(&scan);
 	if (tuple != NULL)
-	{
-		heap_deform_tuple(tuple, RelationGetDescr(scan.table), values, nulls);
-		progress->subscription = subscription;
-		progress->lane = lane;
-		progress->version = DatumGetInt64(values[VERSION]);
-		progress->position = DatumGetInt64(values[POSITION]);
-		progress->event_id = DatumGetInt64(values[EVENT_ID]);
-		progress->delivered = DatumGetInt64(values[DELIVERED]);
-		progress->failed = DatumGetInt64(values[FAILED]);
-		progress->replay_until = DatumGetInt64(values[REPLAY_UNTIL]);
-	}
+		make_progress(tuple, RelationGetDescr(scan.table), progress);
 	obx_scan_end(&scan);
 	return tuple != NULL;
+}
+
+/* Skips from lane to lane: a scan each, whatever versions lie between. */
+List *
+obx_progress_list(void)
+{
+	List	   *list = NIL;
+	int32		subscription = 0;
+
+	for (;;)
+	{
+		ScanKeyData key;
+		ObxScan		scan;
+		HeapTuple	tuple;
+		ObxProgress *progress;
+
+		ScanKeyInit(&key, SUBSCRIPTION + 1, BTGreaterStrategyNumber, F_INT4GT,
+					Int32GetDatum(subscription));
+		begin_scan(&scan, &key, 1, AccessShareLock, ForwardScanDirection);
+		tuple = obx_scan_next(&scan);
+		if (tuple == NULL)
+		{
+			obx_scan_end(&scan);
+			return list;
+		}
+		progress = palloc(sizeof(ObxProgress));
+		make_progress(tuple, RelationGetDescr(scan.table), progress);
+		obx_scan_end(&scan);
+
+		subscription = progress->subscription;
+		for (int lane = 0; obx_progress_find(subscription, lane, progress); lane++)
+		{
+			list = lappend(list, progress);
+			progress = palloc(sizeof(ObxProgress));
+		}
+	}
 }
 
 void
@@ -148,6 +189,7 @@ obx_progress_clean(void)
 	int64		deleted = 0;
 	int32		subscription = 0;
 	int32		lane = -1;
+	int64		newest = 0;
 	bool		successor_is_old = false;
 	static TransactionId fruitless = InvalidTransactionId;
 
@@ -174,7 +216,9 @@ obx_progress_clean(void)
 		subscription = DatumGetInt32(values[SUBSCRIPTION]);
 		lane = DatumGetInt32(values[LANE]);
 
-		if (!is_newest && successor_is_old)
+		if (is_newest)
+			newest = DatumGetInt64(values[VERSION]);
+		if (successor_is_old && DatumGetInt64(values[VERSION]) < newest - OBX_PROGRESS_HISTORY)
 		{
 			obx_table_delete(scan.table, tuple);
 			deleted++;

@@ -7,6 +7,14 @@
 #ifndef OBX_PROGRESS_H
 #define OBX_PROGRESS_H
 
+#include "nodes/pg_list.h"
+
+/*
+ * Superseded versions that are kept for a while: outbox.status measures
+ * latencies by them.
+ */
+#define OBX_PROGRESS_HISTORY 1000
+
 typedef struct ObxProgress
 {
 	int32		subscription;
@@ -22,18 +30,21 @@ typedef struct ObxProgress
 /* The newest version; false when the lane has none. */
 extern bool obx_progress_find(int32 subscription, int32 lane, ObxProgress *progress);
 
+/* The newest version of every lane there is; in CurrentMemoryContext. */
+extern List *obx_progress_list(void);
+
 /*
  * Writes *progress as the version after progress->version, which it raises.
  * Fails (40001) if someone else did.
  */
 extern void obx_progress_advance(ObxProgress *progress);
 
-/* All lanes of a subscription, or of its removal. */
+/* All lanes of a subscription. */
 extern void obx_progress_delete(int32 subscription);
 
 /*
- * Deletes superseded versions that vacuum can remove at once.  Returns how
- * many.  Costs nothing while the xmin horizon is held back.
+ * Deletes superseded versions beyond the history that vacuum can remove at
+ * once.  Returns how many.  Costs nothing while the xmin horizon is held back.
  */
 extern int64 obx_progress_clean(void);
 

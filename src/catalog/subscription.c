@@ -99,7 +99,7 @@ get_text(const Datum *values, const bool *nulls, int column)
 
 /* Microseconds; a month counts as 30 days. */
 static int64
-get_interval(const Datum *values, int column)
+read_interval(const Datum *values, int column)
 {
 	Interval   *interval = DatumGetIntervalP(values[column]);
 
@@ -108,7 +108,7 @@ get_interval(const Datum *values, int column)
 }
 
 static Datum
-make_interval(int64 microseconds)
+form_interval(int64 microseconds)
 {
 	Interval   *interval = palloc0(sizeof(Interval));
 
@@ -146,9 +146,9 @@ make_subscription(HeapTuple tuple, TupleDesc tupdesc)
 	subscription->concurrency = DatumGetInt32(values[CONCURRENCY]);
 	subscription->batch_size = DatumGetInt32(values[BATCH_SIZE]);
 	subscription->max_attempts = DatumGetInt32(values[MAX_ATTEMPTS]);
-	subscription->backoff = get_interval(values, BACKOFF);
-	subscription->max_backoff = get_interval(values, MAX_BACKOFF);
-	subscription->timeout = get_interval(values, TIMEOUT);
+	subscription->backoff = read_interval(values, BACKOFF);
+	subscription->max_backoff = read_interval(values, MAX_BACKOFF);
+	subscription->timeout = read_interval(values, TIMEOUT);
 	subscription->block_on_exhausted =
 		strcmp(TextDatumGetCString(values[ON_EXHAUSTED]), "block") == 0;
 	subscription->payload_event = strcmp(TextDatumGetCString(values[PAYLOAD]), "event") == 0;
@@ -193,9 +193,9 @@ fill_row(const ObxSubscription *subscription, Datum *values, bool *nulls)
 	values[CONCURRENCY] = Int32GetDatum(subscription->concurrency);
 	values[BATCH_SIZE] = Int32GetDatum(subscription->batch_size);
 	values[MAX_ATTEMPTS] = Int32GetDatum(subscription->max_attempts);
-	values[BACKOFF] = make_interval(subscription->backoff);
-	values[MAX_BACKOFF] = make_interval(subscription->max_backoff);
-	values[TIMEOUT] = make_interval(subscription->timeout);
+	values[BACKOFF] = form_interval(subscription->backoff);
+	values[MAX_BACKOFF] = form_interval(subscription->max_backoff);
+	values[TIMEOUT] = form_interval(subscription->timeout);
 	set_text(values, nulls, ON_EXHAUSTED,
 			 subscription->block_on_exhausted ? "block" : "dead_letter");
 	set_text(values, nulls, PAYLOAD, subscription->payload_event ? "event" : "reference");

@@ -107,17 +107,26 @@ prepare_buffer(void)
 	table_close(log, AccessShareLock);
 }
 
-/* Opens the partition for a time, or another one if it is just being dropped. */
+/*
+ * Opens the partition for a time.  Waiting for the lock may bring the news
+ * that it is another one now: it was dropped, or one was made in front of the
+ * default partition.
+ */
 static Relation
 open_partition(TimestampTz time)
 {
 	for (int tries = 0; tries < 10; tries++)
 	{
-		Relation	partition = try_relation_open(obx_partition_find(time),
-												  RowExclusiveLock);
+		Oid			relid = obx_partition_find(time);
+		Relation	partition = try_relation_open(relid, RowExclusiveLock);
 
 		if (partition == NULL)
 			continue;
+		if (obx_partition_find(time) != relid)
+		{
+			relation_close(partition, NoLock);
+			continue;
+		}
 		if (partition->rd_rel->relkind == RELKIND_RELATION &&
 			partition->rd_rel->relispartition &&
 			RelationGetNumberOfAttributes(partition) == OBX_EVENT_COLUMNS)
@@ -358,6 +367,22 @@ obx_event_append(Datum *values, bool *nulls)
 void
 obx_append_flush(void)
 {
+	flush_buffer();
+}
+
+void
+obx_append_together(void (*function) (void *arg), void *arg)
+{
+	statement_depth++;
+	PG_TRY();
+	{
+		function(arg);
+	}
+	PG_FINALLY();
+	{
+		statement_depth--;
+	}
+	PG_END_TRY();
 	flush_buffer();
 }
 

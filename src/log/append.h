@@ -26,6 +26,9 @@ extern int64 obx_event_append(Datum *values, bool *nulls);
 /* Writes what the current subtransaction emitted and is not written yet. */
 extern void obx_append_flush(void);
 
+/* Calls function(arg) and writes what it appends together. */
+extern void obx_append_together(void (*function) (void *arg), void *arg);
+
 /* True once the current transaction has emitted an event. */
 extern bool obx_append_has_emitted(void);
 

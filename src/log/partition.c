@@ -128,6 +128,12 @@ obx_partition_list(void)
 {
 	List	   *list = NIL;
 
+	/*
+	 * A partition's news were sent before anyone could write to it: who takes
+	 * a snapshot first and asks then knows every partition the snapshot sees
+	 * events in.
+	 */
+	AcceptInvalidationMessages();
 	require_cache();
 	for (int i = 0; i < cache.count; i++)
 		list = lappend(list, &cache.partitions[i]);
@@ -238,10 +244,11 @@ create_partition(TimestampTz lower, TimestampTz upper)
 						 " FOR VALUES FROM ('%s') TO ('%s')",
 						 name, format_bound(lower), format_bound(upper)));
 	/* statement-level triggers are not cloned from the parent */
-	execute_ddl(psprintf("CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON outbox.%s"
+	execute_ddl(psprintf("CREATE TRIGGER refuse_change BEFORE INSERT OR UPDATE OR DELETE"
+						 " OR TRUNCATE ON outbox.%s"
 						 " FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change()",
 						 name));
-	execute_ddl(psprintf("ALTER TABLE outbox.%s ENABLE ALWAYS TRIGGER refuse_truncate", name));
+	execute_ddl(psprintf("ALTER TABLE outbox.%s ENABLE ALWAYS TRIGGER refuse_change", name));
 }
 
 /* Where the next partition begins; false when there are enough. */

@@ -17,8 +17,9 @@ typedef struct ObxPartition
 } ObxPartition;
 
 /*
- * The partitions in the order of their bounds, the default one last.  Cached;
- * valid until the transaction ends or the next call.
+ * The partitions in the order of their bounds, the default one last; all of
+ * those in which a snapshot taken before may see events.  Cached; valid until
+ * the transaction ends or the next call.
  */
 extern List *obx_partition_list(void);
 

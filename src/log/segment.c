@@ -12,6 +12,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -142,6 +143,15 @@ make_segment(HeapTuple tuple, TupleDesc tupdesc)
 	}
 	decode_transactions(segment, values[TRANSACTIONS]);
 	return segment;
+}
+
+bool
+obx_segment_lock(bool wait)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SEGMENT), 1, 0);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 void

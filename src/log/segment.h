@@ -49,6 +49,12 @@ extern ObxSegment *obx_segment_find_since(TimestampTz time, Snapshot snapshot);
 /* The next in which an event of this id may be, at or after a position. */
 extern ObxSegment *obx_segment_find_id(int64 event_id, int64 from, Snapshot snapshot);
 
+/*
+ * The lock under which segments are written, until the transaction ends: while
+ * it is held nobody else gives a position.  False if someone has it.
+ */
+extern bool obx_segment_lock(bool wait);
+
 extern void obx_segment_insert(const ObxSegment *segment);
 
 /* Deletes those that end before the position.  For retention. */

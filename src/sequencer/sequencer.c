@@ -25,8 +25,6 @@
 #include "access/xlog.h"
 #include "catalog/index.h"
 #include "catalog/partition.h"
-#include "catalog/pg_class.h"
-#include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -66,7 +64,37 @@ static struct
 	ObxSnapshot *snapshot;
 } scanned;
 
+/* A scan of one partition's index on (xid, id). */
+typedef struct PartitionScan
+{
+	Relation	table;
+	Relation	index;
+	TupleTableSlot *slot;
+	IndexScanDesc scan;
+} PartitionScan;
+
 /* ---- the difference ---- */
+
+static void
+open_scan(PartitionScan *scan, const ObxPartition *partition, Snapshot snapshot)
+{
+	Oid			index;
+
+	scan->table = table_open(partition->relid, AccessShareLock);
+	index = index_get_partition(scan->table, obx_object_require(OBX_EVENT_INDEX));
+	scan->index = index_open(index, AccessShareLock);
+	scan->slot = table_slot_create(scan->table, NULL);
+	scan->scan = obx_index_beginscan(scan->table, scan->index, snapshot, 2);
+}
+
+static void
+close_scan(PartitionScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	index_close(scan->index, NoLock);
+	table_close(scan->table, NoLock);
+}
 
 static void
 count_event(HTAB *transactions, TupleTableSlot *slot)
@@ -92,10 +120,8 @@ count_event(HTAB *transactions, TupleTableSlot *slot)
 	transaction->max_time = Max(transaction->max_time, time);
 }
 
-/* Counts the visible events with from <= xid < to. */
 static void
-count_events(HTAB *transactions, IndexScanDesc scan, TupleTableSlot *slot,
-			 uint64 from, uint64 to)
+set_range(IndexScanDesc scan, uint64 from, uint64 to)
 {
 	ScanKeyData keys[2];
 
@@ -104,10 +130,17 @@ count_events(HTAB *transactions, IndexScanDesc scan, TupleTableSlot *slot,
 	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_XID8LT,
 				FullTransactionIdGetDatum(FullTransactionIdFromU64(to)));
 	index_rescan(scan, keys, 2, NULL, 0);
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+}
+
+/* Counts the visible events with from <= xid < to. */
+static void
+count_events(HTAB *transactions, const PartitionScan *scan, uint64 from, uint64 to)
+{
+	set_range(scan->scan, from, to);
+	while (index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
 	{
 		CHECK_FOR_INTERRUPTS();
-		count_event(transactions, slot);
+		count_event(transactions, scan->slot);
 	}
 }
 
@@ -130,23 +163,14 @@ find_difference(const ObxSnapshot *lower, const ObxSnapshot *upper, Snapshot sna
 
 	foreach(lc, obx_partition_list())
 	{
-		Relation	table = table_open(((ObxPartition *) lfirst(lc))->relid, AccessShareLock);
-		Relation	index = index_open(index_get_partition(table,
-														   obx_object_require(OBX_EVENT_INDEX)),
-									   AccessShareLock);
-		TupleTableSlot *slot = table_slot_create(table, NULL);
-		IndexScanDesc scan = obx_index_beginscan(table, index, snapshot, 2);
+		PartitionScan scan;
 
-		count_events(transactions, scan, slot, lower->xmax, upper->xmax);
+		open_scan(&scan, lfirst(lc), snapshot);
+		count_events(transactions, &scan, lower->xmax, upper->xmax);
 		for (int i = 0; i < lower->nrunning; i++)
 			if (obx_snapshot_has_ended(upper, lower->running[i]))
-				count_events(transactions, scan, slot,
-							 lower->running[i], lower->running[i] + 1);
-
-		index_endscan(scan);
-		ExecDropSingleTupleTableSlot(slot);
-		index_close(index, NoLock);
-		table_close(table, NoLock);
+				count_events(transactions, &scan, lower->running[i], lower->running[i] + 1);
+		close_scan(&scan);
 	}
 	return transactions;
 }
@@ -282,14 +306,53 @@ append_difference(int64 *appended)
 	return head;
 }
 
-bool
-obx_sequencer_lock(bool wait)
+/* Has the partition a visible event with from <= xid < to, other than "own"'s? */
+static bool
+has_event(IndexScanDesc scan, TupleTableSlot *slot, const ObxSnapshot *upto,
+		  uint64 from, uint64 to, uint64 own)
 {
-	LOCKTAG		tag;
+	set_range(scan, from, to);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		uint64		xid = U64FromFullTransactionId(
+			DatumGetFullTransactionId(slot_getattr(slot, OBX_EVENT_XID + 1, &isnull)));
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId,
-					   obx_object_require(OBX_SEGMENT), 1);
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+		CHECK_FOR_INTERRUPTS();
+		if (xid != own && obx_snapshot_has_ended(upto, xid))
+			return true;
+	}
+	return false;
+}
+
+bool
+obx_sequencer_is_behind(const ObxSnapshot *upto, uint64 own)
+{
+	Snapshot	snapshot;
+	ObxSegment *last;
+	const ObxSnapshot *lower;
+	bool		behind = false;
+	ListCell   *lc;
+
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	last = obx_segment_find_last(snapshot);
+	lower = last != NULL ? last->snapshot : obx_snapshot_empty();
+	foreach(lc, obx_partition_list())
+	{
+		PartitionScan scan;
+
+		open_scan(&scan, lfirst(lc), snapshot);
+		behind = has_event(scan.scan, scan.slot, upto, lower->xmax, upto->xmax, own);
+		for (int i = 0; !behind && i < lower->nrunning; i++)
+			behind = has_event(scan.scan, scan.slot, upto, lower->running[i],
+							   lower->running[i] + 1, own);
+		close_scan(&scan);
+		if (behind)
+			break;
+	}
+	UnregisterSnapshot(snapshot);
+	return behind;
 }
 
 bool
@@ -302,7 +365,7 @@ obx_sequencer_append(bool wait, int64 *head, int64 *appended)
 		ereport(ERROR,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot give positions to events during recovery")));
-	if (!obx_sequencer_lock(wait))
+	if (!obx_segment_lock(wait))
 		return false;
 	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
 		(void) set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION,

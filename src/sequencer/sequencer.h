@@ -4,6 +4,8 @@
 #ifndef OBX_SEQUENCER_H
 #define OBX_SEQUENCER_H
 
+#include "log/snapshot.h"
+
 /*
  * Gives positions to every event whose transaction has ended and that has none
  * yet.  Must be the first thing a READ COMMITTED transaction does, without an
@@ -17,9 +19,9 @@
 extern bool obx_sequencer_append(bool wait, int64 *head, int64 *appended);
 
 /*
- * The sequencer's lock, until the transaction ends: while it is held no
- * position is given.  For whoever else writes to outbox.segment.
+ * Is there an event without a position, of a transaction that "upto" regards
+ * as ended, other than "own"?  Reads with a new snapshot.
  */
-extern bool obx_sequencer_lock(bool wait);
+extern bool obx_sequencer_is_behind(const ObxSnapshot *upto, uint64 own);
 
 #endif							/* OBX_SEQUENCER_H */

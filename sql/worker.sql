@@ -1,0 +1,25 @@
+-- Which processes serve this database.
+
+CREATE FUNCTION outbox.worker_slots(
+    OUT pid integer,
+    OUT role text,
+    OUT owner regrole,
+    OUT subscription integer,
+    OUT lane integer,
+    OUT state text,
+    OUT since timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'obx_sql_worker_slots';
+COMMENT ON FUNCTION outbox.worker_slots() IS 'what is behind outbox.worker';
+
+CREATE VIEW outbox.worker AS
+    SELECT w.pid, w.role, w.owner, s.name AS subscription, w.lane, w.state, w.since
+    FROM outbox.worker_slots() w
+    LEFT JOIN outbox.subscription s ON s.id OPERATOR(pg_catalog.=) w.subscription;
+COMMENT ON VIEW outbox.worker IS
+    'processes that serve this database; without a pid, those that could not be had';
+COMMENT ON COLUMN outbox.worker.role IS 'launcher (one per server), sequencer or dispatcher';
+COMMENT ON COLUMN outbox.worker.owner IS 'dispatchers: the role that it is connected as';
+COMMENT ON COLUMN outbox.worker.state IS
+    'starting, idle, busy or leaving; refused: the owner cannot connect; starved: no free worker process';

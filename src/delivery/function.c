@@ -1,0 +1,233 @@
+/*
+ * Targets that are SQL functions.
+ *
+ * The handler is called through fmgr, not through SPI, in the session of the
+ * subscription's owner; fmgr checks nothing, so rights and signature are
+ * checked here, at subscribe and again for each batch.
+ *
+ * Must not know what is done about an error.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_func.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "catalog/names.h"
+#include "delivery/target.h"
+#include "log/context.h"
+
+typedef struct FunctionTarget
+{
+	ObxTarget	target;
+	ObxArgument argument;
+	FmgrInfo	function;
+	MemoryContext call_memory;	/* reset after each call */
+	Oid			array_type;		/* of event[] */
+} FunctionTarget;
+
+/* ---- the function ---- */
+
+static Oid
+argument_type(ObxArgument argument)
+{
+	switch (argument)
+	{
+		case OBX_ARGUMENT_EVENT:
+			return obx_event_type_require();
+		case OBX_ARGUMENT_EVENT_ARRAY:
+			return obx_event_array_type_require();
+		case OBX_ARGUMENT_JSONB:
+			return JSONBOID;
+		case OBX_ARGUMENT_NONE:
+			break;
+	}
+	elog(ERROR, "handler without an argument");
+	return InvalidOid;			/* keep the compiler quiet */
+}
+
+static void
+check_handler(Oid function, const char *signature)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc form;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", function);
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	if (form->prokind != PROKIND_FUNCTION || form->proretset ||
+		get_typtype(form->prorettype) == TYPTYPE_PSEUDO)
+	{
+		/* void is the one pseudo-type that a handler may return */
+		if (form->prokind != PROKIND_FUNCTION || form->proretset ||
+			form->prorettype != VOIDOID)
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("%s cannot be a handler", signature),
+					 errdetail("A handler is a plain function that returns void or one value."),
+					 errhint("Wrap it in a function that returns void.")));
+	}
+	ReleaseSysCache(tuple);
+}
+
+Oid
+obx_handler_require(const char *schema, const char *name, ObxArgument argument, Oid owner)
+{
+	Oid			type = argument_type(argument);
+	Oid			namespace = get_namespace_oid(schema, true);
+	const char *signature = psprintf("function %s(%s)",
+									 quote_qualified_identifier(schema, name),
+									 format_type_be(type));
+	Oid			function = InvalidOid;
+
+	if (OidIsValid(namespace))
+	{
+		oidvector  *types = buildoidvector(&type, 1);
+
+		function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+								   CStringGetDatum(name), PointerGetDatum(types),
+								   ObjectIdGetDatum(namespace));
+	}
+	if (!OidIsValid(function))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("%s does not exist", signature),
+				 errhint("Create it, or name another handler with outbox.alter_subscription().")));
+	check_handler(function, signature);
+
+	if (obx_object_aclcheck(NamespaceRelationId, namespace, owner, ACL_USAGE) != ACLCHECK_OK ||
+		obx_object_aclcheck(ProcedureRelationId, function, owner, ACL_EXECUTE) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" may not execute %s", GetUserNameFromId(owner, true),
+						signature),
+				 errdetail("A handler runs with the rights of the subscription's owner."),
+				 errhint("Grant EXECUTE on the function and USAGE on its schema to the role.")));
+	return function;
+}
+
+/* ---- its argument ---- */
+
+static Datum
+make_composite(FunctionTarget *target, HeapTuple tuple)
+{
+	return heap_copy_tuple_as_datum(tuple, target->target.tupdesc);
+}
+
+static Datum
+make_array(FunctionTarget *target, const ObxTargetEvent *events, int count)
+{
+	Datum	   *elements = palloc(count * sizeof(Datum));
+
+	for (int i = 0; i < count; i++)
+		elements[i] = make_composite(target, events[i].tuple);
+	return PointerGetDatum(construct_array(elements, count, target->target.tupdesc->tdtypeid,
+										   -1, false, TYPALIGN_DOUBLE));
+}
+
+static Datum
+make_argument(FunctionTarget *target, const ObxTargetEvent *events, int count)
+{
+	switch (target->argument)
+	{
+		case OBX_ARGUMENT_EVENT:
+			return make_composite(target, events->tuple);
+		case OBX_ARGUMENT_EVENT_ARRAY:
+			return make_array(target, events, count);
+		case OBX_ARGUMENT_JSONB:
+			return JsonbPGetDatum(obx_event_to_jsonb(target->target.tupdesc, events->tuple,
+													 events->position));
+		case OBX_ARGUMENT_NONE:
+			break;
+	}
+	elog(ERROR, "handler without an argument");
+	return (Datum) 0;			/* keep the compiler quiet */
+}
+
+/* ---- the call ---- */
+
+/* What events emitted by the handler inherit; a batch hands nothing down. */
+static void
+fill_context(FunctionTarget *target, const ObxTargetEvent *event, ObxContext *context)
+{
+	Datum		value;
+	bool		isnull;
+
+	memset(context, 0, sizeof(ObxContext));
+	context->subscription = target->target.subscription->name;
+	context->position = event->position;
+	context->attempt = event->attempt;
+	context->is_replay = event->is_replay;
+	if (target->argument == OBX_ARGUMENT_EVENT_ARRAY)
+		return;
+
+	context->event_id = event->id;
+	value = heap_getattr(event->tuple, OBX_EVENT_CORRELATION_ID + 1, target->target.tupdesc,
+						 &isnull);
+	if (!isnull)
+		context->correlation_id = TextDatumGetCString(value);
+	value = heap_getattr(event->tuple, OBX_EVENT_HEADERS + 1, target->target.tupdesc,
+						 &isnull);
+	if (!isnull)
+		context->headers = DatumGetJsonbP(value);
+}
+
+static void
+call_function(ObxTarget *base, const ObxTargetEvent *events, int count)
+{
+	FunctionTarget *target = (FunctionTarget *) base;
+	MemoryContext old = MemoryContextSwitchTo(target->call_memory);
+	ObxContext	context;
+	LOCAL_FCINFO(fcinfo, 1);
+
+	fill_context(target, &events[count - 1], &context);
+	obx_context_enter(&context);
+
+	/* the handler sees what is committed now, and what the batch did so far */
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+
+	InitFunctionCallInfoData(*fcinfo, &target->function, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = make_argument(target, events, count);
+	fcinfo->args[0].isnull = false;
+	(void) FunctionCallInvoke(fcinfo);
+
+	PopActiveSnapshot();
+	obx_context_leave();
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(target->call_memory);
+}
+
+ObxTarget *
+obx_function_open(const ObxSubscription *subscription)
+{
+	FunctionTarget *target = palloc0(sizeof(FunctionTarget));
+	Oid			function = obx_handler_require(subscription->handler_schema,
+											   subscription->handler_name,
+											   subscription->handler_argument,
+											   subscription->owner);
+	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+
+	target->target.subscription = subscription;
+	target->target.tupdesc = CreateTupleDescCopy(RelationGetDescr(log));
+	table_close(log, AccessShareLock);
+	target->target.takes_batch = subscription->handler_argument == OBX_ARGUMENT_EVENT_ARRAY;
+	target->target.deliver = call_function;
+	target->argument = subscription->handler_argument;
+	fmgr_info(function, &target->function);
+	target->call_memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox handler call",
+												ALLOCSET_DEFAULT_SIZES);
+	return &target->target;
+}

@@ -1,0 +1,121 @@
+/*
+ * What surrounds every call of a subscriber.
+ *
+ * Settings that the call changes are undone by a nest level of their own;
+ * deferred constraints fire before it counts as done, so that their failure
+ * has an event; a timer ends it when its time is up.  The timer is armed once
+ * and looks, when it goes off, whether the call that runs then has used up
+ * its time: arming it for each call would cost more than many a handler.
+ *
+ * Must not know what is done about an error.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "commands/trigger.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "delivery/target.h"
+
+static TimeoutId timer;
+static bool timer_registered = false;
+
+/* written by the main line, read by the timer's signal handler */
+static volatile TimestampTz call_began = 0; /* 0 outside a call */
+static volatile int64 call_limit = 0;	/* microseconds */
+static volatile sig_atomic_t timed_out = false;
+
+ObxTarget *
+obx_target_open(const ObxSubscription *subscription)
+{
+	switch (subscription->kind)
+	{
+		case OBX_KIND_FUNCTION:
+			return obx_function_open(subscription);
+		case OBX_KIND_CHANNEL:
+			return obx_channel_open(subscription);
+		case OBX_KIND_PULL:
+			break;
+	}
+	elog(ERROR, "subscription \"%s\" has no target", subscription->name);
+	return NULL;				/* keep the compiler quiet */
+}
+
+/* ---- the time limit ---- */
+
+/* Signal handler: cancels the call like a statement timeout, or waits on. */
+static void
+check_time(void)
+{
+	int64		left;
+
+	if (call_began == 0)
+		return;
+	left = call_began + call_limit - GetCurrentTimestamp();
+	if (left > 0)
+	{
+		enable_timeout_after(timer, (int) (left / 1000) + 1);
+		return;
+	}
+	timed_out = true;
+	kill(MyProcPid, SIGINT);
+}
+
+static void
+begin_time(int64 limit)
+{
+	call_limit = limit;
+	call_began = GetCurrentTimestamp();
+	if (limit == 0)
+	{
+		call_began = 0;
+		return;
+	}
+	if (!timer_registered)
+	{
+		timer = RegisterTimeout(USER_TIMEOUT, check_time);
+		timer_registered = true;
+	}
+	/* still armed from an earlier call: check_time() sees to this one */
+	if (!get_timeout_active(timer))
+		enable_timeout_after(timer, (int) Min((limit + 999) / 1000, INT_MAX));
+}
+
+static void
+end_time(void)
+{
+	call_began = 0;
+	/* the signal may be under way: take it here, where it has an event */
+	if (timed_out)
+		CHECK_FOR_INTERRUPTS();
+}
+
+bool
+obx_target_has_timed_out(void)
+{
+	bool		result = timed_out;
+
+	call_began = 0;
+	timed_out = false;
+	/* another error may have come first: the cancel must not hit the next call */
+	if (result)
+		QueryCancelPending = false;
+	return result;
+}
+
+/* ---- the call ---- */
+
+void
+obx_target_deliver(ObxTarget *target, const ObxTargetEvent *events, int count)
+{
+	int			nest_level = NewGUCNestLevel();
+
+	begin_time(target->subscription->timeout);
+	target->deliver(target, events, count);
+	AfterTriggerFireDeferred();
+	end_time();
+	AtEOXact_GUC(false, nest_level);
+}

@@ -1,0 +1,66 @@
+/*
+ * A target: where the events of a subscription go.
+ */
+#ifndef OBX_TARGET_H
+#define OBX_TARGET_H
+
+#include "catalog/subscription.h"
+#include "executor/tuptable.h"
+#include "utils/jsonb.h"
+#include "log/event.h"
+
+/* An event in the hands of a batch. */
+typedef struct ObxTargetEvent
+{
+	int64		position;
+	int64		id;
+	int			attempt;		/* 1 at the first */
+	bool		is_replay;
+	HeapTuple	tuple;			/* in the layout of outbox.event */
+} ObxTargetEvent;
+
+typedef struct ObxTarget ObxTarget;
+
+struct ObxTarget
+{
+	const ObxSubscription *subscription;
+	TupleDesc	tupdesc;		/* of outbox.event */
+	bool		takes_batch;	/* wants all events of a batch in one call */
+
+	/*
+	 * Delivers "count" events (1 unless takes_batch); raises what the
+	 * subscriber raises.
+	 */
+	void		(*deliver) (ObxTarget *target, const ObxTargetEvent *events, int count);
+};
+
+/*
+ * Opens the subscription's target, in CurrentMemoryContext.  Raises an error
+ * if it cannot work at all (handler missing, not executable by the owner).
+ */
+extern ObxTarget *obx_target_open(const ObxSubscription *subscription);
+
+/*
+ * Delivers in the way of the target, with what a call needs around it: time
+ * limit, nested settings, deferred constraints.
+ */
+extern void obx_target_deliver(ObxTarget *target, const ObxTargetEvent *events, int count);
+
+/* True if the error just raised by deliver was its time limit's; resets it. */
+extern bool obx_target_has_timed_out(void);
+
+/* The kinds. */
+extern ObxTarget *obx_function_open(const ObxSubscription *subscription);
+extern ObxTarget *obx_channel_open(const ObxSubscription *subscription);
+
+/*
+ * The function that a subscription's handler names now; ereports if there is
+ * none or it cannot be a handler, or "owner" may not call it.
+ */
+extern Oid	obx_handler_require(const char *schema, const char *name, ObxArgument argument,
+								Oid owner);
+
+/* An event as one object, with its position. */
+extern Jsonb *obx_event_to_jsonb(TupleDesc tupdesc, HeapTuple tuple, int64 position);
+
+#endif							/* OBX_TARGET_H */

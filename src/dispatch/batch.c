@@ -1,0 +1,407 @@
+/*
+ * Delivering a batch.
+ *
+ * All calls run in one subtransaction, for more would send every backend of
+ * the server to pg_subtrans.  When a call fails, the subtransaction goes, the
+ * events before it are delivered again in a new one, which now is known to
+ * end well, and the failing event gets its row; then the batch goes on behind
+ * it.  So a batch with a few failures has a few subtransactions, and one
+ * without has one.
+ *
+ * Must not know transactions, nor who waits.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/guard.h"
+#include "dispatch/batch.h"
+#include "dispatch/retry.h"
+#include "log/context.h"
+
+/* Failures after which a batch ends: each costs a subtransaction or two. */
+#define OBX_BATCH_FAILURES	20
+
+/* What one guarded run does. */
+typedef struct Run
+{
+	ObxBatch   *batch;
+	int			first;			/* deliver items from here */
+	int			end;			/* up to but without this one */
+	int			current;		/* the one being delivered */
+	int			count;			/* how many the current call takes */
+	bool		single;			/* one at a time, even if the target takes batches */
+	bool		may_stop;		/* when others wait */
+	TimestampTz began;
+} Run;
+
+/* ---- one run ---- */
+
+/* Marks and counts the items that must wait behind their key. */
+static bool
+park_if_blocked(ObxBatch *batch, ObxItem *item)
+{
+	/* a retry is the first of its key, or follows it in this very batch */
+	if (batch->is_retry)
+	{
+		for (ObxItem *earlier = batch->items; earlier < item; earlier++)
+			if (item->has_key && earlier->has_key && earlier->key_hash == item->key_hash &&
+				(earlier->state == OBX_ITEM_PARKED ||
+				 (earlier->state == OBX_ITEM_FAILED && earlier->delivery->open)))
+			{
+				item->state = OBX_ITEM_PARKED;
+				return true;
+			}
+		return false;
+	}
+	if (!obx_lane_is_blocked(batch->lane, batch->subscription, item->has_key, item->key_hash))
+		return false;
+	item->state = OBX_ITEM_PARKED;
+	return true;
+}
+
+/* Hands over all items of the run in one call. */
+static void
+deliver_together(Run *run)
+{
+	ObxBatch   *batch = run->batch;
+	ObxTargetEvent *events = palloc((run->end - run->first) * sizeof(ObxTargetEvent));
+	int			count = 0;
+
+	run->current = run->first;
+	run->count = run->end - run->first;
+	for (int i = run->first; i < run->end; i++)
+		if (!park_if_blocked(batch, &batch->items[i]))
+		{
+			events[count++] = batch->items[i].event;
+			batch->items[i].state = OBX_ITEM_DONE;
+		}
+	if (count > 0)
+		obx_target_deliver(batch->target, events, count);
+	run->current = run->end;
+}
+
+static void
+deliver_singly(Run *run)
+{
+	ObxBatch   *batch = run->batch;
+
+	run->count = 1;
+	for (run->current = run->first; run->current < run->end; run->current++)
+	{
+		ObxItem    *item = &batch->items[run->current];
+
+		CHECK_FOR_INTERRUPTS();
+		if (park_if_blocked(batch, item))
+			continue;
+		obx_target_deliver(batch->target, &item->event, 1);
+		item->state = OBX_ITEM_DONE;
+
+		if (run->may_stop && batch->yield != NULL &&
+			batch->yield(GetCurrentTimestamp() - run->began))
+		{
+			run->current++;
+			return;
+		}
+	}
+}
+
+static void
+deliver_run(void *arg)
+{
+	Run		   *run = arg;
+
+	if (run->batch->target->takes_batch && !run->single)
+		deliver_together(run);
+	else
+		deliver_singly(run);
+}
+
+/* Runs items [first, end); NULL if all went well, then run->current tells how far. */
+static ErrorData *
+guard_run(Run *run)
+{
+	ErrorData  *error;
+
+	error = obx_guard_call(deliver_run, run, CurrentMemoryContext);
+	obx_context_leave();
+	if (error == NULL)
+		return NULL;
+
+	for (int i = run->first; i < run->end; i++)
+		run->batch->items[i].state = OBX_ITEM_PENDING;
+	return error;
+}
+
+/* ---- failures ---- */
+
+static void
+describe_event(void *arg)
+{
+	Run		   *run = arg;
+
+	if (run->current < run->batch->nitems)
+		errcontext("subscription \"%s\", event at position " INT64_FORMAT,
+				   run->batch->subscription->name,
+				   run->batch->items[run->current].event.position);
+}
+
+static ObxDelivery *
+make_delivery(ObxBatch *batch, const ObxItem *item)
+{
+	ObxDelivery *delivery = palloc0(sizeof(ObxDelivery));
+
+	delivery->subscription = batch->subscription->id;
+	delivery->lane = batch->lane->key.lane;
+	delivery->position = item->event.position;
+	delivery->state = OBX_DELIVERY_PARKED;
+	delivery->open = true;
+	delivery->has_key = item->has_key;
+	delivery->key_hash = item->key_hash;
+	delivery->xid = item->xid;
+	delivery->event_id = item->event.id;
+	delivery->next_at = DT_NOEND;
+	return delivery;
+}
+
+static void
+report_failure(ObxBatch *batch, const ObxItem *item, const ErrorData *error)
+{
+	const ObxDelivery *delivery = item->delivery;
+
+	ereport(delivery->state == OBX_DELIVERY_DEAD ? LOG : DEBUG1,
+			(errcode(error->sqlerrcode),
+			 errmsg("event at position " INT64_FORMAT " failed in subscription \"%s\": %s",
+					item->event.position, batch->subscription->name, delivery->error),
+			 delivery->state == OBX_DELIVERY_DEAD ?
+			 errdetail("Attempt %d of %d: the event is a dead letter now.",
+					   delivery->attempts, batch->subscription->max_attempts) :
+			 errdetail("Attempt %d of %d, the next one at %s.", delivery->attempts,
+					   batch->subscription->max_attempts,
+					   timestamptz_to_str(delivery->next_at)),
+			 delivery->state == OBX_DELIVERY_DEAD ?
+			 errhint("See the view outbox.dead_letter.") : 0));
+}
+
+static void
+fail_item(ObxBatch *batch, ObxItem *item, ObxVerdict verdict, const ErrorData *error)
+{
+	bool		is_new = item->delivery == NULL;
+
+	if (is_new)
+		item->delivery = make_delivery(batch, item);
+	obx_delivery_fail(batch->subscription, verdict, error, item->delivery);
+	item->state = OBX_ITEM_FAILED;
+	batch->failures++;
+	report_failure(batch, item, error);
+
+	/* later events of its key are parked from here on */
+	if (is_new && item->delivery->open)
+		obx_lane_add(batch->lane, item->delivery);
+}
+
+/* True if an error that is nobody's fault may be tried again at once. */
+static bool
+may_try_again(ObxBatch *batch, const ObxItem *item)
+{
+	ObxLane    *lane = batch->lane;
+
+	if (lane->again_position != item->event.position)
+	{
+		lane->again_position = item->event.position;
+		lane->again_count = 0;
+	}
+	return ++lane->again_count < OBX_TRIES_AT_ONCE;
+}
+
+/* ---- the batch ---- */
+
+/*
+ * What the error of the current item means.  What is not the item's, or would
+ * be the same for any other, is raised again and ends the pass.
+ */
+static ObxVerdict
+judge_error(ObxBatch *batch, const Run *run, ErrorData *error)
+{
+	ObxVerdict	verdict = obx_error_judge(error->sqlerrcode);
+
+	if (obx_target_has_timed_out())
+		error->message = psprintf("handler exceeded its timeout of %g s",
+								  batch->subscription->timeout / 1e6);
+	else if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && batch->foreground)
+		ReThrowError(error);
+
+	if (verdict == OBX_VERDICT_INFRASTRUCTURE)
+		ReThrowError(error);
+	if (verdict == OBX_VERDICT_AGAIN && run->count == 1 &&
+		!may_try_again(batch, &batch->items[run->current]))
+		verdict = OBX_VERDICT_FAILURE;
+	return verdict;
+}
+
+/*
+ * Deals with items from batch->reached on, up to and with the next failing one.
+ * Returns false when the batch must end there.
+ */
+static bool
+deliver_stretch(ObxBatch *batch, Run *run)
+{
+	ErrorData  *error;
+	ObxVerdict	verdict;
+
+	run->first = batch->reached;
+	run->end = batch->nitems;
+	run->may_stop = true;
+	error = guard_run(run);
+	if (error == NULL)
+	{
+		batch->reached = run->current;
+		return false;
+	}
+	verdict = judge_error(batch, run, error);
+
+	/* a batch that failed in one call is repeated event by event */
+	if (run->count > 1)
+	{
+		run->single = true;
+		return true;
+	}
+
+	/* what went well before is delivered again; should that fail, it is the failing one */
+	while (run->current > run->first)
+	{
+		ErrorData  *earlier;
+
+		run->end = run->current;
+		run->may_stop = false;
+		earlier = guard_run(run);
+		if (earlier == NULL)
+			break;
+		error = earlier;
+		verdict = judge_error(batch, run, error);
+	}
+
+	batch->reached = run->current;
+	if (verdict == OBX_VERDICT_AGAIN)
+		return false;
+	fail_item(batch, &batch->items[batch->reached++], verdict, error);
+	return batch->subscription->ordering != OBX_ORDERING_STRICT &&
+		batch->failures < OBX_BATCH_FAILURES &&
+		(batch->yield == NULL || !batch->yield(GetCurrentTimestamp() - run->began));
+}
+
+void
+obx_batch_deliver(ObxBatch *batch)
+{
+	Run			run = {.batch = batch, .began = GetCurrentTimestamp()};
+	ErrorContextCallback context = {
+		.previous = error_context_stack,
+		.callback = describe_event,
+		.arg = &run
+	};
+
+	error_context_stack = &context;
+	while (batch->reached < batch->nitems && deliver_stretch(batch, &run))
+		CHECK_FOR_INTERRUPTS();
+	error_context_stack = context.previous;
+}
+
+/* ---- writing ---- */
+
+/*
+ * After retries, the first event left of each key is the one that is tried
+ * next: where it was parked, it is due now.
+ */
+static void
+promote_parked(ObxBatch *batch)
+{
+	HASHCTL		control = {
+		.keysize = sizeof(int64),
+		.entrysize = sizeof(int64),
+		.hcxt = CurrentMemoryContext
+	};
+	HTAB	   *seen = hash_create("pg_outbox keys", 64, &control,
+								   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	List	   *open = obx_delivery_list_open(batch->subscription->id, batch->lane->key.lane);
+	ListCell   *lc;
+
+	foreach(lc, open)
+	{
+		ObxDelivery *delivery = lfirst(lc);
+		bool		found;
+
+		if (!delivery->has_key)
+			continue;
+		hash_search(seen, &delivery->key_hash, HASH_ENTER, &found);
+		if (found || delivery->state != OBX_DELIVERY_PARKED)
+			continue;
+		delivery->state = OBX_DELIVERY_RETRY;
+		delivery->next_at = GetCurrentTimestamp();
+		obx_delivery_update(delivery);
+	}
+	hash_destroy(seen);
+}
+
+static void
+write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress)
+{
+	switch (item->state)
+	{
+		case OBX_ITEM_DONE:
+			progress->delivered++;
+			if (batch->is_retry)
+				obx_delivery_delete(batch->subscription->id, item->event.position);
+			break;
+		case OBX_ITEM_FAILED:
+			progress->failed++;
+			if (batch->is_retry)
+				obx_delivery_update(item->delivery);
+			else
+				obx_delivery_insert(item->delivery);
+			obx_failure_record(batch->subscription->id, item->event.position,
+							   item->delivery->error);
+			break;
+		case OBX_ITEM_PARKED:
+			if (!batch->is_retry)
+			{
+				ObxDelivery *delivery = make_delivery(batch, item);
+
+				obx_delivery_insert(delivery);
+				obx_lane_add(batch->lane, delivery);
+			}
+			break;
+		case OBX_ITEM_PENDING:
+			elog(ERROR, "event at position " INT64_FORMAT " was not dealt with",
+				 item->event.position);
+	}
+}
+
+bool
+obx_batch_write(ObxBatch *batch, ObxProgress *progress)
+{
+	int64		position = progress->position;
+
+	for (int i = 0; i < batch->reached; i++)
+		write_item(batch, &batch->items[i], progress);
+
+	if (batch->is_retry)
+	{
+		if (batch->subscription->ordering == OBX_ORDERING_KEY)
+			promote_parked(batch);
+		obx_lane_forget(batch->lane);
+	}
+	else if (batch->reached == batch->nitems)
+	{
+		progress->position = batch->read_position;
+		progress->event_id = batch->read_id;
+	}
+	else if (batch->reached > 0)
+	{
+		progress->position = batch->items[batch->reached - 1].event.position;
+		progress->event_id = batch->items[batch->reached - 1].event.id;
+	}
+	return batch->reached > 0 || progress->position != position;
+}

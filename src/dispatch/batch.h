@@ -1,0 +1,79 @@
+/*
+ * A batch: events collected for one lane, and their delivery.
+ */
+#ifndef OBX_BATCH_H
+#define OBX_BATCH_H
+
+#include "catalog/delivery.h"
+#include "catalog/progress.h"
+#include "catalog/subscription.h"
+#include "delivery/target.h"
+#include "dispatch/lane.h"
+#include "dispatch/pass.h"
+
+typedef enum ObxItemState
+{
+	OBX_ITEM_PENDING,			/* not reached */
+	OBX_ITEM_DONE,				/* delivered */
+	OBX_ITEM_FAILED,			/* its delivery row says what comes next */
+	OBX_ITEM_PARKED				/* waits behind its key */
+} ObxItemState;
+
+/* An event that the lane has to deal with. */
+typedef struct ObxItem
+{
+	ObxTargetEvent event;
+	uint64		xid;
+	bool		has_key;
+	int64		key_hash;
+	ObxItemState state;
+	ObxDelivery *delivery;		/* its row, NULL for an event met the first time */
+} ObxItem;
+
+typedef struct ObxBatch
+{
+	const ObxSubscription *subscription;
+	ObxLane    *lane;
+	ObxTarget  *target;
+	ObxPassYield yield;
+	bool		foreground;		/* a cancel is the caller's, not an event's */
+
+	bool		is_retry;		/* items come from outbox.delivery */
+	int			nitems;
+	ObxItem    *items;
+	int			reached;		/* items before this one have been dealt with */
+	int			failures;
+
+	/* how far the log was read, for batches of new events */
+	int64		read_position;
+	int64		read_id;
+	bool		read_all;		/* to the end */
+} ObxBatch;
+
+/* Makes a batch, in CurrentMemoryContext, of nothing yet. */
+extern ObxBatch *obx_batch_make(const ObxSubscription *subscription, ObxLane *lane,
+								ObxPassYield yield, bool foreground);
+
+/*
+ * Collect what the lane has to deal with next, at most "limit" items: retries
+ * that are due, with what is parked behind them; or new events after the
+ * lane's progress.  They return whether they found any.
+ */
+extern bool obx_batch_collect_retries(ObxBatch *batch, const ObxProgress *progress, int limit);
+extern bool obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit);
+
+/*
+ * Delivers the items, in a subtransaction or a few, until all are dealt with
+ * or it is time to stop; errors of the subscriber end up in the items.
+ * Infrastructure's errors are raised.  The target must be open.
+ */
+extern void obx_batch_deliver(ObxBatch *batch);
+
+/*
+ * Writes what became of the items to outbox.delivery, counts it in *progress
+ * and moves its position.  Returns whether anything changed, and then the
+ * caller advances the progress.
+ */
+extern bool obx_batch_write(ObxBatch *batch, ObxProgress *progress);
+
+#endif							/* OBX_BATCH_H */

@@ -1,0 +1,214 @@
+/*
+ * Collecting a batch: reading what a lane has to deal with next.
+ *
+ * Events are copied into memory, because a failing one makes those before it
+ * be delivered again.  A batch is bounded by its number of events, by their
+ * size, and by how much of the log is read for it, so that a subscription to
+ * which little matches also commits its progress now and then.
+ *
+ * Runs before any of the subscriber's code.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "dispatch/batch.h"
+#include "dispatch/match.h"
+#include "log/read.h"
+#include "log/snapshot.h"
+
+/* Bytes of events in one batch, beyond the first. */
+#define OBX_BATCH_BYTES		(8 * 1024 * 1024)
+
+/* Events read for one batch. */
+#define OBX_BATCH_READ		100000
+
+ObxBatch *
+obx_batch_make(const ObxSubscription *subscription, ObxLane *lane, ObxPassYield yield,
+			   bool foreground)
+{
+	ObxBatch   *batch = palloc0(sizeof(ObxBatch));
+
+	batch->subscription = subscription;
+	batch->lane = lane;
+	batch->yield = yield;
+	batch->foreground = foreground;
+	batch->items = palloc0(subscription->batch_size * sizeof(ObxItem));
+	return batch;
+}
+
+static ObxItem *
+add_item(ObxBatch *batch, TupleTableSlot *slot, int64 position, int64 id, uint64 xid,
+		 const ObxProgress *progress)
+{
+	ObxItem    *item = &batch->items[batch->nitems++];
+
+	item->event.position = position;
+	item->event.id = id;
+	item->event.attempt = 1;
+	item->event.is_replay = position <= progress->replay_until;
+	item->event.tuple = ExecCopySlotHeapTuple(slot);
+	item->xid = xid;
+	item->state = OBX_ITEM_PENDING;
+	return item;
+}
+
+/* ---- retries ---- */
+
+static bool
+is_due(const ObxDelivery *delivery, TimestampTz now)
+{
+	return delivery->state == OBX_DELIVERY_RETRY && delivery->next_at <= now;
+}
+
+/* Is it parked behind a key whose first event is in the batch already? */
+static bool
+follows_item(const ObxBatch *batch, const ObxDelivery *delivery)
+{
+	if (delivery->state != OBX_DELIVERY_PARKED || !delivery->has_key)
+		return false;
+	for (int i = 0; i < batch->nitems; i++)
+		if (batch->items[i].has_key && batch->items[i].key_hash == delivery->key_hash)
+			return true;
+	return false;
+}
+
+/*
+ * The lane's list is in position order, and so the batch comes out: the first
+ * event of a key before those parked behind it.
+ */
+bool
+obx_batch_collect_retries(ObxBatch *batch, const ObxProgress *progress, int limit)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Snapshot	snapshot = GetActiveSnapshot();
+	TupleTableSlot *slot = NULL;
+	ListCell   *lc;
+
+	batch->is_retry = true;
+	foreach(lc, batch->lane->open)
+	{
+		ObxDelivery *delivery = lfirst(lc);
+		ObxItem    *item;
+
+		if (batch->nitems == limit)
+			break;
+		if (!is_due(delivery, now) && !follows_item(batch, delivery))
+			continue;
+
+		if (slot == NULL)
+			slot = obx_event_make_slot();
+		if (!obx_event_find(snapshot, delivery->xid, delivery->event_id, slot))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("event " INT64_FORMAT " at position " INT64_FORMAT
+							" awaits a retry but is not in the log any more",
+							delivery->event_id, delivery->position)));
+		item = add_item(batch, slot, delivery->position, delivery->event_id, delivery->xid,
+						progress);
+		item->event.attempt = delivery->attempts + 1;
+		item->has_key = delivery->has_key;
+		item->key_hash = delivery->key_hash;
+		item->delivery = obx_delivery_find(delivery->subscription, delivery->position);
+		if (item->delivery == NULL)
+			elog(ERROR, "delivery of position " INT64_FORMAT " is gone", delivery->position);
+	}
+	if (slot != NULL)
+		ExecDropSingleTupleTableSlot(slot);
+	return batch->nitems > 0;
+}
+
+/* ---- new events ---- */
+
+static text *
+get_text(TupleTableSlot *slot, ObxEventColumn column)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, column + 1, &isnull);
+
+	return isnull ? NULL : DatumGetTextPP(value);
+}
+
+static bool
+type_matches(const ObxSubscription *subscription, TupleTableSlot *slot)
+{
+	text	   *type;
+
+	if (subscription->ntypes == 1 && strcmp(subscription->types[0], "*") == 0)
+		return true;
+	type = get_text(slot, OBX_EVENT_TYPE);
+	return obx_patterns_match(subscription->types, subscription->ntypes,
+							  VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
+}
+
+/*
+ * Is it this lane's, and does it match?  Fills in the key of the ordering:
+ * without one, under "none", no event waits for another.
+ */
+static bool
+is_wanted(const ObxBatch *batch, const ObxSnapshot *start, const ObxReadEvent *event,
+		  bool *has_key, int64 *key_hash)
+{
+	const ObxSubscription *subscription = batch->subscription;
+	text	   *key = NULL;
+
+	/* had its transaction ended before the subscription began? */
+	if (start != NULL && obx_snapshot_has_ended(start, event->xid))
+		return false;
+	if (!type_matches(subscription, event->slot))
+		return false;
+
+	if (subscription->ordering != OBX_ORDERING_NONE)
+		key = get_text(event->slot, OBX_EVENT_KEY);
+	*has_key = key != NULL;
+	*key_hash = key != NULL ? obx_key_hash(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)) : 0;
+	return obx_lane_of_event(subscription->concurrency, *has_key, *key_hash,
+							 event->id) == batch->lane->key.lane;
+}
+
+bool
+obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
+{
+	ObxSnapshot *start = NULL;
+	ObxReader  *reader;
+	ObxReadEvent event;
+	int			read = 0;
+	Size		bytes = 0;
+
+	if (batch->subscription->start_snapshot != (Datum) 0)
+		start = obx_snapshot_from_datum(batch->subscription->start_snapshot);
+
+	batch->read_position = progress->position;
+	batch->read_id = progress->event_id;
+	reader = obx_reader_begin(GetActiveSnapshot(), progress->position, progress->event_id);
+	while (batch->nitems < limit && bytes < OBX_BATCH_BYTES && read < OBX_BATCH_READ)
+	{
+		bool		has_key;
+		int64		key_hash;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!obx_reader_next(reader, &event))
+		{
+			batch->read_all = true;
+			break;
+		}
+		read++;
+		batch->read_position = event.position;
+		batch->read_id = event.id;
+		if (is_wanted(batch, start, &event, &has_key, &key_hash))
+		{
+			ObxItem    *item = add_item(batch, event.slot, event.position, event.id, event.xid,
+										progress);
+
+			item->has_key = has_key;
+			item->key_hash = key_hash;
+			bytes += item->event.tuple->t_len;
+		}
+	}
+	obx_reader_end(reader);
+	return batch->nitems > 0;
+}

@@ -1,0 +1,160 @@
+/*
+ * What a lane waits for.
+ *
+ * Most lanes wait for nothing, and then this costs a look at a version.
+ * Where many events are parked, loading them for every batch would cost more
+ * with each one parked; hence the cache.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "storage/lmgr.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "catalog/names.h"
+#include "dispatch/lane.h"
+
+static HTAB *lanes = NULL;
+
+static ObxLane *
+find_or_make(int32 subscription, int32 lane_number)
+{
+	ObxLaneKey	key = {.subscription = subscription, .lane = lane_number};
+	ObxLane    *lane;
+	bool		found;
+
+	if (lanes == NULL)
+	{
+		HASHCTL		control = {
+			.keysize = sizeof(ObxLaneKey),
+			.entrysize = sizeof(ObxLane)
+		};
+
+		lanes = hash_create("pg_outbox lanes", 64, &control, HASH_ELEM | HASH_BLOBS);
+	}
+	lane = hash_search(lanes, &key, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset((char *) lane + sizeof(ObxLaneKey), 0, sizeof(ObxLane) - sizeof(ObxLaneKey));
+		lane->version = -1;
+	}
+	return lane;
+}
+
+static void
+block_key(ObxLane *lane, const ObxDelivery *delivery)
+{
+	if (!delivery->has_key)
+		return;
+	if (lane->blocked == NULL)
+	{
+		HASHCTL		control = {
+			.keysize = sizeof(int64),
+			.entrysize = sizeof(int64),
+			.hcxt = lane->memory
+		};
+
+		lane->blocked = hash_create("pg_outbox blocked keys", 64, &control,
+									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	hash_search(lane->blocked, &delivery->key_hash, HASH_ENTER, NULL);
+}
+
+ObxLane *
+obx_lane_load(int32 subscription, int32 lane_number, int64 version)
+{
+	ObxLane    *lane = find_or_make(subscription, lane_number);
+	MemoryContext old;
+	ListCell   *lc;
+
+	if (lane->version == version)
+		return lane;
+
+	if (lane->memory == NULL)
+		lane->memory = AllocSetContextCreate(TopMemoryContext, "pg_outbox lane",
+											 ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(lane->memory);
+	lane->blocked = NULL;
+	old = MemoryContextSwitchTo(lane->memory);
+	lane->open = obx_delivery_list_open(subscription, lane_number);
+	foreach(lc, lane->open)
+		block_key(lane, lfirst(lc));
+	MemoryContextSwitchTo(old);
+	lane->version = version;
+	return lane;
+}
+
+bool
+obx_lane_is_blocked(const ObxLane *lane, const ObxSubscription *subscription, bool has_key,
+					int64 key_hash)
+{
+	return has_key && subscription->ordering == OBX_ORDERING_KEY && lane->blocked != NULL &&
+		hash_search(lane->blocked, &key_hash, HASH_FIND, NULL) != NULL;
+}
+
+void
+obx_lane_add(ObxLane *lane, const ObxDelivery *delivery)
+{
+	MemoryContext old = MemoryContextSwitchTo(lane->memory);
+	ObxDelivery *copy = palloc(sizeof(ObxDelivery));
+
+	/* of the error, nobody asks a lane */
+	*copy = *delivery;
+	copy->sqlstate = copy->error = copy->error_detail = copy->error_context = NULL;
+	lane->open = lappend(lane->open, copy);
+	block_key(lane, copy);
+	MemoryContextSwitchTo(old);
+}
+
+TimestampTz
+obx_lane_due(const ObxLane *lane)
+{
+	TimestampTz due = DT_NOEND;
+	ListCell   *lc;
+
+	foreach(lc, lane->open)
+	{
+		const ObxDelivery *delivery = lfirst(lc);
+
+		if (delivery->state == OBX_DELIVERY_RETRY)
+			due = Min(due, delivery->next_at);
+	}
+	return due;
+}
+
+void
+obx_lane_forget(ObxLane *lane)
+{
+	lane->version = -1;
+}
+
+bool
+obx_lane_lock(int32 subscription, int32 lane, bool wait)
+{
+	LOCKTAG		tag;
+
+	/* an "object" of the class that our table is, so no other extension's */
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SUBSCRIPTION),
+					   (Oid) subscription, (uint16) lane);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+int64
+obx_key_hash(const char *key, int length)
+{
+	return (int64) hash_bytes_extended((const unsigned char *) key, length, 0);
+}
+
+int
+obx_lane_of_event(int concurrency, bool has_key, int64 key_hash, int64 event_id)
+{
+	uint64		hash;
+
+	if (concurrency == 1)
+		return 0;
+	hash = has_key ? (uint64) key_hash : (uint64) hash_bytes_extended((unsigned char *) &event_id,
+																	   sizeof(event_id), 0);
+	return (int) (hash % (uint64) concurrency);
+}

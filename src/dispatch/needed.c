@@ -1,0 +1,55 @@
+/*
+ * From which position on events are still needed, and what is needed no more.
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+#include "catalog/delivery.h"
+#include "catalog/progress.h"
+#include "catalog/subscription.h"
+#include "dispatch/lane.h"
+#include "dispatch/needed.h"
+
+int64
+obx_needed_from(void)
+{
+	int64		needed = PG_INT64_MAX;
+	ListCell   *lc;
+
+	foreach(lc, obx_subscription_list())
+	{
+		ObxSubscription *subscription = lfirst(lc);
+		int64		oldest = obx_delivery_oldest(subscription->id);
+
+		if (oldest > 0)
+			needed = Min(needed, oldest);
+		for (int lane = 0; lane < subscription->concurrency; lane++)
+		{
+			ObxProgress progress;
+
+			if (obx_progress_find(subscription->id, lane, &progress))
+				needed = Min(needed, progress.position + 1);
+		}
+	}
+	return needed;
+}
+
+int64
+obx_remnants_clean(void)
+{
+	int64		deleted = 0;
+	ListCell   *lc;
+
+	foreach(lc, obx_progress_list())
+	{
+		ObxProgress *progress = lfirst(lc);
+
+		if (obx_subscription_find(progress->subscription) != NULL ||
+			!obx_lane_lock(progress->subscription, progress->lane, false))
+			continue;
+		obx_progress_delete(progress->subscription);
+		deleted += 1 + obx_delivery_delete_all(progress->subscription, false);
+		obx_failure_delete(progress->subscription);
+	}
+	return deleted;
+}

@@ -1,0 +1,223 @@
+/*
+ * One pass: at most one batch of one lane, in one transaction.
+ *
+ * The lane's lock comes first and the snapshot after it, so that what is read
+ * of the lane's state is what the one before left.  The effects of handlers,
+ * the delivery rows and the progress commit together: that is the
+ * exactly-once bookkeeping.
+ *
+ * Must not know loops, latches, signals.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/guard.h"
+#include "dispatch/batch.h"
+#include "dispatch/pass.h"
+#include "dispatch/session.h"
+
+/* The pass being made; everything in it lives in "memory". */
+typedef struct Pass
+{
+	const ObxTransactionOps *ops;
+	MemoryContext memory;
+	int64		max_events;
+	ObxPassYield yield;
+	ObxSubscription *subscription;
+	ObxProgress progress;
+	ObxLane    *lane;
+	ObxBatch   *batch;
+	ObxPassResult *result;
+} Pass;
+
+/* ---- preparing ---- */
+
+/* Reads the lane's state; false if it is not to be served. */
+static bool
+load_state(Pass *pass, int32 id, int lane)
+{
+	pass->subscription = obx_subscription_find(id);
+	if (pass->subscription == NULL || pass->subscription->paused ||
+		pass->subscription->kind == OBX_KIND_PULL ||
+		pass->subscription->owner != GetUserId() ||
+		lane >= pass->subscription->concurrency ||
+		!obx_progress_find(id, lane, &pass->progress))
+	{
+		pass->result->outcome = OBX_PASS_STOPPED;
+		return false;
+	}
+	pass->lane = obx_lane_load(id, lane, pass->progress.version);
+	return true;
+}
+
+/* Collects what is next: retries and new events take turns. */
+static bool
+collect(Pass *pass)
+{
+	int			limit = pass->subscription->batch_size;
+	bool		retries_first = !pass->lane->retried_last;
+
+	if (pass->max_events > 0)
+		limit = (int) Min(limit, pass->max_events);
+	for (int i = 0; i < 2; i++)
+	{
+		bool		retries = (i == 0) == retries_first;
+
+		/* under "strict", new events wait for every retry */
+		if (!retries && pass->subscription->ordering == OBX_ORDERING_STRICT &&
+			pass->lane->open != NIL)
+			continue;
+		pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->yield,
+									 !pass->ops->owns_session);
+		pass->lane->retried_last = retries;
+		if (retries ? obx_batch_collect_retries(pass->batch, &pass->progress, limit) :
+			obx_batch_collect_new(pass->batch, &pass->progress, limit))
+			return true;
+		/* nothing that matches, but the progress may move on */
+		if (!retries && pass->batch->read_position != pass->progress.position)
+			return true;
+	}
+	return false;
+}
+
+static void
+open_target(void *arg)
+{
+	Pass	   *pass = arg;
+
+	pass->batch->target = obx_target_open(pass->subscription);
+}
+
+/* Opens the target; false if the subscription is broken. */
+static bool
+require_target(Pass *pass)
+{
+	ErrorData  *error = obx_guard_call(open_target, pass, pass->memory);
+
+	if (error == NULL)
+		return true;
+
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("subscription \"%s\" cannot run: %s", pass->subscription->name,
+					error->message),
+			 error->hint ? errhint("%s", error->hint) : 0));
+	obx_failure_record(pass->subscription->id, 0, error->message);
+	pass->result->outcome = OBX_PASS_BROKEN;
+	return false;
+}
+
+/* ---- the transaction ---- */
+
+/* The work of the pass, inside its transaction. */
+static void
+serve_lane(Pass *pass, int32 subscription, int lane)
+{
+	ObxBatch   *batch;
+	bool		found;
+	bool		changed;
+
+	if (!obx_lane_lock(subscription, lane, false))
+	{
+		pass->result->outcome = OBX_PASS_LOCKED;
+		return;
+	}
+	if (!load_state(pass, subscription, lane))
+		return;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	found = collect(pass);
+	PopActiveSnapshot();
+	batch = pass->batch;
+	pass->result->outcome = OBX_PASS_IDLE;
+
+	if (found)
+	{
+		if (batch->nitems > 0)
+		{
+			if (!require_target(pass))
+				return;
+			obx_session_prepare(pass->subscription);
+			obx_batch_deliver(batch);
+			if (pass->ops->owns_session)
+				obx_session_clear();
+		}
+		changed = obx_batch_write(batch, &pass->progress);
+		if (changed)
+			obx_progress_advance(&pass->progress);
+		if (pass->lane->version >= 0)
+			pass->lane->version = pass->progress.version;
+		else
+			pass->lane = obx_lane_load(subscription, lane, pass->progress.version);
+
+		pass->result->handled = batch->reached;
+		if (batch->is_retry || batch->reached < batch->nitems || !batch->read_all)
+			pass->result->outcome = OBX_PASS_MORE;
+	}
+	pass->result->position = pass->progress.position;
+	pass->result->due = obx_lane_due(pass->lane);
+}
+
+static void
+report_trouble(const char *subscription, const ErrorData *error)
+{
+	ereport(IsBackgroundWorker ? LOG : WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("could not serve subscription \"%s\": %s", subscription, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) :
+			 errhint("It is tried again; no event counts this as an attempt.")));
+}
+
+void
+obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane, int64 max_events,
+			 ObxPassYield yield, ObxPassResult *result)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Pass	   *pass;
+	MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "pg_outbox pass",
+												 ALLOCSET_DEFAULT_SIZES);
+
+	pass = MemoryContextAllocZero(memory, sizeof(Pass));
+	pass->ops = ops;
+	pass->memory = memory;
+	pass->max_events = max_events;
+	pass->yield = yield;
+	pass->result = result;
+	result->position = -1;
+	result->handled = 0;
+	result->due = DT_NOEND;
+
+	PG_TRY();
+	{
+		ops->begin();
+		MemoryContextSwitchTo(memory);
+		serve_lane(pass, subscription, lane);
+		ops->commit();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(memory);
+		error = CopyErrorData();
+		FlushErrorState();
+		ops->abort();
+		if (pass->lane != NULL)
+			obx_lane_forget(pass->lane);
+		MemoryContextSwitchTo(caller);
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && !ops->owns_session)
+			ReThrowError(error);
+		report_trouble(pass->subscription != NULL ? pass->subscription->name : "?", error);
+		result->outcome = OBX_PASS_BACKOFF;
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(memory);
+}

@@ -1,0 +1,51 @@
+/*
+ * The session that handlers run in.
+ *
+ * Settings are undone call by call (delivery/target.c); this is for what
+ * outlives a transaction.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/prepare.h"
+#include "commands/sequence.h"
+#include "storage/lock.h"
+#include "utils/guc.h"
+#include "utils/portal.h"
+
+#include "base/compat.h"
+#include "base/settings.h"
+#include "dispatch/session.h"
+
+static void
+set_local(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+}
+
+void
+obx_session_prepare(const ObxSubscription *subscription)
+{
+	if (strcmp(namespace_search_path, subscription->search_path) != 0)
+		set_local("search_path", subscription->search_path);
+
+	/* what the session around run() says of its own events is not the handlers' */
+	if (obx_correlation_id[0] != '\0')
+		set_local("outbox.correlation_id", "");
+	if (obx_traceparent[0] != '\0')
+		set_local("outbox.traceparent", "");
+	if (obx_headers[0] != '\0')
+		set_local("outbox.headers", "");
+}
+
+void
+obx_session_clear(void)
+{
+	PortalHashTableDeleteAll();
+	DropAllPreparedStatements();
+	LockReleaseSession(USER_LOCKMETHOD);
+	ResetTempTableNamespace();
+	ResetSequenceCaches();
+}

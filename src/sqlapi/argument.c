@@ -1,0 +1,127 @@
+/*
+ * Checking the arguments of SQL functions.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "sqlapi/argument.h"
+
+void
+obx_argument_require(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	if (PG_ARGISNULL(number))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", name),
+				 errhint("Give a value, or leave the argument out if it has a default.")));
+}
+
+char *
+obx_argument_text(FunctionCallInfo fcinfo, int number)
+{
+	return PG_ARGISNULL(number) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(number));
+}
+
+char *
+obx_argument_require_text(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	obx_argument_require(fcinfo, number, name);
+	return obx_argument_text(fcinfo, number);
+}
+
+int64
+obx_argument_require_number(FunctionCallInfo fcinfo, int number, const char *name,
+							bool is_bigint, int64 min, int64 max)
+{
+	int64		value;
+
+	obx_argument_require(fcinfo, number, name);
+	value = is_bigint ? PG_GETARG_INT64(number) : PG_GETARG_INT32(number);
+	if (value < min || value > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is out of range: " INT64_FORMAT, name, value),
+				 errdetail("It must be between " INT64_FORMAT " and " INT64_FORMAT ".",
+						   min, max),
+				 errhint("Give a value in that range.")));
+	return value;
+}
+
+char **
+obx_argument_require_patterns(FunctionCallInfo fcinfo, int number, const char *name, int *count)
+{
+	ArrayType  *array;
+	Datum	   *elements;
+	bool	   *nulls;
+	char	  **patterns;
+
+	obx_argument_require(fcinfo, number, name);
+	array = PG_GETARG_ARRAYTYPE_P(number);
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, count);
+	if (*count == 0 || ARR_NDIM(array) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must be a list of at least one pattern", name),
+				 errhint("The pattern \"*\" matches every type.")));
+
+	patterns = palloc(*count * sizeof(char *));
+	for (int i = 0; i < *count; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("argument \"%s\" must not contain nulls", name),
+					 errhint("The pattern \"*\" matches every type.")));
+		patterns[i] = TextDatumGetCString(elements[i]);
+		if (patterns[i][0] == '\0')
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("argument \"%s\" must not contain an empty pattern", name),
+					 errdetail("No event has an empty type."),
+					 errhint("The pattern \"*\" matches every type.")));
+	}
+	return patterns;
+}
+
+int64
+obx_argument_require_interval(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	Interval   *interval;
+	int64		microseconds;
+
+	obx_argument_require(fcinfo, number, name);
+	interval = PG_GETARG_INTERVAL_P(number);
+	/* a thousand years fit in 64 bits; more is no length of time to wait */
+	if (interval->month < 0 || interval->month > 12000 || interval->day < 0 ||
+		interval->day > 366000 || interval->time < 0 ||
+		interval->time > INT64CONST(366000) * USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is out of range", name),
+				 errdetail("It must not be negative, nor longer than a thousand years."),
+				 errhint("Give an interval such as '30 seconds'.")));
+	microseconds = ((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY +
+		interval->time;
+	return microseconds;
+}
+
+ObxSubscription *
+obx_argument_require_subscription(FunctionCallInfo fcinfo)
+{
+	char	   *name = obx_argument_require_text(fcinfo, 0, "name");
+	ObxSubscription *subscription = obx_subscription_require(name);
+
+	if (!has_privs_of_role(GetUserId(), subscription->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be a member of the owner of subscription \"%s\"", name),
+				 errdetail("It belongs to role \"%s\".",
+						   GetUserNameFromId(subscription->owner, true)),
+				 errhint("Run the command as that role, or as a member of it.")));
+	return subscription;
+}

@@ -1,0 +1,35 @@
+/*
+ * Checking the arguments of SQL functions.
+ */
+#ifndef OBX_ARGUMENT_H
+#define OBX_ARGUMENT_H
+
+#include "fmgr.h"
+
+#include "catalog/subscription.h"
+
+/* ereport(22004) if the argument is NULL. */
+extern void obx_argument_require(FunctionCallInfo fcinfo, int number, const char *name);
+
+/* A text argument as a C string; NULL for NULL. */
+extern char *obx_argument_text(FunctionCallInfo fcinfo, int number);
+
+/* A text argument that must not be NULL. */
+extern char *obx_argument_require_text(FunctionCallInfo fcinfo, int number, const char *name);
+
+/* A bigint or integer argument that must lie in a range. */
+extern int64 obx_argument_require_number(FunctionCallInfo fcinfo, int number, const char *name,
+										 bool is_bigint, int64 min, int64 max);
+
+/* An array of patterns, NULL-free, not empty. */
+extern char **obx_argument_require_patterns(FunctionCallInfo fcinfo, int number,
+											const char *name, int *count);
+
+/* An interval, not negative, in microseconds. */
+extern int64 obx_argument_require_interval(FunctionCallInfo fcinfo, int number,
+										   const char *name);
+
+/* The subscription named by the first argument; the caller must be a member of its owner. */
+extern ObxSubscription *obx_argument_require_subscription(FunctionCallInfo fcinfo);
+
+#endif							/* OBX_ARGUMENT_H */

@@ -1,0 +1,111 @@
+/*
+ * From what a user calls a handler to the function that is meant: a name, or
+ * a name with argument types.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "parser/parse_func.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "catalog/names.h"
+#include "delivery/target.h"
+#include "sqlapi/handler.h"
+
+/* The argument kinds, as types, in the order in which they are tried. */
+static Oid
+kind_type(ObxArgument argument)
+{
+	switch (argument)
+	{
+		case OBX_ARGUMENT_EVENT:
+			return obx_event_type_require();
+		case OBX_ARGUMENT_EVENT_ARRAY:
+			return obx_event_array_type_require();
+		default:
+			return JSONBOID;
+	}
+}
+
+static void
+report_none(const char *handler)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_FUNCTION),
+			 errmsg("no function \"%s\" can be a handler", handler),
+			 errdetail("A handler takes one argument: outbox.event, outbox.event[] or jsonb."),
+			 errhint("Check the name, the schema (or search_path) and the argument's type.")));
+}
+
+/* By name alone: one of the three signatures, and only one. */
+static Oid
+find_by_name(const char *handler, ObxArgument *argument)
+{
+	List	   *name = obx_name_list(handler);
+	Oid			found = InvalidOid;
+
+	for (ObxArgument kind = OBX_ARGUMENT_EVENT; kind <= OBX_ARGUMENT_JSONB; kind++)
+	{
+		Oid			type = kind_type(kind);
+		Oid			function = LookupFuncName(name, 1, &type, true);
+
+		if (!OidIsValid(function))
+			continue;
+		if (OidIsValid(found))
+			ereport(ERROR,
+					(errcode(ERRCODE_AMBIGUOUS_FUNCTION),
+					 errmsg("handler \"%s\" is not unique", handler),
+					 errdetail("Several functions of that name could be meant."),
+					 errhint("Name the argument's type too, as in \"%s(%s)\".", handler,
+							 format_type_be(kind_type(*argument)))));
+		found = function;
+		*argument = kind;
+	}
+	if (!OidIsValid(found))
+		report_none(handler);
+	return found;
+}
+
+/* By name and argument type. */
+static Oid
+find_by_signature(const char *handler, ObxArgument *argument)
+{
+	Oid			function = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+																CStringGetDatum(handler)));
+	Oid		   *types;
+	int			ntypes;
+
+	(void) get_func_signature(function, &types, &ntypes);
+	for (ObxArgument kind = OBX_ARGUMENT_EVENT; kind <= OBX_ARGUMENT_JSONB; kind++)
+		if (ntypes == 1 && types[0] == kind_type(kind))
+		{
+			*argument = kind;
+			return function;
+		}
+	report_none(handler);
+	return InvalidOid;			/* keep the compiler quiet */
+}
+
+void
+obx_handler_resolve(const char *handler, ObxSubscription *subscription)
+{
+	Oid			function;
+
+	if (strchr(handler, '(') != NULL)
+		function = find_by_signature(handler, &subscription->handler_argument);
+	else
+		function = find_by_name(handler, &subscription->handler_argument);
+
+	subscription->handler_schema = get_namespace_name(get_func_namespace(function));
+	subscription->handler_name = get_func_name(function);
+	(void) obx_handler_require(subscription->handler_schema, subscription->handler_name,
+							   subscription->handler_argument, subscription->owner);
+}

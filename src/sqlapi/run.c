@@ -1,0 +1,236 @@
+/*
+ * CALL outbox.run(): what the workers do, in the foreground; and
+ * outbox.apply_retention().
+ *
+ * A procedure that ends transactions does so through SPI.  It takes the same
+ * locks as the workers, so that both can be at work.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "catalog/progress.h"
+#include "catalog/subscription.h"
+#include "dispatch/needed.h"
+#include "dispatch/pass.h"
+#include "log/context.h"
+#include "log/partition.h"
+#include "log/retention.h"
+#include "sequencer/sequencer.h"
+#include "sqlapi/argument.h"
+
+PG_FUNCTION_INFO_V1(obx_sql_run);
+PG_FUNCTION_INFO_V1(obx_sql_apply_retention);
+
+/* A lane of the caller's, as run() goes round. */
+typedef struct RunLane
+{
+	int32		subscription;
+	int			lane;
+	bool		done;			/* nothing more to do in this call of run() */
+} RunLane;
+
+typedef struct Run
+{
+	MemoryContext memory;		/* lives across transactions */
+	int64		left;			/* events that may still be handled, 0 is no bound */
+	List	   *lanes;
+} Run;
+
+/* ---- transactions ---- */
+
+static void
+begin_transaction(void)
+{
+	/* SPI has begun one */
+}
+
+static void
+commit_transaction(void)
+{
+	SPI_commit();
+}
+
+static void
+abort_transaction(void)
+{
+	SPI_rollback();
+}
+
+static const ObxTransactionOps foreground = {
+	.begin = begin_transaction,
+	.commit = commit_transaction,
+	.abort = abort_transaction,
+	.owns_session = false
+};
+
+/* ---- what run() does ---- */
+
+static void
+collect_lanes(Run *run)
+{
+	Oid			user = GetUserId();
+	ListCell   *lc;
+
+	foreach(lc, obx_subscription_list())
+	{
+		ObxSubscription *subscription = lfirst(lc);
+
+		if (subscription->owner != user || subscription->paused ||
+			subscription->kind == OBX_KIND_PULL)
+			continue;
+		for (int i = 0; i < subscription->concurrency; i++)
+		{
+			MemoryContext old = MemoryContextSwitchTo(run->memory);
+			RunLane    *lane = palloc0(sizeof(RunLane));
+
+			lane->subscription = subscription->id;
+			lane->lane = i;
+			run->lanes = lappend(run->lanes, lane);
+			MemoryContextSwitchTo(old);
+		}
+	}
+	SPI_commit();
+}
+
+/* Serves the lane once; returns how many events it dealt with. */
+static int64
+serve_lane(Run *run, RunLane *lane)
+{
+	ObxPassResult result;
+
+	obx_pass_run(&foreground, lane->subscription, lane->lane, run->left, NULL, &result);
+	if (result.outcome != OBX_PASS_MORE && result.outcome != OBX_PASS_IDLE)
+		lane->done = true;
+	return result.outcome == OBX_PASS_MORE ? Max(result.handled, 1) : result.handled;
+}
+
+/* Goes round all lanes once; returns how many events were dealt with. */
+static int64
+serve_lanes(Run *run, bool *exhausted)
+{
+	int64		handled = 0;
+	ListCell   *lc;
+
+	foreach(lc, run->lanes)
+	{
+		RunLane    *lane = lfirst(lc);
+		int64		count;
+
+		CHECK_FOR_INTERRUPTS();
+		if (lane->done)
+			continue;
+		count = serve_lane(run, lane);
+		handled += count;
+		if (run->left > 0 && (run->left -= count) <= 0)
+		{
+			*exhausted = true;
+			break;
+		}
+	}
+	return handled;
+}
+
+/* Sequences and serves until there is nothing to do. */
+static void
+run_all(Run *run)
+{
+	int64		head;
+	int64		appended;
+	int64		handled;
+	bool		exhausted = false;
+
+	do
+	{
+		obx_sequencer_append(true, &head, &appended);
+		SPI_commit();
+		handled = serve_lanes(run, &exhausted);
+	} while (!exhausted && (appended > 0 || handled > 0));
+}
+
+static void
+keep_house(void)
+{
+	obx_partition_prepare();
+	SPI_commit();
+	if (obx_retention_apply(obx_needed_from()) > 0)
+		ereport(DEBUG1, (errmsg_internal("retention dropped partitions")));
+	SPI_commit();
+	obx_progress_clean();
+	obx_remnants_clean();
+	SPI_commit();
+}
+
+static void
+check_context(FunctionCallInfo fcinfo)
+{
+	if (obx_context_current() != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("outbox.run() cannot be called in a handler")));
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("outbox.run() cannot run inside a transaction block"),
+				 errdetail("It begins and commits transactions of its own."),
+				 errhint("CALL it outside of BEGIN ... COMMIT, functions and blocks with EXCEPTION.")));
+}
+
+/*
+ * run(max_events)
+ */
+Datum
+obx_sql_run(PG_FUNCTION_ARGS)
+{
+	Run			run = {0};
+	char	   *isolation = GetConfigOptionByName("default_transaction_isolation", NULL, false);
+
+	check_context(fcinfo);
+	if (!PG_ARGISNULL(0))
+		run.left = obx_argument_require_number(fcinfo, 0, "max_events", true, 1, PG_INT64_MAX);
+	if (strcmp(isolation, "read committed") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("outbox.run() needs read committed transactions"),
+				 errdetail("default_transaction_isolation is \"%s\".", isolation),
+				 errhint("SET default_transaction_isolation = 'read committed' first.")));
+
+	run.memory = AllocSetContextCreate(TopMemoryContext, "pg_outbox run",
+									   ALLOCSET_SMALL_SIZES);
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	SPI_commit();
+	PG_TRY();
+	{
+		keep_house();
+		collect_lanes(&run);
+		run_all(&run);
+	}
+	PG_FINALLY();
+	{
+		MemoryContextDelete(run.memory);
+	}
+	PG_END_TRY();
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * apply_retention()
+ */
+Datum
+obx_sql_apply_retention(PG_FUNCTION_ARGS)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("outbox.apply_retention() needs a read committed transaction"),
+				 errdetail("An older snapshot could miss events that have no position yet."),
+				 errhint("Call it in a transaction of its own.")));
+	PG_RETURN_INT32(obx_retention_apply(obx_needed_from()));
+}

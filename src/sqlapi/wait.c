@@ -1,0 +1,148 @@
+/*
+ * outbox.wait(): until everything committed before the call is handled.
+ *
+ * It looks at the log and at progress with new snapshots, whatever the
+ * caller's isolation, and dispatches nothing itself.
+ */
+#include "postgres.h"
+
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "catalog/delivery.h"
+#include "catalog/progress.h"
+#include "catalog/subscription.h"
+#include "log/context.h"
+#include "log/segment.h"
+#include "sequencer/sequencer.h"
+#include "sqlapi/argument.h"
+
+PG_FUNCTION_INFO_V1(obx_sql_wait);
+
+/* Milliseconds between looks: short at first, then longer. */
+#define OBX_WAIT_FIRST	1
+#define OBX_WAIT_LAST	20
+
+typedef struct Wait
+{
+	char	   *name;			/* of one subscription, or NULL for all */
+	ObxSnapshot *upto;			/* what had ended at the call */
+	uint64		own;			/* the caller's transaction */
+	int64		position;		/* the last position to be handled; -1: not known yet */
+} Wait;
+
+/* Is every event up to the position dealt with in the lane? */
+static bool
+lane_is_done(const ObxSubscription *subscription, int lane, int64 position)
+{
+	ObxProgress progress;
+	ListCell   *lc;
+
+	if (!obx_progress_find(subscription->id, lane, &progress))
+		return true;			/* removed meanwhile */
+	if (progress.position < position)
+		return false;
+	foreach(lc, obx_delivery_list_open(subscription->id, lane))
+	{
+		const ObxDelivery *delivery = lfirst(lc);
+
+		if (delivery->position <= position && delivery->state != OBX_DELIVERY_DEAD)
+			return false;
+	}
+	return true;
+}
+
+static bool
+subscription_is_done(const ObxSubscription *subscription, int64 position)
+{
+	for (int lane = 0; lane < subscription->concurrency; lane++)
+		if (!lane_is_done(subscription, lane, position))
+			return false;
+	return true;
+}
+
+static bool
+is_done(Wait *wait)
+{
+	ListCell   *lc;
+
+	if (wait->position < 0)
+	{
+		if (obx_sequencer_is_behind(wait->upto, wait->own))
+			return false;
+		wait->position = obx_segment_head(NULL);
+	}
+
+	if (wait->name != NULL)
+		return subscription_is_done(obx_subscription_require(wait->name), wait->position);
+	foreach(lc, obx_subscription_list())
+	{
+		const ObxSubscription *subscription = lfirst(lc);
+
+		if (subscription->kind != OBX_KIND_PULL && !subscription->paused &&
+			!subscription_is_done(subscription, wait->position))
+			return false;
+	}
+	return true;
+}
+
+static void
+begin_wait(Wait *wait)
+{
+	FullTransactionId own = GetTopFullTransactionIdIfAny();
+
+	wait->own = FullTransactionIdIsValid(own) ? U64FromFullTransactionId(own) : 0;
+	wait->position = -1;
+	PushActiveSnapshot(GetLatestSnapshot());
+	wait->upto = obx_snapshot_current();
+	PopActiveSnapshot();
+}
+
+/*
+ * wait(subscription, timeout)
+ */
+Datum
+obx_sql_wait(PG_FUNCTION_ARGS)
+{
+	Wait		wait = {.name = obx_argument_text(fcinfo, 0)};
+	int64		timeout = obx_argument_require_interval(fcinfo, 1, "timeout");
+	TimestampTz end = GetCurrentTimestamp() + timeout;
+	MemoryContext memory;
+	int			pause = OBX_WAIT_FIRST;
+	bool		done;
+
+	if (obx_context_current() != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("outbox.wait() cannot be called in a handler"),
+				 errdetail("The handler's own event would never be handled.")));
+	if (wait.name != NULL)
+		(void) obx_subscription_require(wait.name);
+	begin_wait(&wait);
+
+	memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox wait",
+								   ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		MemoryContext old = MemoryContextSwitchTo(memory);
+		TimestampTz now;
+
+		CHECK_FOR_INTERRUPTS();
+		done = is_done(&wait);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(memory);
+
+		now = GetCurrentTimestamp();
+		if (done || now >= end)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(pause, (end - now) / 1000 + 1), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		pause = Min(pause * 2, OBX_WAIT_LAST);
+	}
+	MemoryContextDelete(memory);
+	PG_RETURN_BOOL(done);
+}

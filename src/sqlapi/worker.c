@@ -1,0 +1,136 @@
+/*
+ * The function behind the view outbox.worker.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/tuplestore.h"
+
+#include "base/compat.h"
+#include "worker/slot.h"
+
+#define COLUMNS 7
+
+PG_FUNCTION_INFO_V1(obx_sql_worker_slots);
+
+static const char *
+role_name(ObxRole role)
+{
+	switch (role)
+	{
+		case OBX_ROLE_LAUNCHER:
+			return "launcher";
+		case OBX_ROLE_SEQUENCER:
+			return "sequencer";
+		case OBX_ROLE_DISPATCHER:
+			return "dispatcher";
+	}
+	return NULL;
+}
+
+static const char *
+state_name(const ObxSlot *slot)
+{
+	if (slot->leave != OBX_LEAVE_NOT)
+		return "leaving";
+	switch (slot->state)
+	{
+		case OBX_SLOT_STARTING:
+			return "starting";
+		case OBX_SLOT_IDLE:
+			return "idle";
+		case OBX_SLOT_BUSY:
+			return "busy";
+		case OBX_SLOT_REFUSED:
+			return "refused";
+		case OBX_SLOT_FREE:
+		case OBX_SLOT_EXITED:
+			break;
+	}
+	return NULL;
+}
+
+static void
+put_slot(ReturnSetInfo * result, const ObxSlot *slot, const char *state)
+{
+	Datum		values[COLUMNS] = {0};
+	bool		nulls[COLUMNS] = {false};
+	bool		dispatching = slot->role == OBX_ROLE_DISPATCHER &&
+	slot->state == OBX_SLOT_BUSY && slot->subscription != 0;
+
+	values[0] = Int32GetDatum(slot->pid);
+	nulls[0] = slot->pid == 0;
+	values[1] = CStringGetTextDatum(role_name(slot->role));
+	values[2] = ObjectIdGetDatum(slot->owner);
+	nulls[2] = !OidIsValid(slot->owner);
+	values[3] = Int32GetDatum(slot->subscription);
+	values[4] = Int32GetDatum(slot->lane);
+	nulls[3] = nulls[4] = !dispatching;
+	values[5] = CStringGetTextDatum(state);
+	values[6] = TimestampTzGetDatum(slot->since);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* Copies what concerns our database, so that nothing is done under the lock. */
+static int
+copy_slots(ObxSlot *copy)
+{
+	int			count = 0;
+
+	LWLockAcquire(obx_slots->lock, LW_SHARED);
+	if (obx_slots->launcher_pid != 0)
+	{
+		memset(&copy[count], 0, sizeof(ObxSlot));
+		copy[count].role = OBX_ROLE_LAUNCHER;
+		copy[count].state = OBX_SLOT_IDLE;
+		copy[count].pid = obx_slots->launcher_pid;
+		copy[count++].since = obx_slots->launcher_since;
+	}
+	for (int i = 0; i < obx_slots->nslots; i++)
+		if (obx_slots->slots[i].database == MyDatabaseId)
+			copy[count++] = obx_slots->slots[i];
+	LWLockRelease(obx_slots->lock);
+	return count;
+}
+
+/* outbox.worker_slots() */
+Datum
+obx_sql_worker_slots(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ObxSlot    *slots;
+	int			count;
+
+	InitMaterializedSRF(fcinfo, 0);
+
+	/* without preload there are no workers */
+	if (obx_slots == NULL)
+		PG_RETURN_NULL();
+
+	slots = palloc((obx_slots->nslots + 1) * sizeof(ObxSlot));
+	count = copy_slots(slots);
+	for (int i = 0; i < count; i++)
+	{
+		const char *state = state_name(&slots[i]);
+
+		if (state != NULL && slots[i].state != OBX_SLOT_FREE &&
+			slots[i].state != OBX_SLOT_EXITED)
+			put_slot(result, &slots[i], state);
+		if (slots[i].role == OBX_ROLE_SEQUENCER && slots[i].starved_since != 0)
+		{
+			/* the dispatcher that could not be had */
+			ObxSlot		missing = {
+				.role = OBX_ROLE_DISPATCHER,
+				.state = OBX_SLOT_STARTING,
+				.since = slots[i].starved_since
+			};
+
+			put_slot(result, &missing, "starved");
+		}
+	}
+	PG_RETURN_NULL();
+}
