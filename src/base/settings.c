@@ -31,7 +31,9 @@ static ObxInheritedSettings inherited = {NULL, NULL, NULL};
 void
 obx_settings_inherit(const ObxInheritedSettings *settings)
 {
-	inherited = *settings;
+	static const ObxInheritedSettings none = {NULL, NULL, NULL};
+
+	inherited = settings != NULL ? *settings : none;
 }
 
 static const char *

@@ -29,6 +29,8 @@ typedef struct ObxInheritedSettings
 } ObxInheritedSettings;
 
 extern void obx_settings_init(void);
+
+/* Keeps the pointers, not what they point to; NULL is for nothing inherited. */
 extern void obx_settings_inherit(const ObxInheritedSettings *inherited);
 
 #endif							/* OBX_SETTINGS_H */

@@ -1,0 +1,199 @@
+/*
+ * A dispatcher's process: serves the lanes of one owner in one database.
+ *
+ * Connects as the owner, because what it calls is the owner's code: a session
+ * is the only sandbox that holds at commit too.  Takes one lane at a time, has
+ * one pass over it made, gives it back and takes the one that waits longest,
+ * so that lanes take turns.  Stays a while when there is nothing to do, for
+ * the sake of latency, and leaves when its place is needed elsewhere.
+ *
+ * Must not know what a pass does.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_authid.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "worker/queue.h"
+#include "worker/process.h"
+
+#define MS(n) ((n) * INT64CONST(1000))
+
+/* A batch ends after that long when others wait, and when nobody does. */
+#define CONTENDED_TURN MS(5)
+#define LONGEST_TURN MS(50)
+#define CONTENTION_CHECK MS(1)
+
+/*
+ * A dispatcher that another owner or database needs stays that long, or the
+ * starting of processes would be all that gets done.
+ */
+#define PROCESS_TURN MS(50)
+
+#define IDLE_LIFE MS(60000)
+#define STATISTICS_DELAY MS(1000)
+
+PGDLLEXPORT void obx_dispatcher_main(Datum arg);
+
+static TimestampTz first_claim = 0;
+static int64 contention_checked = 0;
+
+static void
+begin_transaction(void)
+{
+	ObxInstalled installed;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	installed = obx_process_lock_extension();
+	if (installed == OBX_INSTALLED &&
+		SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(GetSessionUserId())))
+		return;
+
+	/* the extension or our role is going: nothing is left to do here */
+	AbortCurrentTransaction();
+	obx_process_leave(OBX_EXIT_LEFT);
+}
+
+static void
+commit_transaction(void)
+{
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+}
+
+static void
+abort_transaction(void)
+{
+	AbortCurrentTransaction();
+}
+
+static const ObxTransactionOps transaction_ops = {
+	.begin = begin_transaction,
+	.commit = commit_transaction,
+	.abort = abort_transaction,
+	.owns_session = true
+};
+
+static bool
+must_leave(void)
+{
+	switch (obx_own_slot->leave)
+	{
+		case OBX_LEAVE_NOT:
+			return false;
+		case OBX_LEAVE_TURN:
+			return first_claim == 0 || obx_own_slot->state == OBX_SLOT_IDLE ||
+				GetCurrentTimestamp() - first_claim >= PROCESS_TURN;
+		case OBX_LEAVE_NOW:
+			break;
+	}
+	return true;
+}
+
+/* ObxPassYield */
+static bool
+is_turn_over(int64 elapsed)
+{
+	if (must_leave() || elapsed >= LONGEST_TURN)
+		return true;
+	if (elapsed < CONTENDED_TURN || elapsed < contention_checked + CONTENTION_CHECK)
+		return false;
+	contention_checked = elapsed;
+	return obx_queue_is_contended();
+}
+
+/* One pass over one lane. */
+static void
+serve_lane(const ObxClaim *claim)
+{
+	static ObxFailures failures = {.what = "could not dispatch"};
+	MemoryContext context = CurrentMemoryContext;
+	ObxPassResult result = {.outcome = OBX_PASS_BACKOFF,.position = -1,.due = DT_NOEND};
+
+	pgstat_report_activity(STATE_RUNNING,
+						   psprintf("dispatching subscription \"%s\" lane %d",
+									claim->name, claim->lane));
+	contention_checked = 0;
+
+	PG_TRY();
+	{
+		obx_pass_run(&transaction_ops, claim->subscription, claim->lane, 0,
+					 is_turn_over, &result);
+		failures.count = 0;
+	}
+	PG_CATCH();
+	{
+		obx_process_recover(&failures, context);
+		result.outcome = OBX_PASS_BACKOFF;
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(context);
+	obx_queue_release(claim, &result);
+}
+
+/* Serves whatever is READY; on return we are idle. */
+static void
+serve_lanes(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ObxClaim	claim;
+
+	while (obx_queue_claim(&claim))
+	{
+		if (first_claim == 0)
+			first_claim = GetCurrentTimestamp();
+		serve_lane(&claim);
+		MemoryContextReset(context);
+		obx_process_check();
+		if (must_leave())
+			obx_process_leave(OBX_EXIT_LEFT);
+	}
+}
+
+void
+obx_dispatcher_main(Datum arg)
+{
+	TimestampTz idle_since = 0;
+	bool		reported = true;	/* statistics passed on */
+
+	obx_slot_attach(OBX_ROLE_DISPATCHER);
+	obx_process_connect(obx_own_slot->database, obx_own_slot->owner, "pg_outbox dispatcher");
+	obx_process_settle(false);
+	obx_slot_set_connected();
+	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "pg_outbox dispatcher",
+												ALLOCSET_DEFAULT_SIZES));
+
+	for (;;)
+	{
+		TimestampTz now;
+
+		obx_process_check();
+		if (must_leave())
+			obx_process_leave(OBX_EXIT_LEFT);
+
+		first_claim = 0;
+		serve_lanes();
+
+		now = GetCurrentTimestamp();
+		if (first_claim != 0 || idle_since == 0)
+		{
+			idle_since = now;
+			reported = false;
+			pgstat_report_activity(STATE_IDLE, NULL);
+		}
+		if (now - idle_since >= IDLE_LIFE)
+			obx_process_leave(OBX_EXIT_LEFT);
+		if (!reported && now - idle_since >= STATISTICS_DELAY)
+		{
+			pgstat_report_stat(true);
+			reported = true;
+		}
+		obx_process_wait(idle_since + (reported ? IDLE_LIFE : STATISTICS_DELAY));
+	}
+}

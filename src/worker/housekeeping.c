@@ -1,0 +1,169 @@
+/*
+ * What the sequencer's process does by the clock: partitions ahead of need,
+ * retention, superseded rows of progress.
+ *
+ * Each task runs in a transaction of its own; one that fails is reported,
+ * tried again ever less often, and keeps nothing else from running.  A task
+ * that finds nothing to do takes no transaction id and writes nothing.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/settings.h"
+#include "catalog/progress.h"
+#include "dispatch/needed.h"
+#include "log/partition.h"
+#include "log/retention.h"
+#include "worker/housekeeping.h"
+#include "worker/process.h"
+#include "worker/slot.h"
+
+#define SECONDS(n) ((n) * USECS_PER_SEC)
+#define SHORTEST_INTERVAL SECONDS(1)
+#define LONGEST_INTERVAL SECONDS(60)
+#define CLEAN_INTERVAL SECONDS(10)
+
+typedef struct Task
+{
+	ObxFailures failures;
+	const char *activity;
+	bool		(*has_work) (void); /* needs no transaction; NULL: always */
+	void		(*perform) (void);
+	int64		(*interval) (void);
+	TimestampTz due;
+} Task;
+
+static uint64 known_progress = 0;
+
+static int64
+bound_interval(int64 interval)
+{
+	return Max(Min(interval, LONGEST_INTERVAL), SHORTEST_INTERVAL);
+}
+
+static int64
+longest_interval(void)
+{
+	return LONGEST_INTERVAL;
+}
+
+static int64
+partition_interval(void)
+{
+	return bound_interval(obx_partition_interval * USECS_PER_SEC / 4);
+}
+
+static void
+prepare_partitions(void)
+{
+	(void) obx_partition_prepare();
+}
+
+static bool
+has_retention(void)
+{
+	return obx_retention >= 0 || obx_max_retention >= 0;
+}
+
+static int64
+retention_interval(void)
+{
+	int64		retention = obx_retention >= 0 ? obx_retention : PG_INT32_MAX;
+
+	if (obx_max_retention >= 0)
+		retention = Min(retention, obx_max_retention);
+	return bound_interval(retention * USECS_PER_SEC / 10);
+}
+
+static void
+apply_retention(void)
+{
+	(void) obx_retention_apply(obx_needed_from());
+}
+
+/* Superseded rows come with progress; some go only when old snapshots have. */
+static int64
+clean_interval(void)
+{
+	bool		progressed = obx_own_slot->progress != known_progress;
+
+	known_progress = obx_own_slot->progress;
+	return progressed ? CLEAN_INTERVAL : LONGEST_INTERVAL;
+}
+
+static void
+clean_progress(void)
+{
+	(void) obx_progress_clean();
+}
+
+static void
+clean_remnants(void)
+{
+	(void) obx_remnants_clean();
+}
+
+static Task tasks[] = {
+	{
+		.failures = {.what = "could not make partitions"},
+		.activity = "making partitions",
+		.perform = prepare_partitions,
+		.interval = partition_interval
+	},
+	{
+		.failures = {.what = "could not apply retention"},
+		.activity = "applying retention",
+		.has_work = has_retention,
+		.perform = apply_retention,
+		.interval = retention_interval
+	},
+	{
+		.failures = {.what = "could not clean up progress"},
+		.activity = "cleaning up progress",
+		.perform = clean_progress,
+		.interval = clean_interval
+	},
+	{
+		.failures = {.what = "could not clean up after unsubscribing"},
+		.activity = "cleaning up after unsubscribing",
+		.perform = clean_remnants,
+		.interval = longest_interval
+	},
+};
+
+/* obx_process_run's step */
+static void
+run_task(void *arg)
+{
+	const Task *task = arg;
+
+	if (obx_process_lock_extension() == OBX_INSTALLED)
+		task->perform();
+}
+
+TimestampTz
+obx_housekeeping_run(void)
+{
+	TimestampTz next = DT_NOEND;
+
+	for (int i = 0; i < lengthof(tasks); i++)
+	{
+		Task	   *task = &tasks[i];
+		TimestampTz now = GetCurrentTimestamp();
+
+		if (task->due <= now)
+		{
+			task->due = now + task->interval();
+			if (task->has_work == NULL || task->has_work())
+			{
+				pgstat_report_activity(STATE_RUNNING, task->activity);
+				if (!obx_process_run(run_task, task, &task->failures))
+					task->due = task->failures.retry_at;
+			}
+		}
+		next = Min(next, task->due);
+	}
+	return next;
+}

@@ -1,0 +1,383 @@
+/*
+ * The launcher: one sequencer for every database that has the extension.
+ *
+ * Connected to no database, it sees which there are and not what is in them.
+ * So a sequencer is started in each to look, and again when something in that
+ * database calls (CREATE EXTENSION rings the doorbell at commit) or after a
+ * while that doubles up to an hour: a call is a hint, and a probe costs a
+ * process start.  Compares what should run with what runs in every round, so
+ * that it may be killed and restarted at any point.
+ *
+ * Never exits with code 0, which would unregister it for good.  Must not know
+ * what sequencers do.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "storage/ipc.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/doorbell.h"
+#include "worker/pool.h"
+#include "worker/process.h"
+#include "worker/slot.h"
+
+#define SECONDS(n) ((n) * USECS_PER_SEC)
+
+#define LIST_INTERVAL SECONDS(60)
+#define FIRST_PROBE SECONDS(60)
+#define LONGEST_PROBE SECONDS(3600)
+#define FIRST_DELAY SECONDS(1)
+#define LONGEST_DELAY SECONDS(30)
+#define LONG_ENOUGH SECONDS(10) /* a sequencer that lived so long "ran" */
+#define FIRST_ROOM_DELAY (10 * INT64CONST(1000))
+#define LONGEST_ROOM_DELAY SECONDS(5)
+
+typedef struct Database
+{
+	Oid			oid;			/* hash key */
+	bool		listed;			/* exists, allows connections, is no template */
+	bool		called;			/* asked for since its sequencer was started */
+	TimestampTz start_at;		/* no sequencer before */
+	TimestampTz started_at;
+	int64		delay;			/* after the last failure */
+	int64		probe;			/* after the last look in vain */
+} Database;
+
+PGDLLEXPORT void obx_launcher_main(Datum arg);
+
+static HTAB *databases;
+static TimestampTz list_at = 0;
+static int64 room_delay = 0;
+static bool room_reported = false;
+static ObxFailures list_failures = {.what = "could not list the databases"};
+
+static Database *
+find_database(Oid oid)
+{
+	bool		found;
+	Database   *database = hash_search(databases, &oid, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		memset(database, 0, sizeof(Database));
+		database->oid = oid;
+	}
+	return database;
+}
+
+/* obx_process_run's step */
+static void
+list_databases(void *arg)
+{
+	HASH_SEQ_STATUS status;
+	Database   *database;
+	Relation	catalog;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	(void) GetTransactionSnapshot();
+
+	hash_seq_init(&status, databases);
+	while ((database = hash_seq_search(&status)) != NULL)
+		database->listed = false;
+
+	catalog = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(catalog, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (form->datallowconn && !form->datistemplate)
+			find_database(form->oid)->listed = true;
+	}
+	table_endscan(scan);
+	table_close(catalog, AccessShareLock);
+}
+
+/* What the end of a sequencer means for its database. */
+static void
+note_exit(Database *database, ObxExit exit, TimestampTz now)
+{
+	switch (exit)
+	{
+		case OBX_EXIT_LEFT:
+			database->delay = database->probe = 0;
+			database->start_at = now;
+			break;
+		case OBX_EXIT_NOT_INSTALLED:
+			database->delay = 0;
+			database->probe = database->probe == 0 ? FIRST_PROBE :
+				Min(database->probe * 2, LONGEST_PROBE);
+			database->start_at = now + database->probe;
+			break;
+		case OBX_EXIT_FAILED:
+		case OBX_EXIT_REFUSED:
+			if (database->started_at != 0 && now - database->started_at > LONG_ENOUGH)
+				database->delay = 0;
+			database->delay = database->delay == 0 ? FIRST_DELAY :
+				Min(database->delay * 2, LONGEST_DELAY);
+			database->start_at = now + database->delay;
+			break;
+	}
+	if (database->called)
+	{
+		database->called = false;
+		database->probe = 0;
+		if (exit == OBX_EXIT_NOT_INSTALLED)
+			database->start_at = now;
+	}
+}
+
+/* Frees the slots of sequencers that have ended, and of what they left behind. */
+static void
+collect_exits(TimestampTz now)
+{
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		ObxSlot    *slot = &obx_slots->slots[i];
+		bool		ended = false;
+		Oid			oid = InvalidOid;
+		ObxExit		exit = OBX_EXIT_FAILED;
+
+		LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+		if (slot->state == OBX_SLOT_EXITED || slot->state == OBX_SLOT_REFUSED)
+		{
+			ended = slot->role == OBX_ROLE_SEQUENCER;
+			oid = slot->database;
+			exit = slot->exit;
+			if (ended || obx_slot_find_sequencer(oid) == NULL)
+				obx_slot_free(slot);
+		}
+		LWLockRelease(obx_slots->lock);
+
+		if (ended)
+			note_exit(find_database(oid), exit, now);
+	}
+}
+
+/* A launcher that starts anew cannot follow what its predecessor began. */
+static void
+take_over(void)
+{
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		ObxSlot    *slot = &obx_slots->slots[i];
+
+		if (slot->state == OBX_SLOT_STARTING && slot->role == OBX_ROLE_SEQUENCER)
+			obx_slot_free(slot);
+	}
+	obx_slots->launcher_starved_since = 0;
+	obx_slots->launcher_pid = MyProcPid;
+	obx_slots->launcher_since = GetCurrentTimestamp();
+	LWLockRelease(obx_slots->lock);
+}
+
+/* Asks everyone to leave whose database is gone, a template, or closed. */
+static void
+dismiss_unlisted(void)
+{
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		ObxSlot    *slot = &obx_slots->slots[i];
+		Oid			oid = slot->database;	/* without the lock, hence again
+											 * below */
+		Database   *database = hash_search(databases, &oid, HASH_FIND, NULL);
+
+		if (!obx_slot_is_live(slot) || (database != NULL && database->listed))
+			continue;
+
+		LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+		if (slot->database == oid)
+			obx_slot_ask_to_leave(slot, OBX_LEAVE_NOW);
+		LWLockRelease(obx_slots->lock);
+	}
+}
+
+/* No worker process was free: asks for room and says so, once. */
+static TimestampTz
+wait_for_room(TimestampTz now)
+{
+	room_delay = room_delay == 0 ? FIRST_ROOM_DELAY : Min(room_delay * 2, LONGEST_ROOM_DELAY);
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	if (obx_slots->launcher_starved_since == 0)
+		obx_slots->launcher_starved_since = now;
+	obx_slots->launcher_starved_tried = now;
+	obx_pool_make_room(InvalidOid);
+	LWLockRelease(obx_slots->lock);
+
+	if (!room_reported && room_delay == LONGEST_ROOM_DELAY)
+	{
+		room_reported = true;
+		ereport(LOG,
+				(errmsg("pg_outbox: no free background worker process for a sequencer"),
+				 errhint("Increase max_worker_processes; every database that has the extension needs two.")));
+	}
+	return now + room_delay;
+}
+
+static void
+end_starvation(void)
+{
+	room_delay = 0;
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	obx_slots->launcher_starved_since = 0;
+	LWLockRelease(obx_slots->lock);
+}
+
+/* A worker has gone: there may be room now, or in a moment. */
+static void
+note_room(void)
+{
+	static uint32 exits = 0;
+
+	LWLockAcquire(obx_slots->lock, LW_SHARED);
+	if (exits != obx_slots->exits && room_delay > FIRST_ROOM_DELAY)
+		room_delay = FIRST_ROOM_DELAY;
+	exits = obx_slots->exits;
+	LWLockRelease(obx_slots->lock);
+}
+
+/* Starts what is due; returns when the next round is. */
+static TimestampTz
+start_due(TimestampTz now)
+{
+	HASH_SEQ_STATUS status;
+	Database   *database;
+	TimestampTz next = list_at;
+	bool		starved = false;
+
+	hash_seq_init(&status, databases);
+	while ((database = hash_seq_search(&status)) != NULL)
+	{
+		bool		busy;
+
+		LWLockAcquire(obx_slots->lock, LW_SHARED);
+		busy = obx_slot_find_sequencer(database->oid) != NULL ||
+			obx_slot_is_held(database->oid);
+		LWLockRelease(obx_slots->lock);
+
+		if (busy || !database->listed)
+			continue;
+		if (database->start_at > now)
+		{
+			next = Min(next, database->start_at);
+			continue;
+		}
+		if (starved)
+			continue;
+
+		database->called = false;
+		database->started_at = now;
+		starved = obx_slot_start(OBX_ROLE_SEQUENCER, database->oid, InvalidOid) < 0;
+		if (starved)
+			next = Min(next, wait_for_room(now));
+	}
+	if (!starved && room_delay > 0)
+		end_starvation();
+	return next;
+}
+
+/* Databases that called are looked at now, whatever was seen there before. */
+static void
+answer_calls(TimestampTz now)
+{
+	Oid			calls[OBX_DOORBELL_CALLS];
+	int			count = obx_doorbell_collect(calls);
+	HASH_SEQ_STATUS status;
+	Database   *database;
+
+	hash_seq_init(&status, databases);
+	while ((database = hash_seq_search(&status)) != NULL)
+	{
+		bool		called = count < 0;
+
+		for (int i = 0; i < count; i++)
+			called = called || calls[i] == database->oid;
+		if (called && database->delay == 0)
+		{
+			database->called = true;
+			database->probe = 0;
+			database->start_at = now;
+		}
+	}
+}
+
+/* Forgets databases that are gone and have no slot left. */
+static void
+forget_unlisted(void)
+{
+	HASH_SEQ_STATUS status;
+	Database   *database;
+
+	hash_seq_init(&status, databases);
+	while ((database = hash_seq_search(&status)) != NULL)
+		if (!database->listed)
+			hash_search(databases, &database->oid, HASH_REMOVE, NULL);
+}
+
+static void
+stop_listening(int code, Datum arg)
+{
+	obx_doorbell_unlisten();
+	LWLockReleaseAll();
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	obx_slots->launcher_pid = 0;
+	LWLockRelease(obx_slots->lock);
+}
+
+/* One comparison of what should run with what runs. */
+static TimestampTz
+reconcile(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (obx_process_run(list_databases, NULL, &list_failures))
+	{
+		forget_unlisted();
+		list_at = now + LIST_INTERVAL;
+	}
+	else
+		list_at = list_failures.retry_at;
+
+	obx_slot_reap();
+	note_room();
+	answer_calls(now);
+	collect_exits(now);
+	dismiss_unlisted();
+	return start_due(now);
+}
+
+void
+obx_launcher_main(Datum arg)
+{
+	HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = sizeof(Database)};
+
+	before_shmem_exit(stop_listening, (Datum) 0);
+	obx_process_connect(InvalidOid, InvalidOid, "pg_outbox launcher");
+	databases = hash_create("pg_outbox databases", 64, &control, HASH_ELEM | HASH_BLOBS);
+	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "pg_outbox launcher",
+												ALLOCSET_DEFAULT_SIZES));
+	take_over();
+	obx_doorbell_listen();
+	ereport(DEBUG1, (errmsg_internal("pg_outbox: launcher started")));
+
+	for (;;)
+	{
+		TimestampTz next;
+
+		obx_process_check();
+		next = reconcile();
+		MemoryContextReset(CurrentMemoryContext);
+		obx_process_wait(next);
+	}
+}

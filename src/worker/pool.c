@@ -1,0 +1,564 @@
+/*
+ * The pool: how many dispatchers a database has, and for which owners.
+ *
+ * Looked at under the lock, owner by owner: READY lanes against dispatchers.
+ * An idle dispatcher is woken; else one is started while max_workers allows;
+ * else an idle one of an owner with nothing to do leaves; else, for an owner
+ * who has none at all, a busy one leaves after its turn.  So owners take turns
+ * whatever max_workers is.  In the same way databases take turns when the
+ * server's worker processes run out: those who found none queue up by the time
+ * since when, and nobody starts a worker past one who waits longer.
+ *
+ * An owner that cannot connect is asked about before a process is started for
+ * nothing; a REFUSED slot stands for it until it is tried again.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/settings.h"
+#include "worker/queue.h"
+#include "worker/pool.h"
+#include "worker/process.h"
+
+#define MAX_OWNERS 128
+#define MS(n) ((n) * INT64CONST(1000))
+#define FIRST_ROOM_DELAY MS(10)
+#define LONGEST_ROOM_DELAY MS(5000)
+#define FIRST_REFUSED_DELAY MS(1000)
+#define LONGEST_REFUSED_DELAY MS(30000)
+#define STALE_STARVATION MS(250)	/* who tried before that lets others try */
+
+/* One owner's need and means. */
+typedef struct Owner
+{
+	Oid			owner;
+	int			ready;			/* lanes that wait */
+	TimestampTz oldest;			/* since when the first of them */
+	int			busy;
+	int			idle;
+	int			starting;
+	bool		refused;		/* could not connect, and it is not time yet */
+} Owner;
+
+typedef struct Pool
+{
+	int			nowners;
+	int			size;			/* dispatchers, with those about to leave */
+	int			leaving;
+	Owner		owners[MAX_OWNERS];
+} Pool;
+
+static int64 room_delay = 0;
+static TimestampTz room_at = 0;
+static uint32 room_exits = 0;
+static bool room_reported = false;
+
+static Owner *
+find_owner(Pool *pool, Oid oid)
+{
+	Owner	   *owner;
+
+	for (int i = 0; i < pool->nowners; i++)
+		if (pool->owners[i].owner == oid)
+			return &pool->owners[i];
+	if (pool->nowners == MAX_OWNERS)
+		return NULL;			/* its turn comes when others are served */
+	owner = &pool->owners[pool->nowners++];
+	memset(owner, 0, sizeof(Owner));
+	owner->owner = oid;
+	return owner;
+}
+
+/* Counts lanes and dispatchers of our database, and wakes the idle.  Locked. */
+static void
+survey_pool(Pool *pool, TimestampTz now, TimestampTz *next)
+{
+	pool->nowners = pool->size = pool->leaving = 0;
+
+	for (int i = 0; i < obx_queue->used; i++)
+	{
+		const ObxQueuedLane *lane = &obx_queue->lanes[i];
+		Owner	   *owner;
+
+		if (lane->state != OBX_QUEUED_READY || lane->database != MyDatabaseId ||
+			(owner = find_owner(pool, lane->owner)) == NULL)
+			continue;
+		owner->oldest = owner->ready == 0 ? lane->ready_since :
+			Min(owner->oldest, lane->ready_since);
+		owner->ready++;
+	}
+
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		ObxSlot    *slot = &obx_slots->slots[i];
+		Owner	   *owner;
+
+		if (slot->role != OBX_ROLE_DISPATCHER || slot->database != MyDatabaseId)
+			continue;
+		if (obx_slot_is_live(slot))
+		{
+			pool->size++;
+			if (slot->leave != OBX_LEAVE_NOT)
+			{
+				pool->leaving++;
+				continue;
+			}
+		}
+		if ((owner = find_owner(pool, slot->owner)) == NULL)
+			continue;
+
+		if (slot->state == OBX_SLOT_STARTING)
+			owner->starting++;
+		else if (slot->state == OBX_SLOT_BUSY)
+			owner->busy++;
+		else if (slot->state == OBX_SLOT_IDLE)
+		{
+			if (owner->idle++ < owner->ready)
+				obx_slot_wake(slot);
+		}
+		else if (slot->state == OBX_SLOT_REFUSED && slot->retry_at > now)
+		{
+			owner->refused = true;
+			if (owner->ready > 0)
+				*next = Min(*next, slot->retry_at);
+		}
+	}
+}
+
+/* How many more dispatchers the owner could use. */
+static int
+need_of(const Owner *owner)
+{
+	if (owner->refused)
+		return 0;
+	return Max(owner->ready - owner->idle - owner->starting, 0);
+}
+
+/* Who is next: first those who have nobody, then the one that waits longest. */
+static Owner *
+find_neediest(Pool *pool)
+{
+	Owner	   *best = NULL;
+	bool		best_unserved = false;
+
+	for (int i = 0; i < pool->nowners; i++)
+	{
+		Owner	   *owner = &pool->owners[i];
+		bool		unserved = owner->busy + owner->idle + owner->starting == 0;
+
+		if (need_of(owner) == 0)
+			continue;
+		if (best == NULL || (unserved && !best_unserved) ||
+			(unserved == best_unserved && owner->oldest < best->oldest))
+		{
+			best = owner;
+			best_unserved = unserved;
+		}
+	}
+	return best;
+}
+
+/*
+ * The dispatcher of our database that can best be spared: an idle one whose
+ * owner has nothing to do; else, if "busy" ones may be taken, of the owner who
+ * has most the one that is there longest.  Locked.
+ */
+static ObxSlot *
+find_spare(Pool *pool, bool busy)
+{
+	ObxSlot    *best = NULL;
+	int			best_count = 0;
+
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		ObxSlot    *slot = &obx_slots->slots[i];
+		Owner	   *owner;
+
+		if (slot->role != OBX_ROLE_DISPATCHER || slot->database != MyDatabaseId ||
+			slot->leave != OBX_LEAVE_NOT ||
+			(slot->state != OBX_SLOT_IDLE && slot->state != OBX_SLOT_BUSY) ||
+			(owner = find_owner(pool, slot->owner)) == NULL)
+			continue;
+		if (slot->state == OBX_SLOT_IDLE && owner->ready == 0)
+			return slot;
+		if (busy && (best == NULL || owner->busy > best_count ||
+					 (owner->busy == best_count && slot->attached_at < best->attached_at)))
+		{
+			best = slot;
+			best_count = owner->busy;
+		}
+	}
+	return best;
+}
+
+/* Has dispatchers leave where others need their place.  Locked. */
+static void
+dismiss_spare(Pool *pool)
+{
+	int			unserved = 0;
+	int			short_handed = 0;
+	int			wanted;
+
+	for (int i = 0; i < pool->nowners; i++)
+	{
+		const Owner *owner = &pool->owners[i];
+
+		if (need_of(owner) == 0)
+			continue;
+		if (owner->busy + owner->idle + owner->starting == 0)
+			unserved++;
+		else
+			short_handed += need_of(owner);
+	}
+
+	/* max_workers may have been lowered */
+	wanted = Max(pool->size - obx_max_workers, 0) +
+		(pool->size >= obx_max_workers ? unserved + short_handed : 0);
+	unserved += Max(pool->size - obx_max_workers, 0);
+
+	for (int i = pool->leaving; i < wanted; i++)
+	{
+		ObxSlot    *spare = find_spare(pool, i < unserved);
+
+		if (spare == NULL)
+			break;
+		obx_slot_ask_to_leave(spare, OBX_LEAVE_TURN);
+	}
+}
+
+/* True if another has been looking for a worker process longer.  Shared. */
+static bool
+is_behind(TimestampTz now)
+{
+	TimestampTz own = obx_own_slot->starved_since != 0 ? obx_own_slot->starved_since : now;
+
+	if (obx_slots->launcher_starved_since != 0 &&
+		obx_slots->launcher_starved_since < own &&
+		obx_slots->launcher_starved_tried > now - STALE_STARVATION)
+		return true;
+
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		const ObxSlot *slot = &obx_slots->slots[i];
+
+		if (slot != obx_own_slot && slot->role == OBX_ROLE_SEQUENCER &&
+			obx_slot_is_live(slot) && slot->starved_since != 0 &&
+			slot->starved_since < own &&
+			slot->starved_tried > now - STALE_STARVATION)
+			return true;
+	}
+	return false;
+}
+
+void
+obx_pool_make_room(Oid database)
+{
+	ObxSlot    *best = NULL;
+	int			best_rank = 0;
+	int			own = 0;
+
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		const ObxSlot *slot = &obx_slots->slots[i];
+
+		if (slot->role != OBX_ROLE_DISPATCHER || !obx_slot_is_live(slot))
+			continue;
+		if (slot->leave != OBX_LEAVE_NOT)
+			return;
+		if (slot->database == database)
+			own++;
+	}
+
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		ObxSlot    *slot = &obx_slots->slots[i];
+		int			rank = 0;
+
+		if (slot->role != OBX_ROLE_DISPATCHER || slot->database == database ||
+			(slot->state != OBX_SLOT_IDLE && slot->state != OBX_SLOT_BUSY))
+			continue;
+
+		/* an idle one before a busy one; from the database that has most */
+		for (int j = 0; j < obx_slots->nslots; j++)
+			if (obx_slots->slots[j].role == OBX_ROLE_DISPATCHER &&
+				obx_slots->slots[j].database == slot->database &&
+				obx_slot_is_live(&obx_slots->slots[j]))
+				rank++;
+		if (slot->state == OBX_SLOT_BUSY && own > 0 && rank <= own)
+			continue;
+		if (slot->state == OBX_SLOT_IDLE)
+			rank += obx_slots->nslots;
+		if (rank > best_rank ||
+			(rank == best_rank && best != NULL && slot->since < best->since))
+		{
+			best = slot;
+			best_rank = rank;
+		}
+	}
+	if (best != NULL)
+		obx_slot_ask_to_leave(best, OBX_LEAVE_TURN);
+}
+
+/* We found no worker process, or others are before us: waits its turn. */
+static void
+wait_for_room(TimestampTz now)
+{
+	room_delay = room_delay == 0 ? FIRST_ROOM_DELAY : Min(room_delay * 2, LONGEST_ROOM_DELAY);
+	room_at = now + room_delay;
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	if (obx_own_slot->starved_since == 0)
+		obx_own_slot->starved_since = now;
+	obx_own_slot->starved_tried = now;
+	obx_pool_make_room(MyDatabaseId);
+	LWLockRelease(obx_slots->lock);
+
+	if (!room_reported && room_delay == LONGEST_ROOM_DELAY)
+	{
+		room_reported = true;
+		ereport(LOG,
+				(errmsg("pg_outbox: no free background worker process for a dispatcher"),
+				 errhint("Increase max_worker_processes, or lower outbox.max_workers.")));
+	}
+}
+
+static void
+end_starvation(void)
+{
+	room_delay = 0;
+	room_at = 0;
+	if (obx_own_slot->starved_since == 0)
+		return;
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	obx_own_slot->starved_since = 0;
+	LWLockRelease(obx_slots->lock);
+}
+
+/* Why the owner's worker would be turned away, or NULL.  In a transaction. */
+static const char *
+find_obstacle(Oid owner)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
+	bool		may_login;
+
+	if (!HeapTupleIsValid(tuple))
+		return "The role does not exist.";
+	may_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+
+	if (OBX_WORKER_NEEDS_LOGIN && !may_login)
+		return "The role is not permitted to log in.";
+	if (obx_object_aclcheck(DatabaseRelationId, MyDatabaseId, owner, ACL_CONNECT) != ACLCHECK_OK)
+		return "The role does not have CONNECT privilege on the database.";
+	return NULL;
+}
+
+/* The REFUSED slot of an owner, if there is one.  Locked or shared. */
+static ObxSlot *
+find_refused(Oid owner)
+{
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		ObxSlot    *slot = &obx_slots->slots[i];
+
+		if (slot->state == OBX_SLOT_REFUSED && slot->role == OBX_ROLE_DISPATCHER &&
+			slot->database == MyDatabaseId && slot->owner == owner)
+			return slot;
+	}
+	return NULL;
+}
+
+/*
+ * Makes "slot" (or, if NULL, a free one) stand for an owner who cannot
+ * connect.  Returns how often that was so in a row.  Locked.
+ */
+static int
+mark_refused(ObxSlot *slot, Oid owner, TimestampTz now)
+{
+	ObxSlot    *old = find_refused(owner);
+	int64		delay;
+
+	if (old != NULL && slot != NULL)
+		obx_slot_free(slot);
+	for (int i = 0; old == NULL && slot == NULL && i < obx_slots->nslots; i++)
+		if (obx_slots->slots[i].state == OBX_SLOT_FREE)
+			slot = &obx_slots->slots[i];
+	if (old != NULL)
+		slot = old;
+	if (slot == NULL)
+		return 0;
+
+	if (slot->state != OBX_SLOT_REFUSED)
+	{
+		slot->generation++;
+		slot->role = OBX_ROLE_DISPATCHER;
+		slot->state = OBX_SLOT_REFUSED;
+		slot->leave = OBX_LEAVE_NOT;
+		slot->database = MyDatabaseId;
+		slot->owner = owner;
+		slot->pid = 0;
+		slot->since = now;
+		slot->failures = 0;
+	}
+	slot->failures++;
+	delay = FIRST_REFUSED_DELAY << Min(slot->failures - 1, 16);
+	slot->retry_at = now + Min(delay, LONGEST_REFUSED_DELAY);
+	return slot->failures;
+}
+
+/* obx_process_run's step: starts a dispatcher for *owner unless it is futile. */
+static void
+start_dispatcher(void *arg)
+{
+	Oid			owner = *(Oid *) arg;
+	const char *obstacle = find_obstacle(owner);
+	TimestampTz now = GetCurrentTimestamp();
+	int			times;
+
+	if (obstacle == NULL)
+	{
+		if (obx_slot_start(OBX_ROLE_DISPATCHER, MyDatabaseId, owner) < 0)
+			wait_for_room(now);
+		else
+			end_starvation();
+		return;
+	}
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	times = mark_refused(NULL, owner, now);
+	LWLockRelease(obx_slots->lock);
+	if (times == 1)
+		ereport(LOG,
+				(errmsg("pg_outbox: cannot run the subscriptions of role \"%s\"",
+						GetUserNameFromId(owner, true) ? GetUserNameFromId(owner, true) :
+						psprintf("%u", owner)),
+				 errdetail("%s", obstacle),
+				 errhint("Workers connect as the owner of a subscription. Give the role what it lacks, or let another role subscribe.")));
+}
+
+/* What the ends of dispatchers mean.  Not locked. */
+static void
+collect_exits(TimestampTz now)
+{
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		ObxSlot    *slot = &obx_slots->slots[i];
+		ObxSlot    *refused;
+
+		if (slot->role != OBX_ROLE_DISPATCHER || slot->database != MyDatabaseId)
+			continue;
+		if (slot->state == OBX_SLOT_EXITED)
+		{
+			if (slot->exit == OBX_EXIT_REFUSED)
+				(void) mark_refused(slot, slot->owner, now);
+			else
+				obx_slot_free(slot);
+		}
+		else if (slot->state == OBX_SLOT_IDLE &&
+				 (refused = find_refused(slot->owner)) != NULL)
+			obx_slot_free(refused); /* it got in */
+	}
+	LWLockRelease(obx_slots->lock);
+}
+
+/* True if a dispatcher should and may be started now, and for whom. */
+static bool
+find_start(TimestampTz now, Oid *owner, TimestampTz *next)
+{
+	static Pool pool;
+	Owner	   *neediest;
+	bool		start = false;
+	bool		behind = false;
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	survey_pool(&pool, now, next);
+	neediest = find_neediest(&pool);
+	if (neediest != NULL && pool.size < obx_max_workers)
+	{
+		*owner = neediest->owner;
+		start = true;
+		behind = is_behind(now);
+	}
+	else
+		dismiss_spare(&pool);
+	if (obx_slots->exits != room_exits)
+	{
+		/* a process may be free, or will be in a moment */
+		room_exits = obx_slots->exits;
+		room_delay = 0;
+		room_at = 0;
+	}
+	LWLockRelease(obx_slots->lock);
+
+	if (!start)
+	{
+		if (neediest == NULL)
+			end_starvation();
+		return false;
+	}
+	if (room_at > now || behind)
+	{
+		if (room_at <= now)
+			wait_for_room(now);
+		*next = Min(*next, room_at);
+		return false;
+	}
+	return true;
+}
+
+TimestampTz
+obx_pool_adjust(TimestampTz now)
+{
+	static ObxFailures failures = {.what = "could not start a dispatcher"};
+	TimestampTz next = DT_NOEND;
+	Oid			owner;
+
+	obx_slot_reap();
+	collect_exits(now);
+
+	if (failures.retry_at > now || obx_slots->dispatch_from > now)
+		return Max(failures.retry_at, obx_slots->dispatch_from);
+	while (find_start(now, &owner, &next))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!obx_process_run(start_dispatcher, &owner, &failures))
+			return Min(next, failures.retry_at);
+	}
+	return next;
+}
+
+void
+obx_pool_take_over(void)
+{
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		ObxSlot    *slot = &obx_slots->slots[i];
+
+		if (slot->role == OBX_ROLE_DISPATCHER && slot->database == MyDatabaseId &&
+			slot->state == OBX_SLOT_STARTING)
+			obx_slot_free(slot);
+	}
+	LWLockRelease(obx_slots->lock);
+}
+
+void
+obx_pool_dismiss(void)
+{
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		ObxSlot    *slot = &obx_slots->slots[i];
+
+		if (slot->role == OBX_ROLE_DISPATCHER && slot->database == MyDatabaseId)
+			obx_slot_ask_to_leave(slot, OBX_LEAVE_NOW);
+	}
+	LWLockRelease(obx_slots->lock);
+}

@@ -1,0 +1,357 @@
+/*
+ * The queue: the lanes of all databases, and which of them wait for a dispatcher.
+ *
+ * The sequencer of a database adds and removes its lanes and makes them READY;
+ * dispatchers claim and release them.  A lane may vanish while it is RUNNING
+ * (paused, dropped, the sequencer gone): its place gets a new generation, and
+ * what its dispatcher then writes back is dropped.
+ *
+ * Whether there is something to do is told by heads, not by positions: a lane
+ * that has been looked at under some head needs no look until the head moves
+ * or its time has come, wherever its position stands (it may be blocked).
+ *
+ * All under obx_slots->lock, where nothing is allocated or reported.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "base/shmem.h"
+#include "worker/queue.h"
+
+/* Waits after failures of the infrastructure, and after meeting someone else. */
+#define FIRST_DELAY_MS 1000
+#define LONGEST_DELAY_MS 30000
+#define LOCKED_DELAY_MS 50
+#define LOCKED_LONGEST_MS 1000
+
+ObxQueue   *obx_queue = NULL;
+
+/* What this dispatcher has in its hands; index -1 for nothing. */
+static ObxClaim held = {.index = -1};
+
+static void initialize_queue(void *region, LWLockPadded *locks);
+
+static ObxRegion queue_region = {
+	.name = "pg_outbox queue",
+	.size = sizeof(ObxQueue),
+	.address = (void **) &obx_queue,
+	.initialize = initialize_queue
+};
+
+static void
+initialize_queue(void *region, LWLockPadded *locks)
+{
+	/* zeroed memory is all FREE */
+}
+
+static void
+make_ready(ObxQueuedLane *lane, TimestampTz now)
+{
+	lane->state = OBX_QUEUED_READY;
+	lane->ready_since = now;
+}
+
+static TimestampTz
+delay(TimestampTz now, int first_ms, int longest_ms, int failures)
+{
+	int64		ms = (int64) first_ms << Min(failures - 1, 16);
+
+	return now + Min(ms, longest_ms) * INT64CONST(1000);
+}
+
+/*
+ * The worker that had the lane has ended.  If it was not asked to, its end may
+ * come from the lane, which therefore waits, the longer the more often.
+ */
+static void
+abandon_lanes(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (obx_own_slot->role == OBX_ROLE_SEQUENCER)
+	{
+		/* the next one begins anew; passes that still run harm nobody */
+		for (int i = 0; i < obx_queue->used; i++)
+		{
+			ObxQueuedLane *lane = &obx_queue->lanes[i];
+
+			if (lane->state != OBX_QUEUED_FREE && lane->database == obx_own_slot->database)
+			{
+				lane->state = OBX_QUEUED_FREE;
+				lane->generation++;
+			}
+		}
+	}
+	else if (held.index >= 0)
+	{
+		ObxQueuedLane *lane = &obx_queue->lanes[held.index];
+
+		if (lane->generation != held.generation)
+			return;
+		if (obx_own_slot->leave == OBX_LEAVE_NOT)
+		{
+			lane->failures++;
+			lane->not_before = lane->due =
+				delay(now, FIRST_DELAY_MS, LONGEST_DELAY_MS, lane->failures);
+			lane->state = OBX_QUEUED_IDLE;
+		}
+		else
+			make_ready(lane, now);
+	}
+}
+
+void
+obx_queue_init(void)
+{
+	obx_shmem_register(&queue_region);
+	obx_slot_at_exit = abandon_lanes;
+}
+
+static int
+compare_wanted(const void *left, const void *right)
+{
+	const ObxWantedLane *a = left;
+	const ObxWantedLane *b = right;
+
+	if (a->subscription != b->subscription)
+		return a->subscription < b->subscription ? -1 : 1;
+	return a->lane < b->lane ? -1 : a->lane > b->lane;
+}
+
+/* Drops what is not wanted any more and marks in "present" what is there. */
+static void
+remove_lanes(const ObxWantedLane *wanted, int count, bool *present, bool afresh)
+{
+	for (int i = 0; i < obx_queue->used; i++)
+	{
+		ObxQueuedLane *lane = &obx_queue->lanes[i];
+		ObxWantedLane key = {.subscription = lane->subscription,.lane = lane->lane};
+		const ObxWantedLane *match;
+
+		if (lane->state == OBX_QUEUED_FREE || lane->database != MyDatabaseId)
+			continue;
+
+		match = bsearch(&key, wanted, count, sizeof(ObxWantedLane), compare_wanted);
+		if (match == NULL || match->owner != lane->owner)
+		{
+			lane->state = OBX_QUEUED_FREE;
+			lane->generation++;
+			continue;
+		}
+
+		present[match - wanted] = true;
+		if (afresh)
+		{
+			lane->seen = -1;
+			lane->not_before = 0;
+			lane->failures = 0;
+			lane->again = lane->state == OBX_QUEUED_RUNNING;
+		}
+	}
+	while (obx_queue->used > 0 &&
+		   obx_queue->lanes[obx_queue->used - 1].state == OBX_QUEUED_FREE)
+		obx_queue->used--;
+}
+
+int
+obx_queue_reconcile(const ObxWantedLane *wanted, int count, bool afresh)
+{
+	bool	   *present = palloc0(Max(count, 1) * sizeof(bool));
+	int			place = 0;
+	int			missing = 0;
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	remove_lanes(wanted, count, present, afresh);
+
+	for (int i = 0; i < count; i++)
+	{
+		ObxQueuedLane *lane;
+		uint32		generation;
+
+		if (present[i])
+			continue;
+		while (place < OBX_QUEUE_SIZE && obx_queue->lanes[place].state != OBX_QUEUED_FREE)
+			place++;
+		if (place == OBX_QUEUE_SIZE)
+		{
+			missing++;
+			continue;
+		}
+
+		lane = &obx_queue->lanes[place];
+		generation = lane->generation + 1;
+		memset(lane, 0, sizeof(ObxQueuedLane));
+		lane->generation = generation;
+		lane->state = OBX_QUEUED_IDLE;
+		lane->database = MyDatabaseId;
+		lane->owner = wanted[i].owner;
+		lane->subscription = wanted[i].subscription;
+		lane->lane = wanted[i].lane;
+		lane->seen = -1;
+		lane->due = DT_NOEND;
+		strlcpy(lane->name, wanted[i].name, NAMEDATALEN);
+		obx_queue->used = Max(obx_queue->used, place + 1);
+	}
+	LWLockRelease(obx_slots->lock);
+
+	pfree(present);
+	return missing;
+}
+
+TimestampTz
+obx_queue_refresh(int64 head, TimestampTz now)
+{
+	TimestampTz next = DT_NOEND;
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	obx_own_slot->head = head;
+	for (int i = 0; i < obx_queue->used; i++)
+	{
+		ObxQueuedLane *lane = &obx_queue->lanes[i];
+
+		if (lane->state != OBX_QUEUED_IDLE || lane->database != MyDatabaseId)
+			continue;
+		if (lane->not_before > now)
+			next = Min(next, lane->not_before);
+		else if (lane->seen < head || lane->due <= now)
+			make_ready(lane, now);
+		else
+			next = Min(next, lane->due);
+	}
+	LWLockRelease(obx_slots->lock);
+	return next;
+}
+
+bool
+obx_queue_claim(ObxClaim *claim)
+{
+	ObxQueuedLane *best = NULL;
+	ObxSlot    *own = obx_own_slot;
+	const ObxSlot *sequencer;
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < obx_queue->used; i++)
+	{
+		ObxQueuedLane *lane = &obx_queue->lanes[i];
+
+		if (lane->state == OBX_QUEUED_READY && lane->database == own->database &&
+			lane->owner == own->owner &&
+			(best == NULL || lane->ready_since < best->ready_since))
+			best = lane;
+	}
+
+	if (best != NULL)
+	{
+		sequencer = obx_slot_find_sequencer(own->database);
+		best->state = OBX_QUEUED_RUNNING;
+		claim->index = best - obx_queue->lanes;
+		claim->generation = best->generation;
+		claim->subscription = best->subscription;
+		claim->lane = best->lane;
+		claim->head = sequencer != NULL ? sequencer->head : -1;
+		strlcpy(claim->name, best->name, NAMEDATALEN);
+		held = *claim;
+		own->subscription = best->subscription;
+		own->lane = best->lane;
+	}
+	if (own->state != (best != NULL ? OBX_SLOT_BUSY : OBX_SLOT_IDLE))
+	{
+		own->state = best != NULL ? OBX_SLOT_BUSY : OBX_SLOT_IDLE;
+		own->since = GetCurrentTimestamp();
+	}
+	LWLockRelease(obx_slots->lock);
+	return best != NULL;
+}
+
+/* What a pass found decides when its lane is looked at again. */
+static void
+settle_lane(ObxQueuedLane *lane, const ObxClaim *claim, const ObxPassResult *result,
+			int64 head, TimestampTz now)
+{
+	lane->state = OBX_QUEUED_IDLE;
+	switch (result->outcome)
+	{
+		case OBX_PASS_MORE:
+			lane->failures = 0;
+			lane->due = result->due;
+			make_ready(lane, now);	/* at the end of the queue */
+			break;
+		case OBX_PASS_IDLE:
+			lane->failures = 0;
+			lane->due = result->due;
+			lane->seen = claim->head;
+			if (head > lane->seen || lane->due <= now || lane->again)
+				make_ready(lane, now);
+			break;
+		case OBX_PASS_LOCKED:
+			lane->failures++;
+			lane->seen = -1;
+			lane->not_before = lane->due =
+				delay(now, LOCKED_DELAY_MS, LOCKED_LONGEST_MS, lane->failures);
+			break;
+		case OBX_PASS_STOPPED:
+		case OBX_PASS_BROKEN:
+		case OBX_PASS_BACKOFF:
+			lane->failures++;
+			lane->seen = -1;
+			lane->not_before = lane->due =
+				delay(now, FIRST_DELAY_MS, LONGEST_DELAY_MS, lane->failures);
+			if (lane->again)
+				make_ready(lane, now);
+			break;
+	}
+	lane->again = false;
+}
+
+void
+obx_queue_release(const ObxClaim *claim, const ObxPassResult *result)
+{
+	ObxQueuedLane *lane = &obx_queue->lanes[claim->index];
+	TimestampTz now = GetCurrentTimestamp();
+	ObxSlot    *sequencer;
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	held.index = -1;
+	sequencer = obx_slot_find_sequencer(obx_own_slot->database);
+	if (sequencer != NULL &&
+		(result->outcome == OBX_PASS_IDLE || result->outcome == OBX_PASS_MORE))
+		sequencer->progress++;
+
+	if (lane->generation == claim->generation && lane->state == OBX_QUEUED_RUNNING)
+	{
+		settle_lane(lane, claim, result, sequencer != NULL ? sequencer->head : claim->head, now);
+		if (lane->state == OBX_QUEUED_IDLE && sequencer != NULL &&
+			lane->due < sequencer->wakes_at)
+			obx_slot_wake(sequencer);
+	}
+	LWLockRelease(obx_slots->lock);
+}
+
+bool
+obx_queue_is_contended(void)
+{
+	const ObxSlot *own = obx_own_slot;
+	bool		contended = false;
+	bool		helped = false;
+
+	LWLockAcquire(obx_slots->lock, LW_SHARED);
+	for (int i = 0; i < obx_queue->used && !contended; i++)
+	{
+		const ObxQueuedLane *lane = &obx_queue->lanes[i];
+
+		contended = lane->state == OBX_QUEUED_READY &&
+			lane->database == own->database && lane->owner == own->owner;
+	}
+	for (int i = 0; contended && !helped && i < obx_slots->nslots; i++)
+	{
+		const ObxSlot *slot = &obx_slots->slots[i];
+
+		helped = slot->role == OBX_ROLE_DISPATCHER &&
+			slot->database == own->database && slot->owner == own->owner &&
+			(slot->state == OBX_SLOT_IDLE || slot->state == OBX_SLOT_STARTING);
+	}
+	LWLockRelease(obx_slots->lock);
+	return contended && !helped;
+}

@@ -1,0 +1,106 @@
+/*
+ * The queue: the lanes of all databases, and which of them wait for a dispatcher.
+ *
+ * A lane of a subscription is IDLE until something may be there to do, READY
+ * until a dispatcher of its owner takes it, and RUNNING while that one serves
+ * it.  All of this is advice that saves looking into tables: that a lane is
+ * served once at a time, and from where, is decided inside a pass.
+ */
+#ifndef OBX_QUEUE_H
+#define OBX_QUEUE_H
+
+#include "datatype/timestamp.h"
+
+#include "dispatch/pass.h"
+#include "worker/slot.h"
+
+/* Lanes that fit, in all databases together. */
+#define OBX_QUEUE_SIZE 4096
+
+typedef enum ObxQueuedState
+{
+	OBX_QUEUED_FREE,
+	OBX_QUEUED_IDLE,
+	OBX_QUEUED_READY,
+	OBX_QUEUED_RUNNING
+} ObxQueuedState;
+
+/* All fields under obx_slots->lock. */
+typedef struct ObxQueuedLane
+{
+	uint32		generation;		/* counts uses of the place */
+	ObxQueuedState state;
+	Oid			database;
+	Oid			owner;
+	int32		subscription;
+	int32		lane;
+	int64		seen;			/* the head when it was last looked at, -1
+								 * never */
+	TimestampTz due;			/* look again then, DT_NOEND for no need */
+	TimestampTz not_before;		/* and not earlier, whatever happens */
+	TimestampTz ready_since;	/* READY: its place in the queue */
+	int			failures;		/* in a row, of the infrastructure */
+	bool		again;			/* RUNNING: something changed, look once more */
+	char		name[NAMEDATALEN];	/* the subscription's, for display */
+} ObxQueuedLane;
+
+typedef struct ObxQueue
+{
+	int			used;			/* lanes from here on are FREE */
+	ObxQueuedLane lanes[OBX_QUEUE_SIZE];
+} ObxQueue;
+
+extern ObxQueue *obx_queue;
+
+extern void obx_queue_init(void);
+
+/* A lane that its database should have. */
+typedef struct ObxWantedLane
+{
+	int32		subscription;
+	int32		lane;
+	Oid			owner;
+	const char *name;
+} ObxWantedLane;
+
+/*
+ * Sequencer: makes our database's lanes these, which are sorted by
+ * subscription and lane.  With "afresh", all of them are looked at again.
+ * Returns how many did not fit.  Not locked.
+ */
+extern int	obx_queue_reconcile(const ObxWantedLane *wanted, int count, bool afresh);
+
+/*
+ * Sequencer: makes READY what has not seen the head or is due.  Returns when
+ * the next one is due.  Not locked.
+ */
+extern TimestampTz obx_queue_refresh(int64 head, TimestampTz now);
+
+/* A lane in a dispatcher's hands. */
+typedef struct ObxClaim
+{
+	int			index;
+	uint32		generation;
+	int32		subscription;
+	int32		lane;
+	int64		head;
+	char		name[NAMEDATALEN];
+} ObxClaim;
+
+/*
+ * Dispatcher: takes the lane of its owner that has been READY longest; when
+ * there is none, it is IDLE from then on.  Not locked.
+ */
+extern bool obx_queue_claim(ObxClaim *claim);
+
+/* Dispatcher: gives it back.  Not locked. */
+extern void obx_queue_release(const ObxClaim *claim, const ObxPassResult *result);
+
+/*
+ * Dispatcher: true when another lane of its owner waits and nobody but us will
+ * take it.  For lanes of other owners we should have to leave, which we are
+ * asked to.
+ */
+extern bool obx_queue_is_contended(void);
+
+#endif							/* OBX_QUEUE_H */

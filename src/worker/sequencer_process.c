@@ -1,0 +1,277 @@
+/*
+ * The sequencer's process: one per database that has the extension.
+ *
+ * Woken by commits that emitted events, or by its timers, it appends segments,
+ * tells the dispatchers which lanes have something to do, and keeps house.
+ * Runs no user code, as the bootstrap superuser.
+ *
+ * The flag of the doorbell is lowered before looking, so that no commit goes
+ * unseen; and outbox.poll_interval after the last look it looks anyway, for
+ * commits that cannot ring (COMMIT PREPARED after a restart, for one).
+ *
+ * Every transaction first locks the extension against DROP EXTENSION, without
+ * waiting, and does nothing when it cannot.  Must not know how positions are
+ * given, nor how a lane is served.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_authid.h"
+#include "mb/pg_wchar.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/doorbell.h"
+#include "base/settings.h"
+#include "catalog/subscription.h"
+#include "sequencer/sequencer.h"
+#include "worker/housekeeping.h"
+#include "worker/queue.h"
+#include "worker/pool.h"
+#include "worker/process.h"
+
+#define MS(n) ((n) * INT64CONST(1000))
+
+/* How soon to try again where another transaction was in the way. */
+#define FIRST_BLOCKED_DELAY MS(5)
+#define LONGEST_BLOCKED_DELAY MS(200)
+
+/* Subscriptions are read again even if nobody said that they changed. */
+#define REREAD_INTERVAL MS(10000)
+
+PGDLLEXPORT void obx_sequencer_main(Datum arg);
+
+/* What one round finds out. */
+typedef struct Round
+{
+	ObxInstalled installed;
+	bool		appended;		/* false: another sequencer is at work */
+	int64		head;
+	int64		count;
+} Round;
+
+/* The lanes that the subscriptions ask for. */
+typedef struct Configuration
+{
+	MemoryContext context;
+	ObxInstalled installed;
+	int			count;
+	ObxWantedLane *lanes;
+} Configuration;
+
+static int64 head = 0;
+static TimestampTz poll_at = 0;
+static TimestampTz reread_at = 0;
+static TimestampTz blocked_until = 0;
+static int64 blocked_delay = 0;
+static uint32 known_configuration = 0;
+static bool overflow_reported = false;
+
+/* obx_process_run's step */
+static void
+append_segment(void *arg)
+{
+	Round	   *round = arg;
+
+	round->appended = false;
+	round->installed = obx_process_lock_extension();
+	if (round->installed == OBX_INSTALLED)
+		round->appended = obx_sequencer_append(false, &round->head, &round->count);
+}
+
+/* The name as far as it fits, cut between characters; in the current context. */
+static const char *
+clip_name(const char *name)
+{
+	return pnstrdup(name, pg_mbcliplen(name, strlen(name), NAMEDATALEN - 1));
+}
+
+/* obx_process_run's step */
+static void
+read_configuration(void *arg)
+{
+	Configuration *configuration = arg;
+	List	   *subscriptions;
+	ListCell   *cell;
+	MemoryContext context;
+
+	configuration->count = 0;
+	configuration->installed = obx_process_lock_extension();
+	if (configuration->installed != OBX_INSTALLED)
+		return;
+
+	subscriptions = obx_subscription_list();
+	context = MemoryContextSwitchTo(configuration->context);
+	configuration->lanes = palloc(OBX_QUEUE_SIZE * sizeof(ObxWantedLane));
+	foreach(cell, subscriptions)
+	{
+		const ObxSubscription *subscription = lfirst(cell);
+
+		if (subscription->paused || subscription->kind == OBX_KIND_PULL ||
+			!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(subscription->owner)))
+			continue;
+
+		for (int i = 0; i < subscription->concurrency && configuration->count < OBX_QUEUE_SIZE; i++)
+		{
+			ObxWantedLane *lane = &configuration->lanes[configuration->count++];
+
+			lane->subscription = subscription->id;
+			lane->lane = i;
+			lane->owner = subscription->owner;
+			lane->name = clip_name(subscription->name);
+		}
+	}
+	MemoryContextSwitchTo(context);
+}
+
+/* The extension is gone: so is everyone who served it. */
+static void
+leave_uninstalled(void)
+{
+	obx_pool_dismiss();
+
+	/* it may have come back after we looked: then somebody has rung */
+	obx_process_leave(obx_doorbell_close() ? OBX_EXIT_LEFT : OBX_EXIT_NOT_INSTALLED);
+}
+
+/* Another transaction is in the way: comes back soon, ever less often. */
+static void
+note_blocked(TimestampTz now)
+{
+	blocked_delay = blocked_delay == 0 ? FIRST_BLOCKED_DELAY :
+		Min(blocked_delay * 2, LONGEST_BLOCKED_DELAY);
+	blocked_until = now + blocked_delay;
+}
+
+/* Gives positions to what has been committed. */
+static void
+sequence(TimestampTz now)
+{
+	static ObxFailures failures = {.what = "could not append to the log's order"};
+	Round		round = {.installed = OBX_INSTALLED};
+
+	poll_at = now + MS(obx_poll_interval);
+	pgstat_report_activity(STATE_RUNNING, "appending a segment");
+	if (!obx_process_run(append_segment, &round, &failures))
+	{
+		poll_at = failures.retry_at;
+		return;
+	}
+	if (round.installed == OBX_INSTALLED_NOT)
+		leave_uninstalled();
+	if (!round.appended)
+	{
+		note_blocked(now);
+		return;
+	}
+	blocked_delay = 0;
+	blocked_until = 0;
+	head = round.head;
+}
+
+/* Makes the lanes what the subscriptions say. */
+static void
+configure(TimestampTz now, bool afresh)
+{
+	static ObxFailures failures = {.what = "could not read the subscriptions"};
+	Configuration configuration = {.context = CurrentMemoryContext};
+	int			missing;
+
+	reread_at = now + REREAD_INTERVAL;
+	pgstat_report_activity(STATE_RUNNING, "reading the subscriptions");
+	if (!obx_process_run(read_configuration, &configuration, &failures))
+	{
+		reread_at = failures.retry_at;
+		return;
+	}
+	if (configuration.installed == OBX_INSTALLED_NOT)
+		leave_uninstalled();
+	if (configuration.installed == OBX_INSTALLED_CHANGING)
+	{
+		note_blocked(now);
+		reread_at = blocked_until;
+		return;
+	}
+
+	missing = obx_queue_reconcile(configuration.lanes, configuration.count, afresh);
+	if (missing > 0 && !overflow_reported)
+		ereport(WARNING,
+				(errmsg("pg_outbox: %d lanes of subscriptions are not served", missing),
+				 errdetail("The databases of a server can have %d lanes together.", OBX_QUEUE_SIZE),
+				 errhint("Lower the concurrency of subscriptions.")));
+	overflow_reported = missing > 0;
+}
+
+/* One round; returns when the next is due if nobody rings. */
+static TimestampTz
+make_round(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next;
+	bool		rung = obx_doorbell_clear();
+	uint32		configuration = obx_doorbell_configuration();
+
+	if (rung || poll_at <= now || (blocked_until != 0 && blocked_until <= now))
+		sequence(now);
+	if (blocked_until != 0)
+		return Min(blocked_until, poll_at);
+
+	if (configuration != known_configuration || reread_at <= now)
+	{
+		configure(now, configuration != known_configuration);
+		known_configuration = configuration;
+	}
+
+	now = GetCurrentTimestamp();
+	next = obx_queue_refresh(head, now);
+	next = Min(next, obx_pool_adjust(now));
+	next = Min(next, obx_housekeeping_run());
+	next = Min(next, Min(poll_at, reread_at));
+	return blocked_until != 0 ? Min(next, blocked_until) : next;
+}
+
+/* Tells when we shall wake anyway; whoever needs us earlier must wake us. */
+static void
+announce_sleep(TimestampTz until)
+{
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	obx_own_slot->wakes_at = until;
+	LWLockRelease(obx_slots->lock);
+}
+
+void
+obx_sequencer_main(Datum arg)
+{
+	MemoryContext context;
+
+	obx_slot_attach(OBX_ROLE_SEQUENCER);
+	obx_process_connect(obx_own_slot->database, InvalidOid, "pg_outbox sequencer");
+	obx_process_settle(true);
+	obx_slot_set_connected();
+
+	context = AllocSetContextCreate(TopMemoryContext, "pg_outbox sequencer",
+									ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	obx_doorbell_open();
+	known_configuration = obx_doorbell_configuration() - 1;
+	obx_pool_take_over();
+
+	for (;;)
+	{
+		TimestampTz next;
+
+		obx_process_check();
+		if (obx_own_slot->leave != OBX_LEAVE_NOT)
+			obx_process_leave(OBX_EXIT_LEFT);
+
+		obx_slot_set_state(OBX_SLOT_BUSY);
+		next = make_round();
+		obx_slot_set_state(OBX_SLOT_IDLE);
+		announce_sleep(next);
+		pgstat_report_activity(STATE_IDLE, NULL);
+		MemoryContextReset(context);
+		obx_process_wait(next);
+	}
+}

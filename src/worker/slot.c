@@ -1,0 +1,368 @@
+/*
+ * Slots: which worker processes there are, and what was asked of them.
+ *
+ * The array is the truth that survives every single process: a launcher or a
+ * sequencer that starts anew finds there what its predecessor had started.
+ * Only handles of workers that have not come up yet are private, since they
+ * matter only until then; a slot left in STARTING by a starter that died is
+ * freed by its successor, and its generation turns the late worker away.
+ *
+ * Nothing is allocated or reported, and no other lock taken, under the lock.
+ */
+#include "postgres.h"
+
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/doorbell.h"
+#include "base/shmem.h"
+#include "worker/slot.h"
+
+/* More than can run: exited and refused ones stand for a while. */
+#define EXTRA_SLOTS 64
+
+/* Crashes that far apart have nothing to do with one another. */
+#define CRASH_MEMORY (600 * USECS_PER_SEC)
+#define LONGEST_CRASH_DELAY (30 * USECS_PER_SEC)
+
+/* What a worker finds in bgw_extra. */
+typedef struct Ticket
+{
+	int			index;
+	uint32		generation;
+} Ticket;
+
+/* A worker that we asked for. */
+typedef struct Started
+{
+	BackgroundWorkerHandle *handle; /* NULL: none */
+	uint32		generation;
+} Started;
+
+ObxSlots   *obx_slots = NULL;
+ObxSlot    *obx_own_slot = NULL;
+void		(*obx_slot_at_exit) (void) = NULL;
+
+static Started *started = NULL;
+
+static void initialize_slots(void *region, LWLockPadded *locks);
+
+static ObxRegion slot_region = {
+	.name = "pg_outbox workers",
+	.locks = 1,
+	.address = (void **) &obx_slots,
+	.initialize = initialize_slots
+};
+
+/*
+ * In the postmaster, at its start and after every crash of the server.  The
+ * crash may come from what a dispatcher calls, and no process remembers; so
+ * the postmaster does, and dispatchers wait the longer the more crashes there
+ * were, or clients would never get a word in.
+ */
+static void
+initialize_slots(void *region, LWLockPadded *locks)
+{
+	static int	starts = 0;
+	static TimestampTz last_start = 0;
+	ObxSlots   *new = region;
+	TimestampTz now = GetCurrentTimestamp();
+
+	new->lock = &locks[0].lock;
+	new->nslots = max_worker_processes + EXTRA_SLOTS;
+
+	starts = now - last_start < CRASH_MEMORY ? starts + 1 : 1;
+	last_start = now;
+	if (starts > 2)
+		new->dispatch_from = now + Min(USECS_PER_SEC << Min(starts - 3, 16),
+									   LONGEST_CRASH_DELAY);
+}
+
+void
+obx_slot_init(void)
+{
+	slot_region.size = offsetof(ObxSlots, slots) +
+		(max_worker_processes + EXTRA_SLOTS) * sizeof(ObxSlot);
+	obx_shmem_register(&slot_region);
+}
+
+bool
+obx_slot_is_live(const ObxSlot *slot)
+{
+	return slot->state == OBX_SLOT_STARTING ||
+		slot->state == OBX_SLOT_IDLE || slot->state == OBX_SLOT_BUSY;
+}
+
+ObxSlot *
+obx_slot_find_sequencer(Oid database)
+{
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		ObxSlot    *slot = &obx_slots->slots[i];
+
+		if (slot->role == OBX_ROLE_SEQUENCER && slot->database == database &&
+			obx_slot_is_live(slot))
+			return slot;
+	}
+	return NULL;
+}
+
+void
+obx_slot_wake(const ObxSlot *slot)
+{
+	if (slot->pid != 0)
+		SetLatch(&GetPGProcByNumber(slot->procno)->procLatch);
+}
+
+void
+obx_slot_ask_to_leave(ObxSlot *slot, ObxLeave leave)
+{
+	if (!obx_slot_is_live(slot) || slot->leave >= leave)
+		return;
+	slot->leave = leave;
+	obx_slot_wake(slot);
+}
+
+bool
+obx_slot_is_held(Oid database)
+{
+	for (int i = 0; i < OBX_HOLDS; i++)
+		if (obx_slots->holds[i].database == database)
+			return true;
+	return false;
+}
+
+void
+obx_slot_free(ObxSlot *slot)
+{
+	slot->generation++;
+	slot->state = OBX_SLOT_FREE;
+	slot->pid = 0;
+}
+
+/* Claims a free slot for a worker to be started; -1 if all are taken. */
+static int
+claim_slot(ObxRole role, Oid database, Oid owner)
+{
+	int			found = -1;
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < obx_slots->nslots && found < 0; i++)
+	{
+		ObxSlot    *slot = &obx_slots->slots[i];
+		uint32		generation = slot->generation + 1;
+
+		if (slot->state != OBX_SLOT_FREE)
+			continue;
+		memset(slot, 0, sizeof(ObxSlot));
+		slot->generation = generation;
+		slot->role = role;
+		slot->state = OBX_SLOT_STARTING;
+		slot->database = database;
+		slot->owner = owner;
+		slot->since = GetCurrentTimestamp();
+		slot->wakes_at = DT_NOEND;
+		found = i;
+	}
+	LWLockRelease(obx_slots->lock);
+	return found;
+}
+
+int
+obx_slot_start(ObxRole role, Oid database, Oid owner)
+{
+	const char *name = role == OBX_ROLE_SEQUENCER ? "sequencer" : "dispatcher";
+	BackgroundWorker worker = {0};
+	BackgroundWorkerHandle *handle;
+	MemoryContext context;
+	Ticket		ticket;
+	bool		registered;
+	int			index = claim_slot(role, database, owner);
+
+	if (index < 0)
+		return -1;
+
+	ticket.index = index;
+	ticket.generation = obx_slots->slots[index].generation;
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "pg_outbox %s", name);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "pg_outbox %s", name);
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "pg_outbox");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "obx_%s_main", name);
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_notify_pid = MyProcPid;
+	memcpy(worker.bgw_extra, &ticket, sizeof(ticket));
+
+	context = MemoryContextSwitchTo(TopMemoryContext);
+	if (started == NULL)
+		started = palloc0(obx_slots->nslots * sizeof(Started));
+	registered = RegisterDynamicBackgroundWorker(&worker, &handle);
+	MemoryContextSwitchTo(context);
+
+	if (!registered)
+	{
+		LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+		obx_slot_free(&obx_slots->slots[index]);
+		LWLockRelease(obx_slots->lock);
+		return -1;
+	}
+
+	if (started[index].handle != NULL)
+		pfree(started[index].handle);
+	started[index].handle = handle;
+	started[index].generation = ticket.generation;
+	return index;
+}
+
+void
+obx_slot_reap(void)
+{
+	for (int i = 0; started != NULL && i < obx_slots->nslots; i++)
+	{
+		ObxSlot    *slot = &obx_slots->slots[i];
+		pid_t		pid;
+		bool		stopped;
+
+		if (started[i].handle == NULL)
+			continue;
+		stopped = GetBackgroundWorkerPid(started[i].handle, &pid) == BGWH_STOPPED;
+
+		LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+		if (slot->generation != started[i].generation || slot->state != OBX_SLOT_STARTING)
+			stopped = true;		/* it came up, and looks after itself */
+		else if (stopped)
+		{
+			slot->state = OBX_SLOT_EXITED;
+			slot->exit = slot->leave != OBX_LEAVE_NOT ? OBX_EXIT_LEFT : OBX_EXIT_REFUSED;
+			slot->since = GetCurrentTimestamp();
+		}
+		LWLockRelease(obx_slots->lock);
+
+		if (stopped)
+		{
+			pfree(started[i].handle);
+			started[i].handle = NULL;
+		}
+	}
+}
+
+/* Wakes those who wait for a worker process, or watch over this one. */
+static void
+tell_of_exit(const ObxSlot *gone)
+{
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		const ObxSlot *slot = &obx_slots->slots[i];
+
+		if (slot->role == OBX_ROLE_SEQUENCER && obx_slot_is_live(slot) &&
+			(slot->database == gone->database || slot->starved_since != 0))
+			obx_slot_wake(slot);
+	}
+}
+
+/* before_shmem_exit: whatever ends the process, its slot says so. */
+static void
+leave_slot(int code, Datum arg)
+{
+	ObxSlot    *slot = obx_own_slot;
+
+	if (slot == NULL)
+		return;
+	obx_own_slot = NULL;
+
+	/* an error may have come out of the lock's own section */
+	LWLockReleaseAll();
+
+	if (slot->role == OBX_ROLE_SEQUENCER)
+		(void) obx_doorbell_close();
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	if (obx_slot_at_exit)
+	{
+		obx_own_slot = slot;
+		obx_slot_at_exit();
+		obx_own_slot = NULL;
+	}
+	if (slot->exit == OBX_EXIT_FAILED)
+	{
+		if (slot->leave != OBX_LEAVE_NOT)
+			slot->exit = OBX_EXIT_LEFT;
+		else if (!slot->connected)
+			slot->exit = OBX_EXIT_REFUSED;
+	}
+	slot->state = OBX_SLOT_EXITED;
+	slot->pid = 0;
+	slot->since = GetCurrentTimestamp();
+	slot->starved_since = 0;
+	obx_slots->exits++;
+	tell_of_exit(slot);
+	LWLockRelease(obx_slots->lock);
+
+	obx_doorbell_call(InvalidOid);
+}
+
+void
+obx_slot_attach(ObxRole role)
+{
+	Ticket		ticket;
+	ObxSlot    *slot;
+	bool		wanted;
+
+	memcpy(&ticket, MyBgworkerEntry->bgw_extra, sizeof(ticket));
+	if (obx_slots == NULL || ticket.index < 0 || ticket.index >= obx_slots->nslots)
+		elog(FATAL, "started without a slot");
+	slot = &obx_slots->slots[ticket.index];
+	before_shmem_exit(leave_slot, (Datum) 0);
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	wanted = slot->generation == ticket.generation &&
+		slot->state == OBX_SLOT_STARTING && slot->role == role;
+	if (wanted)
+	{
+		slot->pid = MyProcPid;
+		slot->procno = obx_my_procno();
+		slot->state = OBX_SLOT_BUSY;
+		slot->attached_at = slot->since = GetCurrentTimestamp();
+		obx_own_slot = slot;
+		wanted = slot->leave == OBX_LEAVE_NOT && !obx_slot_is_held(slot->database);
+		if (!wanted)
+			slot->exit = OBX_EXIT_LEFT;
+	}
+	LWLockRelease(obx_slots->lock);
+
+	if (!wanted)
+		proc_exit(0);
+}
+
+void
+obx_slot_set_exit(ObxExit exit)
+{
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	obx_own_slot->exit = exit;
+	LWLockRelease(obx_slots->lock);
+}
+
+void
+obx_slot_set_connected(void)
+{
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	obx_own_slot->connected = true;
+	LWLockRelease(obx_slots->lock);
+}
+
+void
+obx_slot_set_state(ObxSlotState state)
+{
+	if (obx_own_slot->state == state)
+		return;					/* nobody else writes it */
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	obx_own_slot->state = state;
+	obx_own_slot->since = GetCurrentTimestamp();
+	LWLockRelease(obx_slots->lock);
+}

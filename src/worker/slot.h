@@ -1,0 +1,163 @@
+/*
+ * Slots: which worker processes there are, and what was asked of them.
+ *
+ * A slot is claimed by who starts a worker, attached by the worker, marked as
+ * exited by the worker's exit callback, and freed by who starts workers of
+ * that kind (the launcher for sequencers, the sequencer for dispatchers), so
+ * that no exit goes unseen, whoever restarts in between.
+ *
+ *     FREE -> STARTING -> IDLE <-> BUSY -> EXITED -> FREE
+ *                 \______________________/^   \-> REFUSED -> FREE
+ *
+ * Every field is read and written under obx_slots->lock, but as noted.
+ */
+#ifndef OBX_SLOT_H
+#define OBX_SLOT_H
+
+#include "datatype/timestamp.h"
+#include "postmaster/bgworker.h"
+#include "storage/lwlock.h"
+
+typedef enum ObxRole
+{
+	OBX_ROLE_LAUNCHER,
+	OBX_ROLE_SEQUENCER,
+	OBX_ROLE_DISPATCHER
+} ObxRole;
+
+typedef enum ObxSlotState
+{
+	OBX_SLOT_FREE,
+	OBX_SLOT_STARTING,			/* asked of the postmaster, not there yet */
+	OBX_SLOT_IDLE,
+	OBX_SLOT_BUSY,
+	OBX_SLOT_EXITED,			/* gone; "exit" says why */
+	OBX_SLOT_REFUSED			/* dispatcher: its owner could not connect */
+} ObxSlotState;
+
+typedef enum ObxExit
+{
+	OBX_EXIT_FAILED,			/* died, or was terminated */
+	OBX_EXIT_REFUSED,			/* never got its connection */
+	OBX_EXIT_LEFT,				/* was asked to, or had nothing to do */
+	OBX_EXIT_NOT_INSTALLED		/* sequencer: no extension in its database */
+} ObxExit;
+
+/* Rising urgency: a request never replaces a more urgent one. */
+typedef enum ObxLeave
+{
+	OBX_LEAVE_NOT,
+	OBX_LEAVE_TURN,				/* another owner or database waits: after a
+								 * turn */
+	OBX_LEAVE_NOW				/* between two events */
+} ObxLeave;
+
+typedef struct ObxSlot
+{
+	uint32		generation;		/* counts claims; a worker knows its own */
+	ObxRole		role;
+	ObxSlotState state;
+	ObxLeave	leave;			/* also read without the lock by the worker */
+	ObxExit		exit;
+	bool		connected;		/* got its connection */
+	Oid			database;
+	Oid			owner;			/* dispatchers */
+	pid_t		pid;			/* 0 unless attached */
+	int			procno;			/* valid while pid is */
+	TimestampTz since;			/* of this state */
+	TimestampTz attached_at;
+
+	/* dispatchers */
+	int32		subscription;	/* while busy */
+	int32		lane;
+	int			failures;		/* REFUSED: in a row */
+	TimestampTz retry_at;		/* REFUSED: and then once more */
+
+	/* sequencers */
+	int64		head;			/* last position given */
+	uint64		progress;		/* counts passes that did something */
+	TimestampTz wakes_at;		/* sleeps until then, if nobody wakes it */
+	TimestampTz starved_since;	/* found no worker process, 0 if it did */
+	TimestampTz starved_tried;	/* tried last */
+} ObxSlot;
+
+/* Databases that someone is about to drop, copy or rename. */
+#define OBX_HOLDS 64
+
+typedef struct ObxHold
+{
+	Oid			database;		/* InvalidOid: free */
+	pid_t		pid;			/* whose transaction it is */
+} ObxHold;
+
+typedef struct ObxSlots
+{
+	LWLock	   *lock;			/* protects slots, holds, and lanes */
+	TimestampTz dispatch_from;	/* no dispatchers before: set after crashes */
+	pid_t		launcher_pid;	/* 0 while there is none */
+	TimestampTz launcher_since;
+	TimestampTz launcher_starved_since; /* as in a sequencer's slot */
+	TimestampTz launcher_starved_tried;
+	uint32		exits;			/* how many workers have gone */
+	ObxHold		holds[OBX_HOLDS];
+	int			nslots;			/* never changes */
+	ObxSlot		slots[FLEXIBLE_ARRAY_MEMBER];
+} ObxSlots;
+
+/* NULL where the library is not preloaded; and our own slot, in a worker. */
+extern ObxSlots *obx_slots;
+extern ObxSlot *obx_own_slot;
+
+extern void obx_slot_init(void);
+
+/* From here on, "locked" means: the caller holds obx_slots->lock, exclusively. */
+
+/*
+ * Starts a worker and returns its slot's index; -1 when there is no free
+ * worker process, which is not reported.  Not locked.
+ */
+extern int	obx_slot_start(ObxRole role, Oid database, Oid owner);
+
+/*
+ * Marks what we started and the postmaster could not start as exited.  Not
+ * locked.
+ */
+extern void obx_slot_reap(void);
+
+/* Frees a slot; whoever comes late to attach to it is turned away.  Locked. */
+extern void obx_slot_free(ObxSlot *slot);
+
+/*
+ * First thing in a worker: takes the slot that it was started for.  Ends the
+ * process when it is not wanted any more.
+ */
+extern void obx_slot_attach(ObxRole role);
+
+/* In a worker: why it will exit, unless something happens before. */
+extern void obx_slot_set_exit(ObxExit exit);
+
+/* In a worker: it has its connection and is ready to work. */
+extern void obx_slot_set_connected(void);
+
+/* In a worker: IDLE or BUSY.  Not locked. */
+extern void obx_slot_set_state(ObxSlotState state);
+
+/* True for a slot with a process, or one to come.  Locked or shared. */
+extern bool obx_slot_is_live(const ObxSlot *slot);
+
+/* Finds the live sequencer of a database, or NULL.  Locked or shared. */
+extern ObxSlot *obx_slot_find_sequencer(Oid database);
+
+/* Sets the latch of a slot's process, if it has one.  Locked or shared. */
+extern void obx_slot_wake(const ObxSlot *slot);
+
+/* Asks a worker to leave, and wakes it.  Locked. */
+extern void obx_slot_ask_to_leave(ObxSlot *slot, ObxLeave leave);
+
+/* True when a transaction holds workers off that database.  Locked or shared. */
+extern bool obx_slot_is_held(Oid database);
+
+/* Registered by the lanes: what becomes of the lane of a worker that ends. */
+extern void (*obx_slot_at_exit) (void);
+
+#endif							/* OBX_SLOT_H */

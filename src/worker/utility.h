@@ -1,0 +1,10 @@
+/*
+ * The utility hook: commands that concern the workers.
+ */
+#ifndef OBX_UTILITY_H
+#define OBX_UTILITY_H
+
+/* From _PG_init, only where the library is preloaded. */
+extern void obx_utility_init(void);
+
+#endif							/* OBX_UTILITY_H */
