@@ -114,8 +114,22 @@ require_target(Pass *pass)
 
 /* ---- the transaction ---- */
 
-/* The work of the pass, inside its transaction. */
-static void
+/*
+ * unsubscribe() does not wait for handlers: one that ran meanwhile is undone,
+ * and nothing of a subscription that is gone is written.
+ */
+static bool
+is_still_wanted(Pass *pass)
+{
+	if (obx_subscription_find(pass->subscription->id) != NULL)
+		return true;
+	pass->result->outcome = OBX_PASS_STOPPED;
+	obx_lane_forget(pass->lane);
+	return false;
+}
+
+/* The work of the pass, inside its transaction; false if it must be undone. */
+static bool
 serve_lane(Pass *pass, int32 subscription, int lane)
 {
 	ObxBatch   *batch;
@@ -125,10 +139,10 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 	if (!obx_lane_lock(subscription, lane, false))
 	{
 		pass->result->outcome = OBX_PASS_LOCKED;
-		return;
+		return true;
 	}
 	if (!load_state(pass, subscription, lane))
-		return;
+		return true;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	found = collect(pass);
@@ -141,12 +155,14 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 		if (batch->nitems > 0)
 		{
 			if (!require_target(pass))
-				return;
+				return true;
 			obx_session_prepare(pass->subscription);
 			obx_batch_deliver(batch);
 			if (pass->ops->owns_session)
 				obx_session_clear();
 		}
+		if (!is_still_wanted(pass))
+			return false;
 		changed = obx_batch_write(batch, &pass->progress);
 		if (changed)
 			obx_progress_advance(&pass->progress);
@@ -161,6 +177,7 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 	}
 	pass->result->position = pass->progress.position;
 	pass->result->due = obx_lane_due(pass->lane);
+	return true;
 }
 
 static void
@@ -197,8 +214,10 @@ obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane, int64 m
 	{
 		ops->begin();
 		MemoryContextSwitchTo(memory);
-		serve_lane(pass, subscription, lane);
-		ops->commit();
+		if (serve_lane(pass, subscription, lane))
+			ops->commit();
+		else
+			ops->abort();
 	}
 	PG_CATCH();
 	{

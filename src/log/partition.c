@@ -276,9 +276,13 @@ create_partitions(TimestampTz now, int64 interval)
 
 	while (made < OBX_PARTITION_BATCH && find_next_start(now, interval, &start))
 	{
-		/* a partition cannot be made under rows of the default one */
+		/*
+		 * A partition cannot be made under rows of the default one: then it
+		 * begins with the next minute.
+		 */
 		if (find_default_time(start, &last))
-			start = interval_start(last, interval) + interval;
+			start = interval_start(Max(last, now), Min(interval, USECS_PER_MINUTE)) +
+				Min(interval, USECS_PER_MINUTE);
 		create_partition(start, interval_start(start, interval) + interval);
 		CommandCounterIncrement();
 		made++;
