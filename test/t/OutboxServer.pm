@@ -1,0 +1,182 @@
+# What the TAP tests share: servers with workers, and waiting for states.
+package OutboxServer;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use Test::More;
+
+BEGIN
+{
+	# the module's name and its methods' changed in 15
+	if (!eval { require PostgreSQL::Test::Cluster; require PostgreSQL::Test::Utils; 1 })
+	{
+		require PostgresNode;
+		require TestLib;
+	}
+}
+
+our @EXPORT = qw(new_server install_orders insert_orders wait_until
+  wait_for_effects effects_are_exact worker_pid wait_for_worker
+  wait_for_new_worker quick kill_hard);
+
+# A server with the library preloaded; it survives crashes, unlike those of
+# PostgreSQL's own tests.
+sub new_server
+{
+	my ($name, %option) = @_;
+	my $node =
+	  PostgreSQL::Test::Cluster->can('new')
+	  ? PostgreSQL::Test::Cluster->new($name)
+	  : PostgresNode->get_new_node($name);
+
+	$node->init(allows_streaming => $option{standby} // 0);
+	$node->append_conf(
+		'postgresql.conf', join("\n",
+			"shared_preload_libraries = 'pg_outbox'",
+			"fsync = on",
+			"restart_after_crash = on",
+			"max_worker_processes = 20",
+			"max_prepared_transactions = 10",
+			@{ $option{conf} // [] },
+			''));
+	$node->start unless $option{stopped};
+	return $node;
+}
+
+# A captured table, a table of effects and handlers that write to it.
+sub install_orders
+{
+	my ($node, $database) = @_;
+
+	$node->safe_psql($database, q{
+		CREATE EXTENSION IF NOT EXISTS pg_outbox;
+		CREATE TABLE orders (id serial PRIMARY KEY, amount integer);
+		SELECT outbox.capture('orders');
+		CREATE TABLE effect (
+			number bigserial, handler text, id integer,
+			role name DEFAULT session_user, at timestamptz DEFAULT clock_timestamp());
+		CREATE TABLE nap (seconds float);
+		INSERT INTO nap VALUES (0);
+		GRANT ALL ON orders, effect, nap TO public;
+		GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO public;
+		GRANT ALL ON SCHEMA public TO public;
+
+		CREATE FUNCTION quick_handler(event jsonb) RETURNS void LANGUAGE sql AS $$
+			INSERT INTO public.effect (handler, id)
+			VALUES ('quick', (event->'data'->>'id')::integer) $$;
+		CREATE FUNCTION slow_handler(event jsonb) RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+			INSERT INTO public.effect (handler, id)
+			VALUES ('slow', (event->'data'->>'id')::integer);
+			PERFORM pg_sleep(seconds) FROM public.nap;
+		END $$;
+	});
+	return;
+}
+
+sub insert_orders
+{
+	my ($node, $database, $count) = @_;
+
+	$node->safe_psql($database,
+		"INSERT INTO orders (amount) SELECT generate_series(1, $count)");
+	return;
+}
+
+# Waits until the query says true; reports it as a test.
+sub wait_until
+{
+	my ($node, $database, $query, $name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok($node->poll_query_until($database, $query), $name);
+}
+
+# Waits until a handler has seen that many orders.
+sub wait_for_effects
+{
+	my ($node, $database, $handler, $count, $name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return wait_until($node, $database,
+		"SELECT count(DISTINCT id) >= $count FROM effect WHERE handler = '$handler'",
+		$name);
+}
+
+# Every order once, and none that is not there.
+sub effects_are_exact
+{
+	my ($node, $database, $handler, $name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is(
+		$node->safe_psql($database, qq{
+			SELECT count(*) FILTER (WHERE o.id IS NULL) AS unknown,
+				   count(*) FILTER (WHERE n IS NULL) AS missing,
+				   count(*) FILTER (WHERE n > 1) AS repeated
+			FROM orders o
+			FULL JOIN (SELECT id, count(*) AS n FROM effect
+					   WHERE handler = '$handler' GROUP BY id) e USING (id)}),
+		'0|0|0', $name);
+}
+
+# The process id of a worker ('' if there is none).
+sub worker_pid
+{
+	my ($node, $database, $role) = @_;
+
+	return $node->safe_psql($database,
+		"SELECT pid FROM pg_stat_activity
+		 WHERE backend_type = 'pg_outbox $role'
+		   AND (datname = current_database() OR datname IS NULL) LIMIT 1");
+}
+
+sub wait_for_worker
+{
+	my ($node, $database, $role, $name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return wait_until($node, $database,
+		"SELECT count(*) > 0 FROM pg_stat_activity
+		 WHERE backend_type = 'pg_outbox $role'
+		   AND (datname = current_database() OR datname IS NULL)", $name);
+}
+
+sub wait_for_new_worker
+{
+	my ($node, $database, $role, $old, $name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return wait_until($node, $database,
+		"SELECT count(*) > 0 FROM pg_stat_activity
+		 WHERE backend_type = 'pg_outbox $role' AND pid <> $old
+		   AND (datname = current_database() OR datname IS NULL)", $name);
+}
+
+# Statements that must not wait for a handler: they fail after 4 seconds, while
+# the handlers of these tests take minutes, and PostgreSQL itself gives up on a
+# busy database after 5.
+sub quick
+{
+	my ($node, $database, $statement, $name) = @_;
+	my ($out, $err) = ('', '');
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $code = $node->psql($database, $statement,
+		stdout => \$out, stderr => \$err,
+		extra_params => ['-v', 'ON_ERROR_STOP=1'],
+		connstr => $node->connstr($database) . " options='-c statement_timeout=4s'");
+	return ok($code == 0, $name) || diag($err);
+}
+
+# SIGKILL, after which the whole server restarts.
+sub kill_hard
+{
+	my ($node, $pid) = @_;
+
+	return kill('KILL', $pid) == 1;
+}
+
+1;
