@@ -51,7 +51,7 @@ lint:
 indent:
 	@tools/indent
 demo:
-	@tools/with-server --preload test/demo/run
+	@tools/with-server --preload -c "track_commit_timestamp = on" test/demo/run
 .PHONY: $(TOOL_GOALS)
 
 ifneq ($(or $(filter-out $(TOOL_GOALS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,all)),)

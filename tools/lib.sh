@@ -147,7 +147,7 @@ copy_tree()
 # the rest is linked.
 mirror_installation()
 {
-	local bindir libdir sharedir incdir
+	local bindir libdir sharedir incdir client
 
 	[ -n "$SYSTEM_PG_CONFIG" ] ||
 		die "pg_config not found: run tools/setup, or set PG_CONFIG"
@@ -166,6 +166,13 @@ mirror_installation()
 	cp -rs "$sharedir/." "$WORK/pg$sharedir/"
 	rm -f "$WORK/pg$sharedir"/extension/pg_outbox*
 	ln -sfn "$incdir" "$WORK/pg$incdir"
+	# libpq, for programs that are built with our pg_config
+	client=$("$SYSTEM_PG_CONFIG" --includedir)
+	mkdir -p "$WORK/pg$client"
+	find "$client" -maxdepth 1 -type f -exec ln -sfn -t "$WORK/pg$client" {} +
+	client=$("$SYSTEM_PG_CONFIG" --libdir)
+	mkdir -p "$WORK/pg$client"
+	find "$client" -maxdepth 1 -name 'libpq.*' -exec ln -sfn -t "$WORK/pg$client" {} +
 	give_to_unprivileged "$WORK/pg"
 }
 
