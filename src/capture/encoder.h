@@ -22,8 +22,8 @@ extern ObxEncoder *obx_encoder_create(TupleDesc tupdesc, const AttrNumber *colum
  * number minus one, as in a slot.  "include", if given, leaves out the columns
  * for which it is false.
  *
- * Looks up no catalog, except for arrays, composites, json and types with a
- * cast to json.  May call output functions and casts of users.
+ * Looks up no catalog, except for composites and types with a cast to json.
+ * May call output functions and casts of users.
  */
 extern Jsonb *obx_encoder_encode(ObxEncoder *encoder, const Datum *values,
 								 const bool *nulls, const bool *include);

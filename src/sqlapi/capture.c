@@ -21,6 +21,7 @@
 #include "capture/rule.h"
 #include "catalog/names.h"
 #include "log/event.h"
+#include "sqlapi/argument.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_capture);
 PG_FUNCTION_INFO_V1(obx_sql_uncapture);
@@ -114,12 +115,7 @@ open_owned(FunctionCallInfo fcinfo, LOCKMODE lockmode)
 {
 	Oid			relid;
 
-	if (PG_ARGISNULL(ARG_RELATION))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("relation must not be NULL"),
-				 errdetail("A capture rule belongs to a table."),
-				 errhint("Name the table, such as 'orders'.")));
+	obx_argument_require(fcinfo, ARG_RELATION, "relation");
 	relid = PG_GETARG_OID(ARG_RELATION);
 	check_owner(relid);
 	LockRelationOid(relid, lockmode);
@@ -128,12 +124,6 @@ open_owned(FunctionCallInfo fcinfo, LOCKMODE lockmode)
 }
 
 /* ---- arguments ---- */
-
-static char *
-get_text(FunctionCallInfo fcinfo, int argument)
-{
-	return PG_ARGISNULL(argument) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(argument));
-}
 
 /* The strings of a text[]; NIL for a NULL argument, else at least one. */
 static List *
@@ -235,7 +225,7 @@ get_columns(FunctionCallInfo fcinfo, int argument, const char *role,
 static char *
 get_type(FunctionCallInfo fcinfo, Relation rel)
 {
-	char	   *type = get_text(fcinfo, ARG_TYPE);
+	char	   *type = obx_argument_text(fcinfo, ARG_TYPE);
 
 	if (type != NULL)
 		obx_event_check_type(type, strlen(type));
@@ -252,15 +242,13 @@ get_type(FunctionCallInfo fcinfo, Relation rel)
 static ObxOldValues
 get_old_values(FunctionCallInfo fcinfo, int operations)
 {
-	char	   *text = get_text(fcinfo, ARG_OLD_VALUES);
+	char	   *name = obx_argument_require_text(fcinfo, ARG_OLD_VALUES, "old_values");
 	ObxOldValues old_values;
 
-	if (text == NULL || !obx_old_values_parse(text, &old_values))
+	if (!obx_old_values_parse(name, &old_values))
 		ereport(ERROR,
-				(errcode(text == NULL ? ERRCODE_NULL_VALUE_NOT_ALLOWED :
-						 ERRCODE_INVALID_PARAMETER_VALUE),
-				 text == NULL ? errmsg("old_values must not be NULL") :
-				 errmsg("unknown old_values \"%s\"", text),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown old_values \"%s\"", name),
 				 errdetail("It is one of none, changed and all."),
 				 errhint("Leave it out for 'changed'.")));
 	if (old_values == OBX_OLD_ALL && operations != 0 && !(operations & OBX_CAPTURE_UPDATE))
@@ -276,7 +264,7 @@ get_old_values(FunctionCallInfo fcinfo, int operations)
 static char *
 get_name(FunctionCallInfo fcinfo, const char *type, Relation rel)
 {
-	char	   *name = get_text(fcinfo, ARG_NAME);
+	char	   *name = obx_argument_text(fcinfo, ARG_NAME);
 	ListCell   *lc;
 
 	if (name == NULL)
@@ -332,13 +320,16 @@ check_columns(ObxRule *rule, Relation rel)
 Datum
 obx_sql_capture(PG_FUNCTION_ARGS)
 {
-	Relation	rel = open_owned(fcinfo, ShareRowExclusiveLock);
-	int			operations = get_operations(fcinfo);
+	Relation	rel;
+	int			operations;
 	ObxRule		rule = {0};
 
+	PreventCommandIfReadOnly("outbox.capture()");
+	rel = open_owned(fcinfo, ShareRowExclusiveLock);
 	check_relation_kind(rel);
+	operations = get_operations(fcinfo);
 	rule.type = get_type(fcinfo, rel);
-	rule.condition = get_text(fcinfo, ARG_CONDITION);
+	rule.condition = obx_argument_text(fcinfo, ARG_CONDITION);
 	rule.key = get_columns(fcinfo, ARG_KEY, "key",
 						   "Leave it out for the primary key.", rel);
 	rule.columns = get_columns(fcinfo, ARG_COLUMNS, "columns",
@@ -385,10 +376,13 @@ report_unknown_rule(Relation rel, const char *name)
 Datum
 obx_sql_uncapture(PG_FUNCTION_ARGS)
 {
-	Relation	rel = open_owned(fcinfo, AccessExclusiveLock);
-	char	   *name = get_text(fcinfo, 1);
-	int			count = obx_rule_drop(rel, name);
+	char	   *name = obx_argument_text(fcinfo, 1);
+	Relation	rel;
+	int			count;
 
+	PreventCommandIfReadOnly("outbox.uncapture()");
+	rel = open_owned(fcinfo, AccessExclusiveLock);
+	count = obx_rule_drop(rel, name);
 	if (count == 0 && name != NULL)
 		report_unknown_rule(rel, name);
 	relation_close(rel, NoLock);

@@ -110,6 +110,12 @@ SELECT outbox.capture('orders', old_values => NULL);
 SELECT outbox.capture('orders', '{insert}', old_values => 'all');
 SELECT outbox.uncapture(NULL);
 SELECT outbox.uncapture('orders', 'missing');
+BEGIN READ ONLY;
+SELECT outbox.capture('orders');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT outbox.uncapture('orders');
+ROLLBACK;
 SELECT count(*) FROM outbox.capture_rule;
 
 -- and under which code
