@@ -249,7 +249,9 @@ compile_rule(Trigger *trigger, Relation rel, const char **name)
 	compiled->source_relation = find_source_relation(trigger->tgoid);
 	compiled->old_values = rule->old_values;
 	compile_names(compiled, rule);
-	compile_row(compiled, rule, rel);
+	/* a TRUNCATE has no row, so it does not mind columns that are gone */
+	if (TRIGGER_FOR_ROW(trigger->tgtype))
+		compile_row(compiled, rule, rel);
 	return compiled;
 }
 

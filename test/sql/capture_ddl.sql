@@ -100,6 +100,12 @@ INSERT INTO thing (id, e) VALUES (50, 1);
 ROLLBACK;
 INSERT INTO thing (id, e, c) VALUES (51, 1, true);
 SELECT type, key, data FROM last_events(3);
+-- a TRUNCATE needs no column
+BEGIN;
+ALTER TABLE thing DROP COLUMN c;
+TRUNCATE thing;
+SELECT type, data FROM last_events(3);
+ROLLBACK;
 SELECT outbox.uncapture('thing');
 
 -- types change what they print, casts appear
