@@ -52,6 +52,7 @@ typedef struct BufferedEvent
 	SubTransactionId subxact;	/* to which the event belongs */
 	TimestampTz time;
 	int64		id;
+	Size		size;
 } BufferedEvent;
 
 /*
@@ -67,7 +68,7 @@ static struct
 	int			made;			/* slots that exist */
 	Size		bytes;
 	BufferedEvent events[OBX_BUFFER_EVENTS];
-} buffer;
+}			buffer;
 
 /* how many statements whose triggers fire are on the stack */
 static int	statement_depth = 0;
@@ -223,7 +224,10 @@ remove_events(int first, int count)
 	BufferedEvent removed[OBX_BUFFER_EVENTS];
 
 	for (int i = 0; i < count; i++)
+	{
 		ExecClearTuple(buffer.events[first + i].slot);
+		buffer.bytes -= buffer.events[first + i].size;
+	}
 	memcpy(removed, &buffer.events[first], count * sizeof(BufferedEvent));
 	memmove(&buffer.events[first], &buffer.events[first + count],
 			(buffer.count - first - count) * sizeof(BufferedEvent));
@@ -231,10 +235,7 @@ remove_events(int first, int count)
 	memcpy(&buffer.events[buffer.count], removed, count * sizeof(BufferedEvent));
 
 	if (buffer.count == 0)
-	{
 		MemoryContextReset(buffer.memory);
-		buffer.bytes = 0;
-	}
 }
 
 /*
@@ -286,11 +287,6 @@ buffer_event(Datum *values, bool *nulls)
 	HeapTuple	tuple;
 	MemoryContext old;
 
-	if (buffer.count == OBX_BUFFER_EVENTS || buffer.bytes > OBX_BUFFER_BYTES)
-		flush_buffer();
-	if (buffer.count == OBX_BUFFER_EVENTS)
-		elog(ERROR, "event buffer is full of events of outer subtransactions");
-
 	event = &buffer.events[buffer.count];
 	if (buffer.count == buffer.made)
 	{
@@ -308,7 +304,8 @@ buffer_event(Datum *values, bool *nulls)
 	event->subxact = GetCurrentSubTransactionId();
 	event->time = DatumGetTimestampTz(values[OBX_EVENT_TIME]);
 	event->id = DatumGetInt64(values[OBX_EVENT_ID]);
-	buffer.bytes += tuple->t_len;
+	event->size = tuple->t_len;
+	buffer.bytes += event->size;
 	buffer.count++;
 }
 
@@ -357,9 +354,14 @@ obx_event_append(Datum *values, bool *nulls)
 	nulls[OBX_EVENT_ID] = nulls[OBX_EVENT_XID] = nulls[OBX_EVENT_TIME] = false;
 	fill_inherited(values, nulls, id);
 
+	/*
+	 * There is room for one, always: what is left after the last flush is of
+	 * outer subtransactions, each of which flushed when the buffer was full.
+	 */
 	buffer_event(values, nulls);
 	appended++;
-	if (statement_depth == 0)
+	if (statement_depth == 0 || buffer.count >= OBX_BUFFER_EVENTS ||
+		buffer.bytes > OBX_BUFFER_BYTES)
 		flush_buffer();
 	return id;
 }
