@@ -74,7 +74,8 @@ deliver_together(Run *run)
 	run->current = run->first;
 	run->count = run->end - run->first;
 	for (int i = run->first; i < run->end; i++)
-		if (!park_if_blocked(batch, &batch->items[i]))
+		if (batch->items[i].state == OBX_ITEM_PENDING &&
+			!park_if_blocked(batch, &batch->items[i]))
 		{
 			events[count++] = batch->items[i].event;
 			batch->items[i].state = OBX_ITEM_DONE;
@@ -95,7 +96,7 @@ deliver_singly(Run *run)
 		ObxItem    *item = &batch->items[run->current];
 
 		CHECK_FOR_INTERRUPTS();
-		if (park_if_blocked(batch, item))
+		if (item->state != OBX_ITEM_PENDING || park_if_blocked(batch, item))
 			continue;
 		obx_target_deliver(batch->target, &item->event, 1);
 		item->state = OBX_ITEM_DONE;
@@ -132,7 +133,8 @@ guard_run(Run *run)
 		return NULL;
 
 	for (int i = run->first; i < run->end; i++)
-		run->batch->items[i].state = OBX_ITEM_PENDING;
+		if (run->batch->items[i].state != OBX_ITEM_FAILED)
+			run->batch->items[i].state = OBX_ITEM_PENDING;
 	return error;
 }
 
@@ -215,6 +217,76 @@ may_try_again(ObxBatch *batch, const ObxItem *item)
 		lane->again_count = 0;
 	}
 	return ++lane->again_count < OBX_TRIES_AT_ONCE;
+}
+
+/* ---- poison ---- */
+
+/* An attempt that was counted and ended without a word: it ended its session. */
+static void
+set_session_error(ErrorData *error)
+{
+	memset(error, 0, sizeof(ErrorData));
+	error->sqlerrcode = ERRCODE_CRASH_SHUTDOWN;
+	error->message = pstrdup("the session ended while the event was being handled");
+}
+
+/* Has the event of a retry used up its attempts by ending its sessions? */
+static bool
+is_exhausted(const ObxBatch *batch, const ObxItem *item)
+{
+	return item->delivery != NULL && !item->counted &&
+		item->delivery->attempts >= batch->subscription->max_attempts;
+}
+
+/* Makes dead letters of them, without a call. */
+static void
+fail_exhausted(ObxBatch *batch)
+{
+	for (int i = 0; i < batch->nitems; i++)
+	{
+		ObxItem    *item = &batch->items[i];
+		ErrorData	error;
+
+		if (!is_exhausted(batch, item))
+			continue;
+		set_session_error(&error);
+		item->delivery->attempts--; /* the last one was counted when it began */
+		fail_item(batch, item, OBX_VERDICT_DEAD, &error);
+	}
+}
+
+bool
+obx_batch_mark(ObxBatch *batch, ObxProgress *progress, int64 *position)
+{
+	ObxItem    *item = &batch->items[0];
+	ObxDelivery *delivery = item->delivery;
+	ErrorData	error;
+
+	Assert(batch->nitems == 1);
+	if (park_if_blocked(batch, item) || is_exhausted(batch, item))
+		return false;
+
+	set_session_error(&error);
+	if (delivery == NULL)
+		delivery = make_delivery(batch, item);
+	obx_delivery_fail(batch->subscription, OBX_VERDICT_FAILURE, &error, delivery);
+	/* that it was the last attempt counts when it has ended the session */
+	delivery->state = OBX_DELIVERY_RETRY;
+	delivery->open = true;
+	if (delivery->next_at == DT_NOEND)
+		delivery->next_at = GetCurrentTimestamp();
+
+	if (item->delivery != NULL)
+		obx_delivery_update(delivery);
+	else
+	{
+		obx_delivery_insert(delivery);
+		progress->position = item->event.position;
+		progress->event_id = item->event.id;
+	}
+	obx_lane_forget(batch->lane);
+	*position = item->event.position;
+	return true;
 }
 
 /* ---- the batch ---- */
@@ -303,6 +375,7 @@ obx_batch_deliver(ObxBatch *batch)
 		.arg = &run
 	};
 
+	fail_exhausted(batch);
 	error_context_stack = &context;
 	while (batch->reached < batch->nitems && deliver_stretch(batch, &run))
 		CHECK_FOR_INTERRUPTS();

@@ -28,6 +28,7 @@ typedef struct ObxItem
 	int64		key_hash;
 	ObxItemState state;
 	ObxDelivery *delivery;		/* its row, NULL for an event met the first time */
+	bool		counted;		/* the row counts this attempt already */
 } ObxItem;
 
 typedef struct ObxBatch
@@ -61,6 +62,17 @@ extern ObxBatch *obx_batch_make(const ObxSubscription *subscription, ObxLane *la
  */
 extern bool obx_batch_collect_retries(ObxBatch *batch, const ObxProgress *progress, int limit);
 extern bool obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit);
+
+/*
+ * For a batch of one item: writes a row that counts its next attempt, before
+ * the call, and moves *progress behind it; the caller advances the progress
+ * and commits.  False, with nothing written, where there will be no call.
+ */
+extern bool obx_batch_mark(ObxBatch *batch, ObxProgress *progress, int64 *position);
+
+/* Collects the event marked so, to be called. */
+extern void obx_batch_collect_marked(ObxBatch *batch, const ObxProgress *progress,
+									 int64 position);
 
 /*
  * Delivers the items, in a subtransaction or a few, until all are dealt with

@@ -77,6 +77,47 @@ follows_item(const ObxBatch *batch, const ObxDelivery *delivery)
 	return false;
 }
 
+/* Adds the event of a delivery row; the slot is for reading it. */
+static ObxItem *
+add_delivery(ObxBatch *batch, const ObxDelivery *delivery, TupleTableSlot *slot,
+			 const ObxProgress *progress)
+{
+	ObxItem    *item;
+
+	if (!obx_event_find(GetActiveSnapshot(), delivery->xid, delivery->event_id, slot))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("event " INT64_FORMAT " at position " INT64_FORMAT
+						" awaits a retry but is not in the log any more",
+						delivery->event_id, delivery->position)));
+	item = add_item(batch, slot, delivery->position, delivery->event_id, delivery->xid,
+					progress);
+	item->event.attempt = delivery->attempts + 1;
+	item->has_key = delivery->has_key;
+	item->key_hash = delivery->key_hash;
+	item->delivery = obx_delivery_find(delivery->subscription, delivery->position);
+	if (item->delivery == NULL)
+		elog(ERROR, "delivery of position " INT64_FORMAT " is gone", delivery->position);
+	return item;
+}
+
+void
+obx_batch_collect_marked(ObxBatch *batch, const ObxProgress *progress, int64 position)
+{
+	ObxDelivery *delivery = obx_delivery_find(batch->subscription->id, position);
+	TupleTableSlot *slot = obx_event_make_slot();
+	ObxItem    *item;
+
+	batch->is_retry = true;
+	if (delivery == NULL)
+		elog(ERROR, "delivery of position " INT64_FORMAT " is gone", position);
+	delivery->attempts--;
+	item = add_delivery(batch, delivery, slot, progress);
+	item->delivery->attempts--;
+	item->counted = true;
+	ExecDropSingleTupleTableSlot(slot);
+}
+
 /*
  * The lane's list is in position order, and so the batch comes out: the first
  * event of a key before those parked behind it.
@@ -85,7 +126,6 @@ bool
 obx_batch_collect_retries(ObxBatch *batch, const ObxProgress *progress, int limit)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	Snapshot	snapshot = GetActiveSnapshot();
 	TupleTableSlot *slot = NULL;
 	ListCell   *lc;
 
@@ -93,7 +133,6 @@ obx_batch_collect_retries(ObxBatch *batch, const ObxProgress *progress, int limi
 	foreach(lc, batch->lane->open)
 	{
 		ObxDelivery *delivery = lfirst(lc);
-		ObxItem    *item;
 
 		if (batch->nitems == limit)
 			break;
@@ -102,20 +141,7 @@ obx_batch_collect_retries(ObxBatch *batch, const ObxProgress *progress, int limi
 
 		if (slot == NULL)
 			slot = obx_event_make_slot();
-		if (!obx_event_find(snapshot, delivery->xid, delivery->event_id, slot))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("event " INT64_FORMAT " at position " INT64_FORMAT
-							" awaits a retry but is not in the log any more",
-							delivery->event_id, delivery->position)));
-		item = add_item(batch, slot, delivery->position, delivery->event_id, delivery->xid,
-						progress);
-		item->event.attempt = delivery->attempts + 1;
-		item->has_key = delivery->has_key;
-		item->key_hash = delivery->key_hash;
-		item->delivery = obx_delivery_find(delivery->subscription, delivery->position);
-		if (item->delivery == NULL)
-			elog(ERROR, "delivery of position " INT64_FORMAT " is gone", delivery->position);
+		add_delivery(batch, delivery, slot, progress);
 	}
 	if (slot != NULL)
 		ExecDropSingleTupleTableSlot(slot);

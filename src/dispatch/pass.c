@@ -27,6 +27,7 @@ typedef struct Pass
 	const ObxTransactionOps *ops;
 	MemoryContext memory;
 	int64		max_events;
+	bool		careful;
 	ObxPassYield yield;
 	ObxSubscription *subscription;
 	ObxProgress progress;
@@ -64,6 +65,8 @@ collect(Pass *pass)
 
 	if (pass->max_events > 0)
 		limit = (int) Min(limit, pass->max_events);
+	if (pass->careful)
+		limit = 1;
 	for (int i = 0; i < 2; i++)
 	{
 		bool		retries = (i == 0) == retries_first;
@@ -128,13 +131,78 @@ is_still_wanted(Pass *pass)
 	return false;
 }
 
+/* Delivers what the batch holds; false if the target is broken. */
+static bool
+deliver(Pass *pass)
+{
+	if (pass->batch->nitems == 0)
+		return true;
+	if (!require_target(pass))
+		return false;
+	obx_session_prepare(pass->subscription);
+	obx_batch_deliver(pass->batch);
+	if (pass->ops->owns_session)
+		obx_session_clear();
+	return true;
+}
+
+/* Writes what became of the batch; false if the transaction must be undone. */
+static bool
+write_state(Pass *pass)
+{
+	ObxBatch   *batch = pass->batch;
+
+	if (!is_still_wanted(pass))
+		return false;
+	if (obx_batch_write(batch, &pass->progress))
+		obx_progress_advance(&pass->progress);
+	if (pass->lane->version >= 0)
+		pass->lane->version = pass->progress.version;
+	else
+		pass->lane = obx_lane_load(pass->subscription->id, pass->lane->key.lane,
+								   pass->progress.version);
+
+	pass->result->handled += batch->reached;
+	if (batch->is_retry || batch->reached < batch->nitems || !batch->read_all)
+		pass->result->outcome = OBX_PASS_MORE;
+	return true;
+}
+
+/*
+ * Counts the attempt at the batch's one event, commits that, and makes the
+ * batch anew in a second transaction: should the call end the session or the
+ * server, the attempt stays counted.  False if there is nothing to call for.
+ */
+static bool
+count_first(Pass *pass)
+{
+	int32		subscription = pass->subscription->id;
+	int			lane = pass->lane->key.lane;
+	int64		position;
+	bool		marked = obx_batch_mark(pass->batch, &pass->progress, &position);
+
+	if (!marked)
+		return true;
+	obx_progress_advance(&pass->progress);
+	pass->ops->commit();
+
+	pass->ops->begin();
+	MemoryContextSwitchTo(pass->memory);
+	if (!obx_lane_lock(subscription, lane, false) || !load_state(pass, subscription, lane))
+		return false;
+	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->yield,
+								 !pass->ops->owns_session);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	obx_batch_collect_marked(pass->batch, &pass->progress, position);
+	PopActiveSnapshot();
+	return true;
+}
+
 /* The work of the pass, inside its transaction; false if it must be undone. */
 static bool
 serve_lane(Pass *pass, int32 subscription, int lane)
 {
-	ObxBatch   *batch;
 	bool		found;
-	bool		changed;
 
 	if (!obx_lane_lock(subscription, lane, false))
 	{
@@ -147,33 +215,16 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	found = collect(pass);
 	PopActiveSnapshot();
-	batch = pass->batch;
 	pass->result->outcome = OBX_PASS_IDLE;
 
 	if (found)
 	{
-		if (batch->nitems > 0)
-		{
-			if (!require_target(pass))
-				return true;
-			obx_session_prepare(pass->subscription);
-			obx_batch_deliver(batch);
-			if (pass->ops->owns_session)
-				obx_session_clear();
-		}
-		if (!is_still_wanted(pass))
+		if (pass->careful && pass->batch->nitems > 0 && !count_first(pass))
+			return true;
+		if (!deliver(pass))
+			return true;
+		if (!write_state(pass))
 			return false;
-		changed = obx_batch_write(batch, &pass->progress);
-		if (changed)
-			obx_progress_advance(&pass->progress);
-		if (pass->lane->version >= 0)
-			pass->lane->version = pass->progress.version;
-		else
-			pass->lane = obx_lane_load(subscription, lane, pass->progress.version);
-
-		pass->result->handled = batch->reached;
-		if (batch->is_retry || batch->reached < batch->nitems || !batch->read_all)
-			pass->result->outcome = OBX_PASS_MORE;
 	}
 	pass->result->position = pass->progress.position;
 	pass->result->due = obx_lane_due(pass->lane);
@@ -193,7 +244,7 @@ report_trouble(const char *subscription, const ErrorData *error)
 
 void
 obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane, int64 max_events,
-			 ObxPassYield yield, ObxPassResult *result)
+			 bool careful, ObxPassYield yield, ObxPassResult *result)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Pass	   *pass;
@@ -204,6 +255,7 @@ obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane, int64 m
 	pass->ops = ops;
 	pass->memory = memory;
 	pass->max_events = max_events;
+	pass->careful = careful;
 	pass->yield = yield;
 	pass->result = result;
 	result->position = -1;

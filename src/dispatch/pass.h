@@ -50,8 +50,13 @@ typedef bool (*ObxPassYield) (int64 elapsed);
  * of its own.  Errors of handlers never leave it; infrastructure's errors are
  * logged and become OBX_PASS_BACKOFF; FATAL passes through.  max_events bounds
  * the batch beside batch_size, 0 is no bound.
+ *
+ * "careful" is for a lane whose last session ended while it was served: events
+ * are taken one at a time, and the attempt is counted and committed before the
+ * call, so that one that ends its session again runs out of attempts.
  */
 extern void obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane,
-						 int64 max_events, ObxPassYield yield, ObxPassResult *result);
+						 int64 max_events, bool careful, ObxPassYield yield,
+						 ObxPassResult *result);
 
 #endif							/* OBX_PASS_H */

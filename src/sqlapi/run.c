@@ -104,7 +104,8 @@ serve_lane(Run *run, RunLane *lane)
 {
 	ObxPassResult result;
 
-	obx_pass_run(&foreground, lane->subscription, lane->lane, run->left, NULL, &result);
+	obx_pass_run(&foreground, lane->subscription, lane->lane, run->left, false, NULL,
+				 &result);
 	if (result.outcome != OBX_PASS_MORE && result.outcome != OBX_PASS_IDLE)
 		lane->done = true;
 	return result.outcome == OBX_PASS_MORE ? Max(result.handled, 1) : result.handled;

@@ -123,7 +123,7 @@ serve_lane(const ObxClaim *claim)
 	PG_TRY();
 	{
 		obx_pass_run(&transaction_ops, claim->subscription, claim->lane, 0,
-					 is_turn_over, &result);
+					 claim->careful, is_turn_over, &result);
 		failures.count = 0;
 	}
 	PG_CATCH();

@@ -14,6 +14,8 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
@@ -40,10 +42,33 @@ static ObxRegion queue_region = {
 	.initialize = initialize_queue
 };
 
+/*
+ * Has the server been shut down?  If not, a handler may have brought it down.
+ * In one postmaster's life, shared memory is made anew only after a crash.
+ */
+static bool
+is_clean_start(void)
+{
+	static bool started = false;
+	bool		crc_is_ok;
+	ControlFileData *control;
+	bool		clean;
+
+	if (started)
+		return false;
+	started = true;
+	control = get_controlfile(DataDir, &crc_is_ok);
+	clean = crc_is_ok && (control->state == DB_SHUTDOWNED ||
+						  control->state == DB_SHUTDOWNED_IN_RECOVERY);
+	pfree(control);
+	return clean;
+}
+
 static void
 initialize_queue(void *region, LWLockPadded *locks)
 {
 	/* zeroed memory is all FREE */
+	obx_queue->unclean = !is_clean_start();
 }
 
 static void
@@ -96,6 +121,8 @@ abandon_lanes(void)
 			lane->not_before = lane->due =
 				delay(now, FIRST_DELAY_MS, LONGEST_DELAY_MS, lane->failures);
 			lane->state = OBX_QUEUED_IDLE;
+			/* the event that did it is in the batch that is lost */
+			lane->careful = lane->batch_size;
 		}
 		else
 			make_ready(lane, now);
@@ -191,6 +218,8 @@ obx_queue_reconcile(const ObxWantedLane *wanted, int count, bool afresh)
 		lane->lane = wanted[i].lane;
 		lane->seen = -1;
 		lane->due = DT_NOEND;
+		lane->batch_size = wanted[i].batch_size;
+		lane->careful = obx_queue->unclean ? wanted[i].batch_size : 0;
 		strlcpy(lane->name, wanted[i].name, NAMEDATALEN);
 		obx_queue->used = Max(obx_queue->used, place + 1);
 	}
@@ -251,6 +280,7 @@ obx_queue_claim(ObxClaim *claim)
 		claim->subscription = best->subscription;
 		claim->lane = best->lane;
 		claim->head = sequencer != NULL ? sequencer->head : -1;
+		claim->careful = best->careful > 0;
 		strlcpy(claim->name, best->name, NAMEDATALEN);
 		held = *claim;
 		own->subscription = best->subscription;
@@ -321,6 +351,10 @@ obx_queue_release(const ObxClaim *claim, const ObxPassResult *result)
 
 	if (lane->generation == claim->generation && lane->state == OBX_QUEUED_RUNNING)
 	{
+		/* as careful as before until what was lost has been gone through */
+		if (lane->careful > 0)
+			lane->careful = result->outcome == OBX_PASS_IDLE && result->due == DT_NOEND ?
+				0 : Max(lane->careful - result->handled, 0);
 		settle_lane(lane, claim, result, sequencer != NULL ? sequencer->head : claim->head, now);
 		if (lane->state == OBX_QUEUED_IDLE && sequencer != NULL &&
 			lane->due < sequencer->wakes_at)

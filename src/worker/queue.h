@@ -40,6 +40,9 @@ typedef struct ObxQueuedLane
 	TimestampTz not_before;		/* and not earlier, whatever happens */
 	TimestampTz ready_since;	/* READY: its place in the queue */
 	int			failures;		/* in a row, of the infrastructure */
+	int			batch_size;		/* of the subscription */
+	int			careful;		/* events to be taken one at a time, after an
+								 * unclean end */
 	bool		again;			/* RUNNING: something changed, look once more */
 	char		name[NAMEDATALEN];	/* the subscription's, for display */
 } ObxQueuedLane;
@@ -47,6 +50,7 @@ typedef struct ObxQueuedLane
 typedef struct ObxQueue
 {
 	int			used;			/* lanes from here on are FREE */
+	bool		unclean;		/* the server did not shut down before */
 	ObxQueuedLane lanes[OBX_QUEUE_SIZE];
 } ObxQueue;
 
@@ -60,6 +64,7 @@ typedef struct ObxWantedLane
 	int32		subscription;
 	int32		lane;
 	Oid			owner;
+	int			batch_size;
 	const char *name;
 } ObxWantedLane;
 
@@ -84,6 +89,7 @@ typedef struct ObxClaim
 	int32		subscription;
 	int32		lane;
 	int64		head;
+	bool		careful;
 	char		name[NAMEDATALEN];
 } ObxClaim;
 
