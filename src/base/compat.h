@@ -217,6 +217,11 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 #define OBX_WORKERS_NEED_LOGIN 1
 #endif
 
+/* The spelling of 18, before the declaration. */
+#ifndef pg_noreturn
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* Wait events with a name of our own came in 17. */
 #if PG_VERSION_NUM >= 170000
 #define obx_wait_event(name) WaitEventExtensionNew(name)

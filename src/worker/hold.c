@@ -179,11 +179,15 @@ is_connected(pid_t pid, Oid database)
 static void
 wait_until_gone(Oid database)
 {
+	static uint32 wait_event = 0;
 	TimestampTz start = GetCurrentTimestamp();
 	pid_t	   *pids = palloc(obx_slots->nslots * sizeof(pid_t));
 	pid_t	   *known = palloc(obx_slots->nslots * sizeof(pid_t));
 	int			nknown = list_workers(database, known, false);
 	bool		terminated = false;
+
+	if (wait_event == 0)
+		wait_event = obx_wait_event("PgOutboxWorkersLeave");
 
 	for (;;)
 	{
@@ -198,7 +202,7 @@ wait_until_gone(Oid database)
 			break;
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 2, obx_wait_event("PgOutboxWorkersLeave"));
+						 2, wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

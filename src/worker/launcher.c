@@ -37,6 +37,7 @@
 #define FIRST_DELAY SECONDS(1)
 #define LONGEST_DELAY SECONDS(30)
 #define LONG_ENOUGH SECONDS(10) /* a sequencer that lived so long "ran" */
+#define MAX_STARTING 4			/* sequencers that come up at a time */
 #define FIRST_ROOM_DELAY (10 * INT64CONST(1000))
 #define LONGEST_ROOM_DELAY SECONDS(5)
 
@@ -95,7 +96,8 @@ list_databases(void *arg)
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (form->datallowconn && !form->datistemplate)
+		/* -2 stands for a database whose removal was interrupted */
+		if (form->datallowconn && !form->datistemplate && form->datconnlimit != -2)
 			find_database(form->oid)->listed = true;
 	}
 	table_endscan(scan);
@@ -247,6 +249,21 @@ note_room(void)
 	LWLockRelease(obx_slots->lock);
 }
 
+/* Sequencers that have not come up yet. */
+static int
+count_starting(void)
+{
+	int			count = 0;
+
+	LWLockAcquire(obx_slots->lock, LW_SHARED);
+	for (int i = 0; i < obx_slots->nslots; i++)
+		if (obx_slots->slots[i].role == OBX_ROLE_SEQUENCER &&
+			obx_slot_is_live(&obx_slots->slots[i]) && !obx_slots->slots[i].connected)
+			count++;
+	LWLockRelease(obx_slots->lock);
+	return count;
+}
+
 /* Starts what is due; returns when the next round is. */
 static TimestampTz
 start_due(TimestampTz now)
@@ -255,6 +272,7 @@ start_due(TimestampTz now)
 	Database   *database;
 	TimestampTz next = list_at;
 	bool		starved = false;
+	int			starting = count_starting();
 
 	hash_seq_init(&status, databases);
 	while ((database = hash_seq_search(&status)) != NULL)
@@ -273,14 +291,26 @@ start_due(TimestampTz now)
 			next = Min(next, database->start_at);
 			continue;
 		}
-		if (starved)
-			continue;
+		if (starved || starting >= MAX_STARTING)
+			continue;			/* those who come up call us */
 
-		database->called = false;
-		database->started_at = now;
-		starved = obx_slot_start(OBX_ROLE_SEQUENCER, database->oid, InvalidOid) < 0;
-		if (starved)
+		if (obx_slot_start(OBX_ROLE_SEQUENCER, database->oid, InvalidOid) >= 0)
+		{
+			starting++;
+			database->called = false;
+			database->started_at = now;
+		}
+		else if (database->probe > 0)
+		{
+			/* for a look that is likely in vain, nobody shall make room */
+			database->start_at = now + FIRST_PROBE;
+			next = Min(next, database->start_at);
+		}
+		else
+		{
+			starved = true;
 			next = Min(next, wait_for_room(now));
+		}
 	}
 	if (!starved && room_delay > 0)
 		end_starvation();

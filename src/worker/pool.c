@@ -197,9 +197,9 @@ find_spare(Pool *pool, bool busy)
 	return best;
 }
 
-/* Has dispatchers leave where others need their place.  Locked. */
+/* Has dispatchers leave where others need their place among "limit".  Locked. */
 static void
-dismiss_spare(Pool *pool)
+dismiss_spare(Pool *pool, int limit)
 {
 	int			unserved = 0;
 	int			short_handed = 0;
@@ -218,9 +218,9 @@ dismiss_spare(Pool *pool)
 	}
 
 	/* max_workers may have been lowered */
-	wanted = Max(pool->size - obx_max_workers, 0) +
-		(pool->size >= obx_max_workers ? unserved + short_handed : 0);
-	unserved += Max(pool->size - obx_max_workers, 0);
+	wanted = Max(pool->size - limit, 0) +
+		(pool->size >= limit ? unserved + short_handed : 0);
+	unserved += Max(pool->size - limit, 0);
 
 	for (int i = pool->leaving; i < wanted; i++)
 	{
@@ -280,8 +280,9 @@ obx_pool_make_room(Oid database)
 		ObxSlot    *slot = &obx_slots->slots[i];
 		int			rank = 0;
 
-		if (slot->role != OBX_ROLE_DISPATCHER || slot->database == database ||
-			(slot->state != OBX_SLOT_IDLE && slot->state != OBX_SLOT_BUSY))
+		if (slot->role != OBX_ROLE_DISPATCHER ||
+			(slot->state != OBX_SLOT_IDLE &&
+			 (slot->state != OBX_SLOT_BUSY || slot->database == database)))
 			continue;
 
 		/* an idle one before a busy one; from the database that has most */
@@ -421,6 +422,7 @@ start_dispatcher(void *arg)
 	TimestampTz now = GetCurrentTimestamp();
 	int			times;
 
+	CHECK_FOR_INTERRUPTS();
 	if (obstacle == NULL)
 	{
 		if (obx_slot_start(OBX_ROLE_DISPATCHER, MyDatabaseId, owner) < 0)
@@ -487,7 +489,9 @@ find_start(TimestampTz now, Oid *owner, TimestampTz *next)
 		behind = is_behind(now);
 	}
 	else
-		dismiss_spare(&pool);
+		dismiss_spare(&pool, obx_max_workers);
+	if (start && obx_own_slot->starved_since != 0)
+		dismiss_spare(&pool, Min(obx_max_workers, pool.size));
 	if (obx_slots->exits != room_exits)
 	{
 		/* a process may be free, or will be in a moment */
@@ -527,7 +531,6 @@ obx_pool_adjust(TimestampTz now)
 		return Max(failures.retry_at, obx_slots->dispatch_from);
 	while (find_start(now, &owner, &next))
 	{
-		CHECK_FOR_INTERRUPTS();
 		if (!obx_process_run(start_dispatcher, &owner, &failures))
 			return Min(next, failures.retry_at);
 	}

@@ -7,6 +7,8 @@
 #include "datatype/timestamp.h"
 #include "utils/palloc.h"
 
+#include "base/compat.h"
+
 /* Signals, then the connection of our slot; "activity" is shown meanwhile. */
 extern void obx_process_connect(Oid database, Oid owner, const char *application);
 
@@ -23,7 +25,7 @@ extern void obx_process_check(void);
 extern void obx_process_wait(TimestampTz until);
 
 /* Ends this worker for that reason (an ObxExit), without a word in the log. */
-extern void obx_process_leave(int reason) pg_attribute_noreturn();
+pg_noreturn extern void obx_process_leave(int reason);
 
 typedef enum ObxInstalled
 {

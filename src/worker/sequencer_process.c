@@ -68,6 +68,7 @@ static TimestampTz blocked_until = 0;
 static int64 blocked_delay = 0;
 static uint32 known_configuration = 0;
 static bool overflow_reported = false;
+static ObxFailures sequence_failures = {.what = "could not give positions to events"};
 
 /* obx_process_run's step */
 static void
@@ -120,6 +121,7 @@ read_configuration(void *arg)
 			lane->subscription = subscription->id;
 			lane->lane = i;
 			lane->owner = subscription->owner;
+			lane->batch_size = subscription->batch_size;
 			lane->name = clip_name(subscription->name);
 		}
 	}
@@ -149,14 +151,13 @@ note_blocked(TimestampTz now)
 static void
 sequence(TimestampTz now)
 {
-	static ObxFailures failures = {.what = "could not append to the log's order"};
 	Round		round = {.installed = OBX_INSTALLED};
 
 	poll_at = now + MS(obx_poll_interval);
 	pgstat_report_activity(STATE_RUNNING, "appending a segment");
-	if (!obx_process_run(append_segment, &round, &failures))
+	if (!obx_process_run(append_segment, &round, &sequence_failures))
 	{
-		poll_at = failures.retry_at;
+		poll_at = sequence_failures.retry_at;
 		return;
 	}
 	if (round.installed == OBX_INSTALLED_NOT)
@@ -213,7 +214,8 @@ make_round(void)
 	bool		rung = obx_doorbell_clear();
 	uint32		configuration = obx_doorbell_configuration();
 
-	if (rung || poll_at <= now || (blocked_until != 0 && blocked_until <= now))
+	if (sequence_failures.retry_at <= now &&
+		(rung || poll_at <= now || (blocked_until != 0 && blocked_until <= now)))
 		sequence(now);
 	if (blocked_until != 0)
 		return Min(blocked_until, poll_at);
@@ -230,15 +232,6 @@ make_round(void)
 	next = Min(next, obx_housekeeping_run());
 	next = Min(next, Min(poll_at, reread_at));
 	return blocked_until != 0 ? Min(next, blocked_until) : next;
-}
-
-/* Tells when we shall wake anyway; whoever needs us earlier must wake us. */
-static void
-announce_sleep(TimestampTz until)
-{
-	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	obx_own_slot->wakes_at = until;
-	LWLockRelease(obx_slots->lock);
 }
 
 void
@@ -266,10 +259,9 @@ obx_sequencer_main(Datum arg)
 		if (obx_own_slot->leave != OBX_LEAVE_NOT)
 			obx_process_leave(OBX_EXIT_LEFT);
 
-		obx_slot_set_state(OBX_SLOT_BUSY);
+		obx_slot_begin_round();
 		next = make_round();
-		obx_slot_set_state(OBX_SLOT_IDLE);
-		announce_sleep(next);
+		obx_slot_end_round(next);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		MemoryContextReset(context);
 		obx_process_wait(next);

@@ -354,15 +354,29 @@ obx_slot_set_connected(void)
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 	obx_own_slot->connected = true;
 	LWLockRelease(obx_slots->lock);
+
+	/* the launcher starts a few at a time */
+	if (obx_own_slot->role == OBX_ROLE_SEQUENCER)
+		obx_doorbell_call(InvalidOid);
 }
 
 void
-obx_slot_set_state(ObxSlotState state)
+obx_slot_begin_round(void)
 {
-	if (obx_own_slot->state == state)
-		return;					/* nobody else writes it */
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	obx_own_slot->state = state;
-	obx_own_slot->since = GetCurrentTimestamp();
+	obx_own_slot->state = OBX_SLOT_BUSY;
+	obx_own_slot->wakes_at = DT_NOEND;
+	LWLockRelease(obx_slots->lock);
+}
+
+void
+obx_slot_end_round(TimestampTz wakes_at)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	obx_own_slot->state = OBX_SLOT_IDLE;
+	obx_own_slot->wakes_at = wakes_at;
+	obx_own_slot->since = now;
 	LWLockRelease(obx_slots->lock);
 }

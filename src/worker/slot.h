@@ -76,7 +76,7 @@ typedef struct ObxSlot
 	/* sequencers */
 	int64		head;			/* last position given */
 	uint64		progress;		/* counts passes that did something */
-	TimestampTz wakes_at;		/* sleeps until then, if nobody wakes it */
+	TimestampTz wakes_at;		/* sleeps until then; DT_NOEND: at work */
 	TimestampTz starved_since;	/* found no worker process, 0 if it did */
 	TimestampTz starved_tried;	/* tried last */
 } ObxSlot;
@@ -139,8 +139,9 @@ extern void obx_slot_set_exit(ObxExit exit);
 /* In a worker: it has its connection and is ready to work. */
 extern void obx_slot_set_connected(void);
 
-/* In a worker: IDLE or BUSY.  Not locked. */
-extern void obx_slot_set_state(ObxSlotState state);
+/* In a sequencer: begins a round of work; ends it, to sleep until then. */
+extern void obx_slot_begin_round(void);
+extern void obx_slot_end_round(TimestampTz wakes_at);
 
 /* True for a slot with a process, or one to come.  Locked or shared. */
 extern bool obx_slot_is_live(const ObxSlot *slot);

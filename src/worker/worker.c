@@ -41,5 +41,8 @@ obx_worker_init(void)
 	obx_queue_init();
 	obx_hold_init();
 	obx_utility_init();
-	register_launcher();
+
+	/* pg_upgrade must find nobody at work */
+	if (!IsBinaryUpgrade)
+		register_launcher();
 }

@@ -52,6 +52,22 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_acti
 	WHERE backend_type LIKE 'pg_outbox%'");
 order_and_check('after all were terminated');
 
+# a worker that does nothing is not to be cancelled
+{
+	my $query = "SELECT string_agg(pid::text, ',' ORDER BY pid) FROM pg_stat_activity
+		WHERE backend_type LIKE 'pg_outbox%'";
+	wait_for_worker($node, 'postgres', 'dispatcher', 'a dispatcher is there');
+	wait_until($node, 'postgres',
+		"SELECT bool_and(state = 'idle') FROM pg_stat_activity WHERE backend_type LIKE 'pg_outbox%'",
+		'all are idle');
+	my $pids = $node->safe_psql('postgres', $query);
+	$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+		WHERE backend_type LIKE 'pg_outbox%'");
+	order_and_check('after idle workers were cancelled');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE pid IN ($pids)"),
+		scalar(split(/,/, $pids)), 'they are still there');
+}
+
 # a handler that is cancelled is a failure of its event, which is repeated
 $node->safe_psql('postgres', 'UPDATE nap SET seconds = 600');
 insert_orders($node, 'postgres', 1);

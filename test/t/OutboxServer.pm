@@ -17,19 +17,25 @@ BEGIN
 	}
 }
 
-our @EXPORT = qw(new_server install_orders insert_orders wait_until
+our @EXPORT = qw(new_node new_server install_orders insert_orders wait_until
   wait_for_effects effects_are_exact worker_pid wait_for_worker
   wait_for_new_worker quick kill_hard);
+
+sub new_node
+{
+	my ($name) = @_;
+
+	return PostgreSQL::Test::Cluster->can('new')
+	  ? PostgreSQL::Test::Cluster->new($name)
+	  : PostgresNode->get_new_node($name);
+}
 
 # A server with the library preloaded; it survives crashes, unlike those of
 # PostgreSQL's own tests.
 sub new_server
 {
 	my ($name, %option) = @_;
-	my $node =
-	  PostgreSQL::Test::Cluster->can('new')
-	  ? PostgreSQL::Test::Cluster->new($name)
-	  : PostgresNode->get_new_node($name);
+	my $node = new_node($name);
 
 	$node->init(allows_streaming => $option{standby} // 0);
 	$node->append_conf(
