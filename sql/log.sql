@@ -36,7 +36,9 @@ COMMENT ON COLUMN outbox.event.causation_id IS 'id of the event whose handler em
 CREATE TABLE outbox.event_default PARTITION OF outbox.event DEFAULT;
 COMMENT ON TABLE outbox.event_default IS 'events whose time lies outside every partition';
 
-CREATE INDEX event_xid_id_idx ON outbox.event (xid, id);
+-- Each partition has an index on (xid, id) of its own: one on the parent would
+-- make a dump's CREATE INDEX meet the index that ATTACH PARTITION has made.
+CREATE INDEX event_default_xid_id_idx ON outbox.event_default (xid, id);
 
 -- One row per difference of two snapshots that holds events.  "transactions"
 -- lists the transactions in order, each with its number of events, so that a

@@ -23,7 +23,6 @@
 static const char *const object_name[OBX_OBJECT_COUNT] = {
 	[OBX_EVENT] = "event",
 	[OBX_EVENT_DEFAULT] = "event_default",
-	[OBX_EVENT_INDEX] = "event_xid_id_idx",
 	[OBX_EVENT_ID_SEQ] = "event_id_seq",
 	[OBX_SEGMENT] = "segment",
 	[OBX_SEGMENT_PKEY] = "segment_pkey",

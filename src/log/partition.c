@@ -12,7 +12,9 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
@@ -25,11 +27,13 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/settings.h"
 #include "catalog/names.h"
+#include "log/event.h"
 #include "log/partition.h"
 
 /* how far ahead, beside two intervals */
@@ -168,6 +172,41 @@ obx_partition_find(TimestampTz time)
 	return cache.partitions[low].relid;
 }
 
+Oid
+obx_partition_index(Relation partition)
+{
+	List	   *indexes = RelationGetIndexList(partition);
+	Oid			found = InvalidOid;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index index;
+
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for index %u", lfirst_oid(lc));
+		index = (Form_pg_index) GETSTRUCT(tuple);
+		if (index->indisvalid && index->indnatts == 2 &&
+			index->indkey.values[0] == OBX_EVENT_XID + 1 &&
+			index->indkey.values[1] == OBX_EVENT_ID + 1 &&
+			heap_attisnull(tuple, Anum_pg_index_indpred, NULL))
+			found = lfirst_oid(lc);
+		ReleaseSysCache(tuple);
+		if (OidIsValid(found))
+			break;
+	}
+	list_free(indexes);
+
+	if (!OidIsValid(found))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("partition \"%s\" of the event log has no index on (xid, id)",
+						RelationGetRelationName(partition)),
+				 errhint("Create it: events cannot be read without.")));
+	return found;
+}
+
 /* ---- making them ---- */
 
 static TimestampTz
@@ -240,6 +279,7 @@ create_partition(TimestampTz lower, TimestampTz upper)
 	execute_ddl(psprintf("CREATE TABLE outbox.%s"
 						 " (LIKE outbox.event INCLUDING DEFAULTS INCLUDING STORAGE)",
 						 name));
+	execute_ddl(psprintf("CREATE INDEX ON outbox.%s (xid, id)", name));
 	execute_ddl(psprintf("ALTER TABLE outbox.event ATTACH PARTITION outbox.%s"
 						 " FOR VALUES FROM ('%s') TO ('%s')",
 						 name, format_bound(lower), format_bound(upper)));

@@ -6,6 +6,7 @@
 
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "utils/relcache.h"
 
 /* A partition of outbox.event with its bounds; the default one has neither. */
 typedef struct ObxPartition
@@ -25,6 +26,9 @@ extern List *obx_partition_list(void);
 
 /* The partition for an event of that time. */
 extern Oid	obx_partition_find(TimestampTz time);
+
+/* The index on (xid, id) of a partition; ereports if it has none. */
+extern Oid	obx_partition_index(Relation partition);
 
 /*
  * Makes the partitions that are needed now and next.  Runs DDL in the current

@@ -15,8 +15,6 @@
 #include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/index.h"
-#include "catalog/partition.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -62,18 +60,9 @@ struct ObxReader
 static void
 open_scan(PartitionScan *scan, Oid relid, Snapshot snapshot)
 {
-	Oid			index;
-
 	scan->relid = relid;
 	scan->table = table_open(relid, AccessShareLock);
-	index = index_get_partition(scan->table, obx_object_require(OBX_EVENT_INDEX));
-	if (!OidIsValid(index))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("partition \"%s\" has no index on (xid, id)",
-						RelationGetRelationName(scan->table)),
-				 errhint("Attach one to the index outbox.event_xid_id_idx.")));
-	scan->index = index_open(index, AccessShareLock);
+	scan->index = index_open(obx_partition_index(scan->table), AccessShareLock);
 	scan->scan = obx_index_beginscan(scan->table, scan->index, snapshot, 2);
 	scan->slot = table_slot_create(scan->table, NULL);
 	scan->has_event = false;

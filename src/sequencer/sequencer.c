@@ -23,8 +23,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xlog.h"
-#include "catalog/index.h"
-#include "catalog/partition.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -78,11 +76,8 @@ typedef struct PartitionScan
 static void
 open_scan(PartitionScan *scan, const ObxPartition *partition, Snapshot snapshot)
 {
-	Oid			index;
-
 	scan->table = table_open(partition->relid, AccessShareLock);
-	index = index_get_partition(scan->table, obx_object_require(OBX_EVENT_INDEX));
-	scan->index = index_open(index, AccessShareLock);
+	scan->index = index_open(obx_partition_index(scan->table), AccessShareLock);
 	scan->slot = table_slot_create(scan->table, NULL);
 	scan->scan = obx_index_beginscan(scan->table, scan->index, snapshot, 2);
 }
