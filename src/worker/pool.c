@@ -115,8 +115,10 @@ survey_pool(Pool *pool, TimestampTz now, TimestampTz *next)
 
 		if (slot->state == OBX_SLOT_STARTING)
 			owner->starting++;
-		else if (slot->state == OBX_SLOT_BUSY)
+		else if (slot->state == OBX_SLOT_BUSY && slot->subscription != 0)
 			owner->busy++;
+		else if (slot->state == OBX_SLOT_BUSY)
+			owner->idle++;		/* between two lanes, about to look for one */
 		else if (slot->state == OBX_SLOT_IDLE)
 		{
 			if (owner->idle++ < owner->ready)

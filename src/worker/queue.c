@@ -344,6 +344,7 @@ obx_queue_release(const ObxClaim *claim, const ObxPassResult *result)
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 	held.index = -1;
+	obx_own_slot->subscription = 0;
 	sequencer = obx_slot_find_sequencer(obx_own_slot->database);
 	if (sequencer != NULL &&
 		(result->outcome == OBX_PASS_IDLE || result->outcome == OBX_PASS_MORE))
@@ -384,7 +385,8 @@ obx_queue_is_contended(void)
 
 		helped = slot->role == OBX_ROLE_DISPATCHER &&
 			slot->database == own->database && slot->owner == own->owner &&
-			(slot->state == OBX_SLOT_IDLE || slot->state == OBX_SLOT_STARTING);
+			(slot->state == OBX_SLOT_IDLE || slot->state == OBX_SLOT_STARTING ||
+			 (slot->state == OBX_SLOT_BUSY && slot->subscription == 0));
 	}
 	LWLockRelease(obx_slots->lock);
 	return contended && !helped;

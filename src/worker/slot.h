@@ -68,7 +68,7 @@ typedef struct ObxSlot
 	TimestampTz attached_at;
 
 	/* dispatchers */
-	int32		subscription;	/* while busy */
+	int32		subscription;	/* of the lane it serves, 0 between two */
 	int32		lane;
 	int			failures;		/* REFUSED: in a row */
 	TimestampTz retry_at;		/* REFUSED: and then once more */
