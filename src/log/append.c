@@ -211,7 +211,9 @@ write_events(Relation partition, BufferedEvent *events, int count)
 	{
 		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
 
-		insert_index_entries(partition, index, events, count);
+		/* one that CREATE INDEX CONCURRENTLY has not built yet has no pages */
+		if (index->rd_index->indisready)
+			insert_index_entries(partition, index, events, count);
 		index_close(index, NoLock);
 	}
 	list_free(indexes);

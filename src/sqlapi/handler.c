@@ -104,6 +104,14 @@ obx_handler_resolve(const char *handler, ObxSubscription *subscription)
 	else
 		function = find_by_name(handler, &subscription->handler_argument);
 
+	/* the schema's name is anyone's who gets that backend's number next */
+	if (isAnyTempNamespace(get_func_namespace(function)))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("handler \"%s\" is temporary", handler),
+				 errdetail("A subscription outlives the session."),
+				 errhint("Create the function in a schema that stays.")));
+
 	subscription->handler_schema = get_namespace_name(get_func_namespace(function));
 	subscription->handler_name = get_func_name(function);
 	(void) obx_handler_require(subscription->handler_schema, subscription->handler_name,

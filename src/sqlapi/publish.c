@@ -91,6 +91,7 @@ obx_sql_publish(PG_FUNCTION_ARGS)
 {
 	int64		id;
 
+	PreventCommandIfReadOnly("outbox.publish()");
 	obx_argument_require(fcinfo, 0, "type");
 	obx_argument_require(fcinfo, 1, "data");
 	obx_argument_require(fcinfo, 4, "headers");
@@ -137,7 +138,7 @@ is_member(const JsonbValue *key, const char *name)
 }
 
 static void
-publish_element(JsonbContainer *element, int number)
+publish_element(JsonbContainer * element, int number)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(element);
 	JsonbValue	key;
@@ -219,6 +220,7 @@ obx_sql_publish_many(PG_FUNCTION_ARGS)
 {
 	PublishMany many = {0};
 
+	PreventCommandIfReadOnly("outbox.publish_many()");
 	obx_argument_require(fcinfo, 0, "events");
 	many.events = PG_GETARG_JSONB_P(0);
 	if (!JB_ROOT_IS_ARRAY(many.events) || JB_ROOT_IS_SCALAR(many.events))

@@ -38,7 +38,8 @@ typedef struct RunLane
 typedef struct Run
 {
 	MemoryContext memory;		/* lives across transactions */
-	int64		left;			/* events that may still be handled, 0 is no bound */
+	int64		left;			/* events that may still be handled, 0 is no
+								 * bound */
 	List	   *lanes;
 } Run;
 
@@ -192,6 +193,7 @@ obx_sql_run(PG_FUNCTION_ARGS)
 	Run			run = {0};
 	char	   *isolation = GetConfigOptionByName("default_transaction_isolation", NULL, false);
 
+	PreventCommandIfReadOnly("outbox.run()");
 	check_context(fcinfo);
 	if (!PG_ARGISNULL(0))
 		run.left = obx_argument_require_number(fcinfo, 0, "max_events", true, 1, PG_INT64_MAX);
@@ -227,6 +229,7 @@ obx_sql_run(PG_FUNCTION_ARGS)
 Datum
 obx_sql_apply_retention(PG_FUNCTION_ARGS)
 {
+	PreventCommandIfReadOnly("outbox.apply_retention()");
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

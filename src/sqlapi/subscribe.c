@@ -9,6 +9,7 @@
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "parser/parse_func.h"
+#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/lsyscache.h"
@@ -120,7 +121,7 @@ warn_without_login(Oid owner)
 #ifdef OBX_WORKERS_NEED_LOGIN
 	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
 	bool		can_login = HeapTupleIsValid(tuple) &&
-		((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
 
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);
@@ -269,8 +270,11 @@ find_start(const char *start, ObxSubscription *subscription)
 {
 	if (strcmp(start, "now") == 0)
 	{
+		/* in this order: what gets a position in between had ended */
+		int64		head = obx_segment_head(NULL);
+
 		subscription->start_snapshot = make_start_snapshot();
-		return obx_segment_head(NULL) + 1;
+		return head + 1;
 	}
 	if (strcmp(start, "beginning") == 0)
 	{
@@ -297,6 +301,7 @@ obx_sql_subscribe(PG_FUNCTION_ARGS)
 	char	   *start;
 	int64		first;
 
+	PreventCommandIfReadOnly("outbox.subscribe()");
 	fill_subscription(fcinfo, &subscription);
 	start = obx_argument_require_text(fcinfo, START, "start");
 	if (obx_subscription_find_by_name(subscription.name) != NULL)
@@ -332,6 +337,7 @@ obx_sql_unsubscribe(PG_FUNCTION_ARGS)
 	ObxSubscription *subscription = obx_argument_require_subscription(fcinfo);
 	bool		idle = true;
 
+	PreventCommandIfReadOnly("outbox.unsubscribe()");
 	obx_subscription_delete(subscription->id);
 	for (int lane = 0; lane < subscription->concurrency && idle; lane++)
 		idle = obx_lane_lock(subscription->id, lane, false);
@@ -360,6 +366,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 Datum
 obx_sql_pause(PG_FUNCTION_ARGS)
 {
+	PreventCommandIfReadOnly("outbox.pause()");
 	set_paused(fcinfo, true);
 	PG_RETURN_VOID();
 }
@@ -367,6 +374,7 @@ obx_sql_pause(PG_FUNCTION_ARGS)
 Datum
 obx_sql_resume(PG_FUNCTION_ARGS)
 {
+	PreventCommandIfReadOnly("outbox.resume()");
 	set_paused(fcinfo, false);
 	PG_RETURN_VOID();
 }
