@@ -7,5 +7,6 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.segment', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.subscription_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.subscription', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.progress', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.receipt_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.delivery', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.failure', '');

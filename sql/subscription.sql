@@ -48,12 +48,27 @@ CREATE TABLE outbox.progress (
     failed bigint NOT NULL,
     replay_until bigint NOT NULL,
     "time" timestamptz NOT NULL,
+    receipt bigint,
+    lease_until timestamptz,
+    owed bigint[],
+    handed integer,
+    retries bigint[],
+    read_position bigint,
+    read_event_id bigint,
     CONSTRAINT progress_pkey PRIMARY KEY (subscription, lane, version)
 );
 COMMENT ON TABLE outbox.progress IS 'how far each lane of a subscription has come; the newest version counts';
 COMMENT ON COLUMN outbox.progress."position" IS 'last position dealt with';
 COMMENT ON COLUMN outbox.progress.event_id IS 'id of the event at that position, 0 if unknown: lets a reader resume inside a large transaction';
 COMMENT ON COLUMN outbox.progress.replay_until IS 'positions up to this one had been delivered before a seek';
+COMMENT ON COLUMN outbox.progress.receipt IS 'pull: the newest hand-out; NULL for none, or acked to its end';
+COMMENT ON COLUMN outbox.progress.lease_until IS 'pull: when it runs out; NULL: with the transaction that received it';
+COMMENT ON COLUMN outbox.progress.owed IS
+    'pull: positions up to read_position that are neither acked nor in outbox.delivery';
+COMMENT ON COLUMN outbox.progress.handed IS 'pull: how many of those owed, from the first, the hand-out has';
+COMMENT ON COLUMN outbox.progress.retries IS 'pull: or, which rows of outbox.delivery it has';
+COMMENT ON COLUMN outbox.progress.read_position IS 'pull: how far the log was read, where that is not "position"';
+COMMENT ON COLUMN outbox.progress.read_event_id IS 'pull: id of the event there';
 
 CREATE TABLE outbox.delivery (
     subscription integer NOT NULL,
@@ -80,6 +95,9 @@ COMMENT ON COLUMN outbox.delivery.state IS 'retry, parked or dead';
 COMMENT ON COLUMN outbox.delivery.open IS
     'its key waits for it: true but for dead letters that do not block';
 COMMENT ON COLUMN outbox.delivery.key_hash IS 'hash of the ordering key; NULL for an event without one';
+
+CREATE SEQUENCE outbox.receipt_seq AS bigint;
+COMMENT ON SEQUENCE outbox.receipt_seq IS 'receipts of hand-outs to pull consumers';
 
 -- The last failure of each subscription, for outbox.status.
 CREATE TABLE outbox.failure (

@@ -32,6 +32,7 @@ static const char *const object_name[OBX_OBJECT_COUNT] = {
 	[OBX_SUBSCRIPTION_ID_SEQ] = "subscription_id_seq",
 	[OBX_PROGRESS] = "progress",
 	[OBX_PROGRESS_PKEY] = "progress_pkey",
+	[OBX_RECEIPT_SEQ] = "receipt_seq",
 	[OBX_DELIVERY] = "delivery",
 	[OBX_DELIVERY_PKEY] = "delivery_pkey",
 	[OBX_DELIVERY_OPEN_IDX] = "delivery_open_idx",

@@ -11,9 +11,12 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
+#include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -35,6 +38,13 @@ enum
 	FAILED,
 	REPLAY_UNTIL,
 	TIME,
+	RECEIPT,
+	LEASE_UNTIL,
+	OWED,
+	HANDED,
+	RETRIES,
+	READ_POSITION,
+	READ_EVENT_ID,
 	COLUMNS
 };
 
@@ -57,6 +67,71 @@ begin_scan(ObxScan *scan, ScanKey keys, int nkeys, LOCKMODE lockmode, ScanDirect
 				   obx_object_require(OBX_PROGRESS_PKEY), NULL, keys, nkeys, direction);
 }
 
+/* ---- rows ---- */
+
+static int64 *
+get_positions(const Datum *values, const bool *nulls, int column, int *count)
+{
+	Datum	   *elements;
+	int64	   *positions;
+
+	*count = 0;
+	if (nulls[column])
+		return NULL;
+	deconstruct_array(DatumGetArrayTypeP(values[column]), INT8OID, sizeof(int64),
+					  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, NULL, count);
+	positions = palloc(*count * sizeof(int64));
+	for (int i = 0; i < *count; i++)
+		positions[i] = DatumGetInt64(elements[i]);
+	return positions;
+}
+
+static void
+set_positions(Datum *values, bool *nulls, int column, const int64 *positions, int count)
+{
+	Datum	   *elements;
+
+	nulls[column] = (count == 0);
+	if (count == 0)
+		return;
+	elements = palloc(count * sizeof(Datum));
+	for (int i = 0; i < count; i++)
+		elements[i] = Int64GetDatum(positions[i]);
+	values[column] = PointerGetDatum(construct_array(elements, count, INT8OID, sizeof(int64),
+													 FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	pfree(elements);
+}
+
+/* What a pull consumer has. */
+static void
+make_handout(const Datum *values, const bool *nulls, ObxProgress *progress)
+{
+	progress->receipt = nulls[RECEIPT] ? 0 : DatumGetInt64(values[RECEIPT]);
+	progress->lease_until = nulls[LEASE_UNTIL] ? DT_NOBEGIN :
+		DatumGetTimestampTz(values[LEASE_UNTIL]);
+	progress->owed = get_positions(values, nulls, OWED, &progress->nowed);
+	progress->nhanded = nulls[HANDED] ? 0 : DatumGetInt32(values[HANDED]);
+	progress->retries = get_positions(values, nulls, RETRIES, &progress->nretries);
+	progress->read_position = nulls[READ_POSITION] ? 0 : DatumGetInt64(values[READ_POSITION]);
+	progress->read_id = nulls[READ_EVENT_ID] ? 0 : DatumGetInt64(values[READ_EVENT_ID]);
+}
+
+static void
+fill_handout(const ObxProgress *progress, Datum *values, bool *nulls)
+{
+	values[RECEIPT] = Int64GetDatum(progress->receipt);
+	nulls[RECEIPT] = progress->receipt == 0;
+	values[LEASE_UNTIL] = TimestampTzGetDatum(progress->lease_until);
+	nulls[LEASE_UNTIL] = progress->receipt == 0 || progress->lease_until == DT_NOBEGIN;
+	set_positions(values, nulls, OWED, progress->owed, progress->nowed);
+	values[HANDED] = Int32GetDatum(progress->nhanded);
+	nulls[HANDED] = progress->nhanded == 0;
+	set_positions(values, nulls, RETRIES, progress->retries, progress->nretries);
+	values[READ_POSITION] = Int64GetDatum(progress->read_position);
+	values[READ_EVENT_ID] = Int64GetDatum(progress->read_id);
+	nulls[READ_POSITION] = nulls[READ_EVENT_ID] = progress->nowed == 0;
+}
+
 static void
 make_progress(HeapTuple tuple, TupleDesc tupdesc, ObxProgress *progress)
 {
@@ -72,7 +147,12 @@ make_progress(HeapTuple tuple, TupleDesc tupdesc, ObxProgress *progress)
 	progress->delivered = DatumGetInt64(values[DELIVERED]);
 	progress->failed = DatumGetInt64(values[FAILED]);
 	progress->replay_until = DatumGetInt64(values[REPLAY_UNTIL]);
+	make_handout(values, nulls, progress);
+	progress->is_own =
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 }
+
+/* ---- finding ---- */
 
 bool
 obx_progress_find(int32 subscription, int32 lane, ObxProgress *progress)
@@ -88,6 +168,26 @@ obx_progress_find(int32 subscription, int32 lane, ObxProgress *progress)
 		make_progress(tuple, RelationGetDescr(scan.table), progress);
 	obx_scan_end(&scan);
 	return tuple != NULL;
+}
+
+int64
+obx_progress_version(int32 subscription, int32 lane, Snapshot snapshot)
+{
+	ScanKeyData keys[2];
+	ObxScan		scan;
+	HeapTuple	tuple;
+	bool		isnull;
+	int64		version = 0;
+
+	obx_scan_begin(&scan, obx_object_require(OBX_PROGRESS), AccessShareLock,
+				   obx_object_require(OBX_PROGRESS_PKEY), snapshot, keys,
+				   init_keys(keys, subscription, lane), BackwardScanDirection);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+		version = DatumGetInt64(heap_getattr(tuple, VERSION + 1,
+											 RelationGetDescr(scan.table), &isnull));
+	obx_scan_end(&scan);
+	return version;
 }
 
 /* Skips from lane to lane: a scan each, whatever versions lie between. */
@@ -126,6 +226,8 @@ obx_progress_list(void)
 	}
 }
 
+/* ---- changing ---- */
+
 void
 obx_progress_advance(ObxProgress *progress)
 {
@@ -143,6 +245,7 @@ obx_progress_advance(ObxProgress *progress)
 	values[FAILED] = Int64GetDatum(progress->failed);
 	values[REPLAY_UNTIL] = Int64GetDatum(progress->replay_until);
 	values[TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
+	fill_handout(progress, values, nulls);
 	heap_freetuple(obx_table_insert(table, values, nulls));
 	table_close(table, NoLock);
 }

@@ -7,7 +7,9 @@
 #ifndef OBX_PROGRESS_H
 #define OBX_PROGRESS_H
 
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "utils/snapshot.h"
 
 /*
  * Superseded versions that are kept for a while: outbox.status measures
@@ -25,10 +27,30 @@ typedef struct ObxProgress
 	int64		delivered;		/* in the lane's life */
 	int64		failed;
 	int64		replay_until;
+
+	/*
+	 * Lanes of pull subscriptions: what is handed out and what was read but
+	 * is not dealt with; all 0 where there is nothing of the kind.  Arrays
+	 * are in the memory context that the row was read into.
+	 */
+	int64		receipt;		/* of the newest hand-out, 0 for none */
+	TimestampTz lease_until;	/* DT_NOBEGIN: ends with its transaction */
+	int			nowed;
+	int64	   *owed;			/* positions, ascending, all after "position" */
+	int			nhanded;		/* of them, from the first, are handed out */
+	int			nretries;
+	int64	   *retries;		/* or these, which have delivery rows, are */
+	int64		read_position;	/* if any is owed: how far the log was read */
+	int64		read_id;
+
+	bool		is_own;			/* the current transaction wrote this version */
 } ObxProgress;
 
 /* The newest version; false when the lane has none. */
 extern bool obx_progress_find(int32 subscription, int32 lane, ObxProgress *progress);
+
+/* The number of the newest version that the snapshot sees, 0 for none. */
+extern int64 obx_progress_version(int32 subscription, int32 lane, Snapshot snapshot);
 
 /* The newest version of every lane there is; in CurrentMemoryContext. */
 extern List *obx_progress_list(void);

@@ -33,7 +33,8 @@ typedef struct Run
 	int			end;			/* up to but without this one */
 	int			current;		/* the one being delivered */
 	int			count;			/* how many the current call takes */
-	bool		single;			/* one at a time, even if the target takes batches */
+	bool		single;			/* one at a time, even if the target takes
+								 * batches */
 	bool		may_stop;		/* when others wait */
 	TimestampTz began;
 } Run;
@@ -342,7 +343,10 @@ deliver_stretch(ObxBatch *batch, Run *run)
 		return true;
 	}
 
-	/* what went well before is delivered again; should that fail, it is the failing one */
+	/*
+	 * what went well before is delivered again; should that fail, it is the
+	 * failing one
+	 */
 	while (run->current > run->first)
 	{
 		ErrorData  *earlier;
@@ -368,7 +372,7 @@ deliver_stretch(ObxBatch *batch, Run *run)
 void
 obx_batch_deliver(ObxBatch *batch)
 {
-	Run			run = {.batch = batch, .began = GetCurrentTimestamp()};
+	Run			run = {.batch = batch,.began = GetCurrentTimestamp()};
 	ErrorContextCallback context = {
 		.previous = error_context_stack,
 		.callback = describe_event,
@@ -384,38 +388,14 @@ obx_batch_deliver(ObxBatch *batch)
 
 /* ---- writing ---- */
 
-/*
- * After retries, the first event left of each key is the one that is tried
- * next: where it was parked, it is due now.
- */
-static void
-promote_parked(ObxBatch *batch)
+void
+obx_batch_park(ObxBatch *batch, ObxItem *item)
 {
-	HASHCTL		control = {
-		.keysize = sizeof(int64),
-		.entrysize = sizeof(int64),
-		.hcxt = CurrentMemoryContext
-	};
-	HTAB	   *seen = hash_create("pg_outbox keys", 64, &control,
-								   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	List	   *open = obx_delivery_list_open(batch->subscription->id, batch->lane->key.lane);
-	ListCell   *lc;
+	ObxDelivery *delivery = make_delivery(batch, item);
 
-	foreach(lc, open)
-	{
-		ObxDelivery *delivery = lfirst(lc);
-		bool		found;
-
-		if (!delivery->has_key)
-			continue;
-		hash_search(seen, &delivery->key_hash, HASH_ENTER, &found);
-		if (found || delivery->state != OBX_DELIVERY_PARKED)
-			continue;
-		delivery->state = OBX_DELIVERY_RETRY;
-		delivery->next_at = GetCurrentTimestamp();
-		obx_delivery_update(delivery);
-	}
-	hash_destroy(seen);
+	item->state = OBX_ITEM_PARKED;
+	obx_delivery_insert(delivery);
+	obx_lane_add(batch->lane, delivery);
 }
 
 static void
@@ -439,17 +419,19 @@ write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress)
 			break;
 		case OBX_ITEM_PARKED:
 			if (!batch->is_retry)
-			{
-				ObxDelivery *delivery = make_delivery(batch, item);
-
-				obx_delivery_insert(delivery);
-				obx_lane_add(batch->lane, delivery);
-			}
+				obx_batch_park(batch, item);
 			break;
 		case OBX_ITEM_PENDING:
 			elog(ERROR, "event at position " INT64_FORMAT " was not dealt with",
 				 item->event.position);
 	}
+}
+
+void
+obx_batch_fail(ObxBatch *batch, ObxItem *item, const ErrorData *error, ObxProgress *progress)
+{
+	fail_item(batch, item, OBX_VERDICT_FAILURE, error);
+	write_item(batch, item, progress);
 }
 
 bool
@@ -463,7 +445,7 @@ obx_batch_write(ObxBatch *batch, ObxProgress *progress)
 	if (batch->is_retry)
 	{
 		if (batch->subscription->ordering == OBX_ORDERING_KEY)
-			promote_parked(batch);
+			obx_lane_promote(batch->subscription->id, batch->lane->key.lane);
 		obx_lane_forget(batch->lane);
 	}
 	else if (batch->reached == batch->nitems)

@@ -27,7 +27,8 @@ typedef struct ObxItem
 	bool		has_key;
 	int64		key_hash;
 	ObxItemState state;
-	ObxDelivery *delivery;		/* its row, NULL for an event met the first time */
+	ObxDelivery *delivery;		/* its row, NULL for an event met the first
+								 * time */
 	bool		counted;		/* the row counts this attempt already */
 } ObxItem;
 
@@ -39,6 +40,7 @@ typedef struct ObxBatch
 	ObxPassYield yield;
 	bool		foreground;		/* a cancel is the caller's, not an event's */
 
+	int64		retry_before;	/* take no retries from here on */
 	bool		is_retry;		/* items come from outbox.delivery */
 	int			nitems;
 	ObxItem    *items;
@@ -64,6 +66,13 @@ extern bool obx_batch_collect_retries(ObxBatch *batch, const ObxProgress *progre
 extern bool obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit);
 
 /*
+ * Collects new events by their positions, which are known to match and are in
+ * ascending order, as many as fit; those that are not kept any more are missing.
+ */
+extern void obx_batch_collect_positions(ObxBatch *batch, const ObxProgress *progress,
+										const int64 *positions, int count);
+
+/*
  * For a batch of one item: writes a row that counts its next attempt, before
  * the call, and moves *progress behind it; the caller advances the progress
  * and commits.  False, with nothing written, where there will be no call.
@@ -87,5 +96,12 @@ extern void obx_batch_deliver(ObxBatch *batch);
  * caller advances the progress.
  */
 extern bool obx_batch_write(ObxBatch *batch, ObxProgress *progress);
+
+/* For items that are dealt with one by one: writes the row of one that must wait. */
+extern void obx_batch_park(ObxBatch *batch, ObxItem *item);
+
+/* Likewise of one that failed, and counts it in *progress. */
+extern void obx_batch_fail(ObxBatch *batch, ObxItem *item, const ErrorData *error,
+						   ObxProgress *progress);
 
 #endif							/* OBX_BATCH_H */

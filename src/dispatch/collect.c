@@ -37,6 +37,7 @@ obx_batch_make(const ObxSubscription *subscription, ObxLane *lane, ObxPassYield 
 	batch->lane = lane;
 	batch->yield = yield;
 	batch->foreground = foreground;
+	batch->retry_before = PG_INT64_MAX;
 	batch->items = palloc0(subscription->batch_size * sizeof(ObxItem));
 	return batch;
 }
@@ -60,9 +61,10 @@ add_item(ObxBatch *batch, TupleTableSlot *slot, int64 position, int64 id, uint64
 /* ---- retries ---- */
 
 static bool
-is_due(const ObxDelivery *delivery, TimestampTz now)
+is_due(const ObxBatch *batch, const ObxDelivery *delivery, TimestampTz now)
 {
-	return delivery->state == OBX_DELIVERY_RETRY && delivery->next_at <= now;
+	return delivery->state == OBX_DELIVERY_RETRY && delivery->next_at <= now &&
+		delivery->position < batch->retry_before;
 }
 
 /* Is it parked behind a key whose first event is in the batch already? */
@@ -136,7 +138,7 @@ obx_batch_collect_retries(ObxBatch *batch, const ObxProgress *progress, int limi
 
 		if (batch->nitems == limit)
 			break;
-		if (!is_due(delivery, now) && !follows_item(batch, delivery))
+		if (!is_due(batch, delivery, now) && !follows_item(batch, delivery))
 			continue;
 
 		if (slot == NULL)
@@ -171,16 +173,25 @@ type_matches(const ObxSubscription *subscription, TupleTableSlot *slot)
 							  VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
 }
 
-/*
- * Is it this lane's, and does it match?  Fills in the key of the ordering:
- * without one, under "none", no event waits for another.
- */
+/* Finds the key of the ordering: without one, under "none", no event waits for another. */
+static void
+find_key(const ObxSubscription *subscription, TupleTableSlot *slot, bool *has_key,
+		 int64 *key_hash)
+{
+	text	   *key = NULL;
+
+	if (subscription->ordering != OBX_ORDERING_NONE)
+		key = get_text(slot, OBX_EVENT_KEY);
+	*has_key = key != NULL;
+	*key_hash = key != NULL ? obx_key_hash(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)) : 0;
+}
+
+/* Is it this lane's, and does it match?  Fills in the key. */
 static bool
 is_wanted(const ObxBatch *batch, const ObxSnapshot *start, const ObxReadEvent *event,
 		  bool *has_key, int64 *key_hash)
 {
 	const ObxSubscription *subscription = batch->subscription;
-	text	   *key = NULL;
 
 	/* had its transaction ended before the subscription began? */
 	if (start != NULL && obx_snapshot_has_ended(start, event->xid))
@@ -188,10 +199,7 @@ is_wanted(const ObxBatch *batch, const ObxSnapshot *start, const ObxReadEvent *e
 	if (!type_matches(subscription, event->slot))
 		return false;
 
-	if (subscription->ordering != OBX_ORDERING_NONE)
-		key = get_text(event->slot, OBX_EVENT_KEY);
-	*has_key = key != NULL;
-	*key_hash = key != NULL ? obx_key_hash(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)) : 0;
+	find_key(subscription, event->slot, has_key, key_hash);
 	return obx_lane_of_event(subscription->concurrency, *has_key, *key_hash,
 							 event->id) == batch->lane->key.lane;
 }
@@ -237,4 +245,40 @@ obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
 	}
 	obx_reader_end(reader);
 	return batch->nitems > 0;
+}
+
+/* Positions farther apart are not read from one to the next. */
+#define OBX_BATCH_GAP		1000
+
+void
+obx_batch_collect_positions(ObxBatch *batch, const ObxProgress *progress,
+							const int64 *positions, int count)
+{
+	ObxReader  *reader = NULL;
+	ObxReadEvent event = {0};
+	Size		bytes = 0;
+
+	for (int i = 0; i < count && bytes < OBX_BATCH_BYTES; i++)
+	{
+		ObxItem    *item;
+
+		if (reader != NULL && positions[i] - event.position > OBX_BATCH_GAP)
+		{
+			obx_reader_end(reader);
+			reader = NULL;
+		}
+		if (reader == NULL)
+			reader = obx_reader_begin(GetActiveSnapshot(), positions[i] - 1, 0);
+		while (event.position < positions[i] && obx_reader_next(reader, &event))
+			CHECK_FOR_INTERRUPTS();
+		/* retention may have taken it */
+		if (event.position != positions[i])
+			continue;
+
+		item = add_item(batch, event.slot, event.position, event.id, event.xid, progress);
+		find_key(batch->subscription, event.slot, &item->has_key, &item->key_hash);
+		bytes += item->event.tuple->t_len;
+	}
+	if (reader != NULL)
+		obx_reader_end(reader);
 }

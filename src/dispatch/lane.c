@@ -21,7 +21,7 @@ static HTAB *lanes = NULL;
 static ObxLane *
 find_or_make(int32 subscription, int32 lane_number)
 {
-	ObxLaneKey	key = {.subscription = subscription, .lane = lane_number};
+	ObxLaneKey	key = {.subscription = subscription,.lane = lane_number};
 	ObxLane    *lane;
 	bool		found;
 
@@ -130,6 +130,36 @@ obx_lane_forget(ObxLane *lane)
 	lane->version = -1;
 }
 
+void
+obx_lane_promote(int32 subscription, int32 lane)
+{
+	HASHCTL		control = {
+		.keysize = sizeof(int64),
+		.entrysize = sizeof(int64),
+		.hcxt = CurrentMemoryContext
+	};
+	HTAB	   *seen = hash_create("pg_outbox keys", 64, &control,
+								   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	List	   *open = obx_delivery_list_open(subscription, lane);
+	ListCell   *lc;
+
+	foreach(lc, open)
+	{
+		ObxDelivery *delivery = lfirst(lc);
+		bool		found;
+
+		if (!delivery->has_key)
+			continue;
+		hash_search(seen, &delivery->key_hash, HASH_ENTER, &found);
+		if (found || delivery->state != OBX_DELIVERY_PARKED)
+			continue;
+		delivery->state = OBX_DELIVERY_RETRY;
+		delivery->next_at = GetCurrentTimestamp();
+		obx_delivery_update(delivery);
+	}
+	hash_destroy(seen);
+}
+
 bool
 obx_lane_lock(int32 subscription, int32 lane, bool wait)
 {
@@ -139,6 +169,16 @@ obx_lane_lock(int32 subscription, int32 lane, bool wait)
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SUBSCRIPTION),
 					   (Oid) subscription, (uint16) lane);
 	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+obx_lane_unlock(int32 subscription, int32 lane)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SUBSCRIPTION),
+					   (Oid) subscription, (uint16) lane);
+	LockRelease(&tag, ExclusiveLock, false);
 }
 
 int64
@@ -155,6 +195,6 @@ obx_lane_of_event(int concurrency, bool has_key, int64 key_hash, int64 event_id)
 	if (concurrency == 1)
 		return 0;
 	hash = has_key ? (uint64) key_hash : (uint64) hash_bytes_extended((unsigned char *) &event_id,
-																	   sizeof(event_id), 0);
+																	  sizeof(event_id), 0);
 	return (int) (hash % (uint64) concurrency);
 }

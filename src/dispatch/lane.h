@@ -49,8 +49,17 @@ extern TimestampTz obx_lane_due(const ObxLane *lane);
 /* The lane's state is not what was loaded any more. */
 extern void obx_lane_forget(ObxLane *lane);
 
+/*
+ * Once retries are dealt with, the first event left of each key is the one
+ * that is tried next: where it was parked, it is due now.
+ */
+extern void obx_lane_promote(int32 subscription, int32 lane);
+
 /* Takes the lane's lock until the transaction ends; false if someone has it. */
 extern bool obx_lane_lock(int32 subscription, int32 lane, bool wait);
+
+/* Gives the lock back at once, taken once and nothing changed under it. */
+extern void obx_lane_unlock(int32 subscription, int32 lane);
 
 /* The lane of an event, among "concurrency" lanes. */
 extern int	obx_lane_of_event(int concurrency, bool has_key, int64 key_hash, int64 event_id);
