@@ -1,0 +1,195 @@
+# Every SQL example of README.md and docs/ runs, and shows what it says.
+#
+# The blocks of a file are run in their order, in one session and a fresh
+# database.  What counts:
+#
+#   ```sql         must not fail
+#   ```sql error   must fail
+#   ```text        right behind such a block: what psql prints for it, or for
+#                  "error" the message; a line "..." stands for any lines
+#   <!-- sql       hidden from readers: run like ```sql
+#   -->
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use IPC::Run qw(run);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $root = abs_path(dirname(__FILE__) . '/../..');
+my @files = grep { -e "$root/$_" } 'README.md',
+  map { s{^\Q$root\E/}{}r } sort glob("$root/docs/*.md");
+
+my $node = PostgreSQL::Test::Cluster->new('docs');
+$node->init;
+$node->append_conf('postgresql.conf',
+	"shared_preload_libraries = 'pg_outbox'\nmax_worker_processes = 16\n");
+$node->start;
+my @roles = roles();
+
+foreach my $file (@files)
+{
+	my @blocks = read_blocks("$root/$file");
+
+	next if !@blocks;
+	subtest $file => sub {
+		$node->safe_psql('postgres', 'CREATE DATABASE docs');
+		run_blocks($file, @blocks);
+		$node->safe_psql('postgres', 'DROP DATABASE docs WITH (FORCE)');
+
+		# roles are the server's, not the database's
+		foreach my $role (roles())
+		{
+			$node->safe_psql('postgres', qq{DROP ROLE "$role"})
+			  if !grep { $_ eq $role } @roles;
+		}
+	};
+}
+
+$node->stop;
+done_testing();
+
+sub roles
+{
+	return split /\n/,
+	  $node->safe_psql('postgres', 'SELECT rolname FROM pg_roles ORDER BY 1');
+}
+
+# A list of {line, sql, fails, expected}.
+sub read_blocks
+{
+	my $path = shift;
+	my (@blocks, $current, $end, $last);
+	my $line = 0;
+
+	open(my $in, '<', $path) or die "could not read $path: $!\n";
+	while (<$in>)
+	{
+		$line++;
+		if (defined $current)
+		{
+			if ($_ =~ $end)
+			{
+				undef $current;
+			}
+			else
+			{
+				$$current .= $_;
+			}
+		}
+		elsif (/^```sql( error)?\s*$/ || /^<!-- sql\s*$/)
+		{
+			push @blocks, { line => $line, sql => '', fails => defined $1 };
+			$current = \$blocks[-1]{sql};
+			$end     = /^```/ ? qr/^```\s*$/ : qr/^-->\s*$/;
+			$last    = $line;
+		}
+		elsif (/^```text\s*$/ && defined $last)
+		{
+			$blocks[-1]{expected} = '';
+			$current = \$blocks[-1]{expected};
+			$end     = qr/^```\s*$/;
+		}
+		elsif (/^```(\S*)/)
+		{
+			my $ignored = '';
+
+			$current = \$ignored;
+			$end     = qr/^```\s*$/;
+			undef $last;
+		}
+		elsif (/\S/)
+		{
+			undef $last;
+		}
+	}
+	close $in;
+	die "$path: a block is not closed\n" if defined $current;
+	return @blocks;
+}
+
+# Runs them in one psql, which prints a mark before each to both its outputs.
+sub run_blocks
+{
+	my ($file, @blocks) = @_;
+	my $script = "\\set VERBOSITY default\n";
+	my ($out, $err) = ('', '');
+
+	foreach my $i (0 .. $#blocks)
+	{
+		$script .= "\\echo =$i=\n\\warn =$i=\n";
+		$script .= "\\set ON_ERROR_STOP " . ($blocks[$i]{fails} ? 0 : 1) . "\n";
+		$script .= $blocks[$i]{sql} . "\n";
+	}
+	$script .= "\\echo =end=\n\\warn =end=\n";
+
+	# as a user's own psql names itself
+	delete local $ENV{PGAPPNAME};
+	run [
+		'psql', '-X', '-q', '-h', $node->host, '-p', $node->port,
+		'-d',   'docs',
+		'-f',   '-'
+	  ],
+	  '<', \$script, '>', \$out, '2>', \$err;
+
+	foreach my $i (0 .. $#blocks)
+	{
+		my $block = $blocks[$i];
+		my $name  = "$file:$block->{line}";
+		my $said  = between($err, $i, $#blocks);
+		my $shown = between($out, $i, $#blocks);
+
+		if (!defined $shown)
+		{
+			fail("$name was not reached");
+			next;
+		}
+		if ($block->{fails})
+		{
+			like($said, qr/^psql:.*ERROR:/m, "$name fails");
+			$shown = $said;
+		}
+		else
+		{
+			unlike($said, qr/^psql:.*(?:ERROR|FATAL|PANIC):/m, "$name runs")
+			  or diag($said);
+		}
+		check_output($name, $shown, $block->{expected})
+		  if defined $block->{expected};
+	}
+	return;
+}
+
+# What stands behind the mark of a block and before the next.
+sub between
+{
+	my ($text, $i, $last) = @_;
+	my $next = $i == $last ? 'end' : $i + 1;
+
+	return if $text !~ /^=$i=$/m;
+	my ($part) = $text =~ /^=$i=\n(.*?)(?:^=$next=$|\z)/ms;
+	return $part;
+}
+
+sub check_output
+{
+	my ($name, $shown, $expected) = @_;
+	my $pattern;
+
+	foreach ($shown, $expected)
+	{
+		s/^psql:\S*?:\d+: //mg;
+		s/[ \t]+$//mg;
+		s/\n\n+/\n/g;
+		s/^\n+|\n+$//g;
+	}
+	$pattern = join "\n",
+	  map { $_ eq '...' ? '.*?' : quotemeta } split /\n/, $expected;
+	ok($shown =~ /\A$pattern\z/s, "$name shows what it says")
+	  or diag("shown:\n$shown\nexpected:\n$expected");
+	return;
+}
