@@ -3,15 +3,27 @@
 
 CREATE VIEW outbox.status AS
 WITH head AS (
-    SELECT coalesce(max(g.first_position + g.events - 1), 0) AS "position",
-           coalesce(min(g.first_position) FILTER (WHERE g.events > 0),
-                    max(g.first_position + g.events), 1) AS oldest
-    FROM outbox.segment g
+    SELECT coalesce(newest."position", 0) AS "position",
+           coalesce(oldest.first_position, newest."position" + 1, 1) AS oldest
+    FROM (VALUES (true)) AS one
+    LEFT JOIN LATERAL (
+        SELECT g.first_position + g.events - 1 AS "position"
+        FROM outbox.segment g
+        ORDER BY g.first_position DESC
+        LIMIT 1) AS newest ON true
+    LEFT JOIN LATERAL (
+        SELECT g.first_position
+        FROM outbox.segment g
+        WHERE g.events > 0
+        ORDER BY g.first_position
+        LIMIT 1) AS oldest ON true
 ),
 lane AS (
     SELECT s.id, p."position", p.delivered, p.failed
     FROM outbox.subscription s
-    CROSS JOIN LATERAL generate_series(0, s.concurrency - 1) AS l(lane)
+    -- as an array, for the planner expects 10 rows of it instead of 1,000,
+    -- which made the whole view worth compiling: a second, mostly for nothing
+    CROSS JOIN LATERAL unnest(ARRAY(SELECT generate_series(0, s.concurrency - 1))) AS l(lane)
     CROSS JOIN LATERAL (
         SELECT p."position", p.delivered, p.failed
         FROM outbox.progress p
@@ -105,7 +117,7 @@ LEFT JOIN LATERAL (
         FROM (
             SELECT p."position", p."time"
             FROM outbox.progress p
-            WHERE p.subscription = s.id AND p.delivered > 0
+            WHERE p.subscription = s.id AND p.delivered > 0 AND p.receipt IS NULL
             ORDER BY p.lane, p.version DESC
             LIMIT 1000) AS h
         CROSS JOIN LATERAL (

@@ -251,16 +251,31 @@ parse_position(const char *start)
 	return position;
 }
 
+/* What is no timestamp may have been meant as one of the words. */
+static void
+hint_at_start(void *arg)
+{
+	errhint("A subscription starts at 'now', at the 'beginning', at a position or at a timestamp.");
+}
+
 /* The first position of a segment made at or after that time. */
 static int64
 find_time_position(const char *start)
 {
-	TimestampTz time = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-															   CStringGetDatum(start),
-															   ObjectIdGetDatum(InvalidOid),
-															   Int32GetDatum(-1)));
-	ObxSegment *segment = obx_segment_find_since(time, NULL);
+	ErrorContextCallback context = {
+		.previous = error_context_stack,
+		.callback = hint_at_start
+	};
+	TimestampTz time;
+	ObxSegment *segment;
 
+	error_context_stack = &context;
+	time = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+												   CStringGetDatum(start),
+												   ObjectIdGetDatum(InvalidOid),
+												   Int32GetDatum(-1)));
+	error_context_stack = context.previous;
+	segment = obx_segment_find_since(time, NULL);
 	return segment != NULL ? segment->first_position : obx_segment_head(NULL) + 1;
 }
 
