@@ -39,3 +39,42 @@ CREATE FUNCTION outbox.position_of(event_id bigint) RETURNS bigint
     AS 'MODULE_PATHNAME', 'obx_sql_position_of';
 COMMENT ON FUNCTION outbox.position_of(bigint) IS
     'the position of an event; NULL while it has none, or is unknown';
+
+-- Pulling, with a subscription that has neither a handler nor a channel.
+
+CREATE FUNCTION outbox.receive(
+    subscription text,
+    max_events integer DEFAULT 100,
+    lease interval DEFAULT NULL
+) RETURNS TABLE (
+    "position" bigint,
+    id bigint,
+    xid xid8,
+    "time" timestamptz,
+    type text,
+    source text,
+    key text,
+    operation text,
+    data jsonb,
+    old jsonb,
+    headers jsonb,
+    correlation_id text,
+    causation_id bigint,
+    receipt bigint
+)
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 100
+    AS 'MODULE_PATHNAME', 'obx_sql_receive';
+COMMENT ON FUNCTION outbox.receive(text, integer, interval) IS
+    'hands out events of a pull subscription, until the transaction or the lease ends';
+
+CREATE FUNCTION outbox.ack(subscription text, receipt bigint, up_to bigint DEFAULT NULL) RETURNS void
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_ack';
+COMMENT ON FUNCTION outbox.ack(text, bigint, bigint) IS
+    'events of a hand-out are handled: all, or up to and with a position';
+
+CREATE FUNCTION outbox.nack(subscription text, receipt bigint, at_position bigint, error text DEFAULT NULL) RETURNS void
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_nack';
+COMMENT ON FUNCTION outbox.nack(text, bigint, bigint, text) IS
+    'an event of a hand-out failed: it is handed out again later, or becomes a dead letter';

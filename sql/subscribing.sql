@@ -21,7 +21,7 @@ CREATE FUNCTION outbox.subscribe(
     AS 'MODULE_PATHNAME', 'obx_sql_subscribe';
 COMMENT ON FUNCTION outbox.subscribe(text, text[], text, text, text, text, text, integer, integer, integer,
                                      interval, interval, interval, text, text) IS
-    'subscribes a function or a channel to events';
+    'subscribes a function, a channel or consumers that pull to events';
 
 CREATE FUNCTION outbox.unsubscribe(name text) RETURNS void
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE

@@ -49,6 +49,7 @@ CREATE TABLE outbox.progress (
     replay_until bigint NOT NULL,
     "time" timestamptz NOT NULL,
     receipt bigint,
+    receiver xid8,
     lease_until timestamptz,
     owed bigint[],
     handed integer,
@@ -62,7 +63,8 @@ COMMENT ON COLUMN outbox.progress."position" IS 'last position dealt with';
 COMMENT ON COLUMN outbox.progress.event_id IS 'id of the event at that position, 0 if unknown: lets a reader resume inside a large transaction';
 COMMENT ON COLUMN outbox.progress.replay_until IS 'positions up to this one had been delivered before a seek';
 COMMENT ON COLUMN outbox.progress.receipt IS 'pull: the newest hand-out; NULL for none, or acked to its end';
-COMMENT ON COLUMN outbox.progress.lease_until IS 'pull: when it runs out; NULL: with the transaction that received it';
+COMMENT ON COLUMN outbox.progress.receiver IS 'pull: transaction that received it';
+COMMENT ON COLUMN outbox.progress.lease_until IS 'pull: when it runs out; NULL: when its transaction ends';
 COMMENT ON COLUMN outbox.progress.owed IS
     'pull: positions up to read_position that are neither acked nor in outbox.delivery';
 COMMENT ON COLUMN outbox.progress.handed IS 'pull: how many of those owed, from the first, the hand-out has';

@@ -11,7 +11,6 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/transam.h"
-#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "storage/lmgr.h"
@@ -20,6 +19,7 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 #include "base/compat.h"
 #include "base/table.h"
@@ -39,6 +39,7 @@ enum
 	REPLAY_UNTIL,
 	TIME,
 	RECEIPT,
+	RECEIVER,
 	LEASE_UNTIL,
 	OWED,
 	HANDED,
@@ -107,6 +108,8 @@ static void
 make_handout(const Datum *values, const bool *nulls, ObxProgress *progress)
 {
 	progress->receipt = nulls[RECEIPT] ? 0 : DatumGetInt64(values[RECEIPT]);
+	progress->receiver = nulls[RECEIVER] ? 0 :
+		U64FromFullTransactionId(DatumGetFullTransactionId(values[RECEIVER]));
 	progress->lease_until = nulls[LEASE_UNTIL] ? DT_NOBEGIN :
 		DatumGetTimestampTz(values[LEASE_UNTIL]);
 	progress->owed = get_positions(values, nulls, OWED, &progress->nowed);
@@ -121,6 +124,8 @@ fill_handout(const ObxProgress *progress, Datum *values, bool *nulls)
 {
 	values[RECEIPT] = Int64GetDatum(progress->receipt);
 	nulls[RECEIPT] = progress->receipt == 0;
+	values[RECEIVER] = FullTransactionIdGetDatum(FullTransactionIdFromU64(progress->receiver));
+	nulls[RECEIVER] = progress->receipt == 0;
 	values[LEASE_UNTIL] = TimestampTzGetDatum(progress->lease_until);
 	nulls[LEASE_UNTIL] = progress->receipt == 0 || progress->lease_until == DT_NOBEGIN;
 	set_positions(values, nulls, OWED, progress->owed, progress->nowed);
@@ -148,8 +153,6 @@ make_progress(HeapTuple tuple, TupleDesc tupdesc, ObxProgress *progress)
 	progress->failed = DatumGetInt64(values[FAILED]);
 	progress->replay_until = DatumGetInt64(values[REPLAY_UNTIL]);
 	make_handout(values, nulls, progress);
-	progress->is_own =
-		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 }
 
 /* ---- finding ---- */

@@ -34,7 +34,8 @@ typedef struct ObxProgress
 	 * are in the memory context that the row was read into.
 	 */
 	int64		receipt;		/* of the newest hand-out, 0 for none */
-	TimestampTz lease_until;	/* DT_NOBEGIN: ends with its transaction */
+	uint64		receiver;		/* transaction that received it */
+	TimestampTz lease_until;	/* DT_NOBEGIN: ends with that transaction */
 	int			nowed;
 	int64	   *owed;			/* positions, ascending, all after "position" */
 	int			nhanded;		/* of them, from the first, are handed out */
@@ -42,8 +43,6 @@ typedef struct ObxProgress
 	int64	   *retries;		/* or these, which have delivery rows, are */
 	int64		read_position;	/* if any is owed: how far the log was read */
 	int64		read_id;
-
-	bool		is_own;			/* the current transaction wrote this version */
 } ObxProgress;
 
 /* The newest version; false when the lane has none. */

@@ -67,9 +67,10 @@ extern bool obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, 
 
 /*
  * Collects new events by their positions, which are known to match and are in
- * ascending order, as many as fit; those that are not kept any more are missing.
+ * ascending order; those that are not kept any more are left out.  Returns how
+ * many positions it has seen to: fewer than "count" when the batch is full.
  */
-extern void obx_batch_collect_positions(ObxBatch *batch, const ObxProgress *progress,
+extern int	obx_batch_collect_positions(ObxBatch *batch, const ObxProgress *progress,
 										const int64 *positions, int count);
 
 /*

@@ -250,15 +250,16 @@ obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
 /* Positions farther apart are not read from one to the next. */
 #define OBX_BATCH_GAP		1000
 
-void
+int
 obx_batch_collect_positions(ObxBatch *batch, const ObxProgress *progress,
 							const int64 *positions, int count)
 {
 	ObxReader  *reader = NULL;
 	ObxReadEvent event = {0};
 	Size		bytes = 0;
+	int			i;
 
-	for (int i = 0; i < count && bytes < OBX_BATCH_BYTES; i++)
+	for (i = 0; i < count && bytes < OBX_BATCH_BYTES; i++)
 	{
 		ObxItem    *item;
 
@@ -281,4 +282,5 @@ obx_batch_collect_positions(ObxBatch *batch, const ObxProgress *progress,
 	}
 	if (reader != NULL)
 		obx_reader_end(reader);
+	return i;
 }

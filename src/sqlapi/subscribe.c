@@ -165,7 +165,7 @@ fill_subscription(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 		check_channel(subscription->channel);
 	}
 	else
-		refuse_unsupported("a subscription without a handler or a channel");
+		subscription->kind = OBX_KIND_PULL;
 	if (!PG_ARGISNULL(FILTER))
 		refuse_unsupported("argument \"filter\"");
 
@@ -324,7 +324,8 @@ obx_sql_subscribe(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("subscription \"%s\" already exists", subscription.name),
 				 errhint("Choose another name, or remove it with outbox.unsubscribe().")));
-	warn_without_login(subscription.owner);
+	if (subscription.kind != OBX_KIND_PULL)
+		warn_without_login(subscription.owner);
 
 	first = find_start(start, &subscription);
 	obx_subscription_insert(&subscription);
