@@ -18,6 +18,7 @@
 #include "base/compat.h"
 #include "dispatch/batch.h"
 #include "dispatch/match.h"
+#include "dispatch/stream.h"
 #include "log/read.h"
 #include "log/snapshot.h"
 
@@ -208,7 +209,6 @@ bool
 obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
 {
 	ObxSnapshot *start = NULL;
-	ObxReader  *reader;
 	ObxReadEvent event;
 	int			read = 0;
 	Size		bytes = 0;
@@ -218,14 +218,14 @@ obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
 
 	batch->read_position = progress->position;
 	batch->read_id = progress->event_id;
-	reader = obx_reader_begin(GetActiveSnapshot(), progress->position, progress->event_id);
+	obx_stream_begin(progress->position, progress->event_id);
 	while (batch->nitems < limit && bytes < OBX_BATCH_BYTES && read < OBX_BATCH_READ)
 	{
 		bool		has_key;
 		int64		key_hash;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!obx_reader_next(reader, &event))
+		if (!obx_stream_next(&event))
 		{
 			batch->read_all = true;
 			break;
@@ -243,7 +243,7 @@ obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
 			bytes += item->event.tuple->t_len;
 		}
 	}
-	obx_reader_end(reader);
+	obx_stream_end();
 	return batch->nitems > 0;
 }
 
