@@ -15,20 +15,17 @@ use warnings;
 
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
+use FindBin;
+use lib $FindBin::RealBin;
 use IPC::Run qw(run);
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use OutboxServer;
 use Test::More;
 
 my $root = abs_path(dirname(__FILE__) . '/../..');
 my @files = grep { -e "$root/$_" } 'README.md',
   map { s{^\Q$root\E/}{}r } sort glob("$root/docs/*.md");
 
-my $node = PostgreSQL::Test::Cluster->new('docs');
-$node->init;
-$node->append_conf('postgresql.conf',
-	"shared_preload_libraries = 'pg_outbox'\nmax_worker_processes = 16\n");
-$node->start;
+my $node = new_server('docs');
 my @roles = roles();
 
 foreach my $file (@files)
