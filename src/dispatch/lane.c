@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "common/hashfn.h"
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
@@ -17,6 +18,34 @@
 #include "dispatch/lane.h"
 
 static HTAB *lanes = NULL;
+
+/* A version that was written or read in there may be written again otherwise. */
+static void
+forget_since(SubTransactionId subxact)
+{
+	HASH_SEQ_STATUS status;
+	ObxLane    *lane;
+
+	hash_seq_init(&status, lanes);
+	while ((lane = hash_seq_search(&status)) != NULL)
+		if (lane->loaded_in >= subxact)
+			lane->version = -1;
+}
+
+static void
+end_transaction(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		forget_since(TopSubTransactionId);
+}
+
+static void
+end_subtransaction(SubXactEvent event, SubTransactionId subxact, SubTransactionId parent,
+				   void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		forget_since(subxact);
+}
 
 static ObxLane *
 find_or_make(int32 subscription, int32 lane_number)
@@ -33,6 +62,8 @@ find_or_make(int32 subscription, int32 lane_number)
 		};
 
 		lanes = hash_create("pg_outbox lanes", 64, &control, HASH_ELEM | HASH_BLOBS);
+		RegisterXactCallback(end_transaction, NULL);
+		RegisterSubXactCallback(end_subtransaction, NULL);
 	}
 	lane = hash_search(lanes, &key, HASH_ENTER, &found);
 	if (!found)
@@ -69,8 +100,11 @@ obx_lane_load(int32 subscription, int32 lane_number, int64 version)
 	MemoryContext old;
 	ListCell   *lc;
 
-	if (lane->version == version)
+	if (lane->version == version && lane->catalog == obx_object_require(OBX_SUBSCRIPTION))
+	{
+		lane->loaded_in = GetCurrentSubTransactionId();
 		return lane;
+	}
 
 	if (lane->memory == NULL)
 		lane->memory = AllocSetContextCreate(TopMemoryContext, "pg_outbox lane",
@@ -83,6 +117,8 @@ obx_lane_load(int32 subscription, int32 lane_number, int64 version)
 		block_key(lane, lfirst(lc));
 	MemoryContextSwitchTo(old);
 	lane->version = version;
+	lane->catalog = obx_object_require(OBX_SUBSCRIPTION);
+	lane->loaded_in = GetCurrentSubTransactionId();
 	return lane;
 }
 

@@ -23,6 +23,9 @@ typedef struct ObxLane
 {
 	ObxLaneKey	key;			/* hash key */
 	int64		version;		/* -1: must be loaded */
+	Oid			catalog;		/* OID of outbox.subscription: another one's lanes
+								 * have the same numbers */
+	SubTransactionId loaded_in; /* if that aborts, the version may be another's */
 	MemoryContext memory;		/* holds what follows */
 	List	   *open;			/* of ObxDelivery, by position */
 	HTAB	   *blocked;		/* hashes of the keys they block */

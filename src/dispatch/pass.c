@@ -264,6 +264,8 @@ obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane, int64 m
 
 	PG_TRY();
 	{
+		if (ops->owns_session)
+			obx_session_begin();
 		ops->begin();
 		MemoryContextSwitchTo(memory);
 		if (serve_lane(pass, subscription, lane))

@@ -12,11 +12,15 @@
 #include "commands/sequence.h"
 #include "storage/lock.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/portal.h"
 
 #include "base/compat.h"
 #include "base/settings.h"
 #include "dispatch/session.h"
+
+/* the search_path last asked for, NULL while it is the session's */
+static char *wanted_path = NULL;
 
 static void
 set_local(const char *name, const char *value)
@@ -26,10 +30,25 @@ set_local(const char *name, const char *value)
 }
 
 void
+obx_session_begin(void)
+{
+	if (wanted_path == NULL)
+		return;
+	SetConfigOption("search_path", wanted_path, PGC_USERSET, PGC_S_SESSION);
+	pfree(wanted_path);
+	wanted_path = NULL;
+}
+
+void
 obx_session_prepare(const ObxSubscription *subscription)
 {
 	if (strcmp(namespace_search_path, subscription->search_path) != 0)
+	{
 		set_local("search_path", subscription->search_path);
+		if (wanted_path != NULL)
+			pfree(wanted_path);
+		wanted_path = MemoryContextStrdup(TopMemoryContext, subscription->search_path);
+	}
 
 	/* what the session around run() says of its own events is not the handlers' */
 	if (obx_correlation_id[0] != '\0')

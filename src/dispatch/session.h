@@ -6,6 +6,14 @@
 
 #include "catalog/subscription.h"
 
+/*
+ * Before a transaction, in a session that is only the handlers': takes the
+ * search_path that the last subscription wanted.  The next one mostly wants
+ * the same, and a setting that no transaction changed need not be undone
+ * after each call.
+ */
+extern void obx_session_begin(void);
+
 /* For the rest of the transaction: the subscription's search_path. */
 extern void obx_session_prepare(const ObxSubscription *subscription);
 
