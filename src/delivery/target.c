@@ -28,6 +28,9 @@ static volatile TimestampTz call_began = 0; /* 0 outside a call */
 static volatile int64 call_limit = 0;	/* microseconds */
 static volatile sig_atomic_t timed_out = false;
 
+/* when the timer goes off, if it is armed */
+static volatile TimestampTz armed_until = 0;
+
 ObxTarget *
 obx_target_open(const ObxSubscription *subscription)
 {
@@ -46,6 +49,13 @@ obx_target_open(const ObxSubscription *subscription)
 
 /* ---- the time limit ---- */
 
+static void
+arm_timer(TimestampTz until, int64 microseconds)
+{
+	armed_until = until;
+	enable_timeout_after(timer, (int) Min((microseconds + 999) / 1000, INT_MAX));
+}
+
 /* Signal handler: cancels the call like a statement timeout, or waits on. */
 static void
 check_time(void)
@@ -57,7 +67,7 @@ check_time(void)
 	left = call_began + call_limit - GetCurrentTimestamp();
 	if (left > 0)
 	{
-		enable_timeout_after(timer, (int) (left / 1000) + 1);
+		arm_timer(call_began + call_limit, left);
 		return;
 	}
 	timed_out = true;
@@ -79,9 +89,13 @@ begin_time(int64 limit)
 		timer = RegisterTimeout(USER_TIMEOUT, check_time);
 		timer_registered = true;
 	}
-	/* still armed from an earlier call: check_time() sees to this one */
-	if (!get_timeout_active(timer))
-		enable_timeout_after(timer, (int) Min((limit + 999) / 1000, INT_MAX));
+
+	/*
+	 * Still armed from an earlier call, it goes off early enough unless that
+	 * had more time: check_time() then sees to this one.
+	 */
+	if (!get_timeout_active(timer) || armed_until > call_began + limit)
+		arm_timer(call_began + limit, limit);
 }
 
 static void
@@ -100,7 +114,11 @@ obx_target_has_timed_out(void)
 
 	call_began = 0;
 	timed_out = false;
-	/* another error may have come first: the cancel must not hit the next call */
+
+	/*
+	 * another error may have come first: the cancel must not hit the next
+	 * call
+	 */
 	if (result)
 		QueryCancelPending = false;
 	return result;
@@ -109,7 +127,7 @@ obx_target_has_timed_out(void)
 /* ---- the call ---- */
 
 void
-obx_target_deliver(ObxTarget *target, const ObxTargetEvent *events, int count)
+obx_target_deliver(ObxTarget * target, const ObxTargetEvent *events, int count)
 {
 	int			nest_level = NewGUCNestLevel();
 
