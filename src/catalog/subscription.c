@@ -14,6 +14,7 @@
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -265,6 +266,28 @@ obx_subscription_require(const char *name)
 				 errmsg("subscription \"%s\" does not exist", name),
 				 errhint("The view outbox.status lists the subscriptions.")));
 	return subscription;
+}
+
+bool
+obx_subscription_is_deleted_here(int32 id)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple;
+	bool		deleted = false;
+
+	init_id_key(&key, id);
+	obx_scan_begin(&scan, obx_object_require(OBX_SUBSCRIPTION), AccessShareLock,
+				   obx_object_require(OBX_SUBSCRIPTION_PKEY), SnapshotAny, &key, 1,
+				   ForwardScanDirection);
+	while (!deleted && (tuple = obx_scan_next(&scan)) != NULL)
+	{
+		TransactionId xmax = HeapTupleHeaderGetUpdateXid(tuple->t_data);
+
+		deleted = TransactionIdIsNormal(xmax) && TransactionIdIsCurrentTransactionId(xmax);
+	}
+	obx_scan_end(&scan);
+	return deleted;
 }
 
 List *

@@ -74,6 +74,9 @@ extern int32 obx_subscription_insert(ObxSubscription *subscription);
 extern void obx_subscription_update(const ObxSubscription *subscription);
 extern void obx_subscription_delete(int32 id);
 
+/* Of one that is not found: was it this transaction that deleted it? */
+extern bool obx_subscription_is_deleted_here(int32 id);
+
 extern const char *obx_kind_name(ObxKind kind);
 
 #endif							/* OBX_SUBSCRIPTION_H */

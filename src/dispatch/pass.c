@@ -119,7 +119,8 @@ require_target(Pass *pass)
 
 /*
  * unsubscribe() does not wait for handlers: one that ran meanwhile is undone,
- * and nothing of a subscription that is gone is written.
+ * unless it was the handler itself that unsubscribed.  In either case nothing
+ * of a subscription that is gone is written.
  */
 static bool
 is_still_wanted(Pass *pass)
@@ -153,7 +154,7 @@ write_state(Pass *pass)
 	ObxBatch   *batch = pass->batch;
 
 	if (!is_still_wanted(pass))
-		return false;
+		return obx_subscription_is_deleted_here(pass->subscription->id);
 	if (obx_batch_write(batch, &pass->progress))
 		obx_progress_advance(&pass->progress);
 	if (pass->lane->version >= 0)
