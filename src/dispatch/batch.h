@@ -51,6 +51,8 @@ typedef struct ObxBatch
 	int64		read_position;
 	int64		read_id;
 	bool		read_all;		/* to the end */
+	int64		lost_until;		/* retention took what was not consumed, up to
+								 * this position; 0 if it did not */
 } ObxBatch;
 
 /* Makes a batch, in CurrentMemoryContext, of nothing yet. */
@@ -60,7 +62,8 @@ extern ObxBatch *obx_batch_make(const ObxSubscription *subscription, ObxLane *la
 /*
  * Collect what the lane has to deal with next, at most "limit" items: retries
  * that are due, with what is parked behind them; or new events after the
- * lane's progress.  They return whether they found any.
+ * lane's progress.  They return whether they found any.  A gap in the log ends
+ * the collecting of new events: see lost_until.
  */
 extern bool obx_batch_collect_retries(ObxBatch *batch, const ObxProgress *progress, int limit);
 extern bool obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit);

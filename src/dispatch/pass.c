@@ -33,6 +33,7 @@ typedef struct Pass
 	ObxProgress progress;
 	ObxLane    *lane;
 	ObxBatch   *batch;
+	int64		lost_until;		/* as in the batch of new events */
 	ObxPassResult *result;
 } Pass;
 
@@ -81,11 +82,32 @@ collect(Pass *pass)
 		if (retries ? obx_batch_collect_retries(pass->batch, &pass->progress, limit) :
 			obx_batch_collect_new(pass->batch, &pass->progress, limit))
 			return true;
+		if (!retries)
+			pass->lost_until = pass->batch->lost_until;
 		/* nothing that matches, but the progress may move on */
 		if (!retries && pass->batch->read_position != pass->progress.position)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * Going on behind the gap would hide it: the subscription stands until someone
+ * says from where it shall go on.
+ */
+static void
+report_loss(Pass *pass)
+{
+	char	   *error = psprintf("positions " INT64_FORMAT " to " INT64_FORMAT
+								 " were dropped by outbox.max_retention before they were consumed",
+								 pass->progress.position + 1, pass->lost_until);
+
+	ereport(LOG,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("subscription \"%s\" lost events: %s", pass->subscription->name, error),
+			 errhint("outbox.seek() lets it go on.")));
+	obx_failure_record(pass->subscription->id, 0, error);
+	pass->result->outcome = OBX_PASS_BROKEN;
 }
 
 static void
@@ -216,6 +238,11 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	found = collect(pass);
 	PopActiveSnapshot();
+	if (!found && pass->lost_until > 0)
+	{
+		report_loss(pass);
+		return true;
+	}
 	pass->result->outcome = OBX_PASS_IDLE;
 
 	if (found)
