@@ -444,8 +444,7 @@ obx_batch_write(ObxBatch *batch, ObxProgress *progress)
 
 	if (batch->is_retry)
 	{
-		if (batch->subscription->ordering == OBX_ORDERING_KEY)
-			obx_lane_promote(batch->subscription->id, batch->lane->key.lane);
+		obx_lane_settle(batch->subscription, batch->lane->key.lane);
 		obx_lane_forget(batch->lane);
 	}
 	else if (batch->reached == batch->nitems)

@@ -72,10 +72,13 @@ is_due(const ObxBatch *batch, const ObxDelivery *delivery, TimestampTz now)
 static bool
 follows_item(const ObxBatch *batch, const ObxDelivery *delivery)
 {
-	if (delivery->state != OBX_DELIVERY_PARKED || !delivery->has_key)
+	if (delivery->state != OBX_DELIVERY_PARKED)
 		return false;
+	if (batch->subscription->ordering == OBX_ORDERING_STRICT)
+		return batch->nitems > 0;
 	for (int i = 0; i < batch->nitems; i++)
-		if (batch->items[i].has_key && batch->items[i].key_hash == delivery->key_hash)
+		if (delivery->has_key && batch->items[i].has_key &&
+			batch->items[i].key_hash == delivery->key_hash)
 			return true;
 	return false;
 }
@@ -228,6 +231,11 @@ obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
 		if (!obx_stream_next(&event))
 		{
 			batch->read_all = true;
+			break;
+		}
+		if (event.position != batch->read_position + 1)
+		{
+			batch->lost_until = event.position - 1;
 			break;
 		}
 		read++;

@@ -138,9 +138,38 @@ obx_handout_drop(ObxProgress *progress)
 
 /* ---- collecting ---- */
 
+static bool
+has_key_of(const ObxDelivery *delivery, const ObxItem *item)
+{
+	return item->has_key && delivery->has_key && delivery->key_hash == item->key_hash;
+}
+
+/*
+ * Must the item wait for an open one?  New events come after all that are
+ * open; one that is owed may be of the same key as a later one that was nacked.
+ */
+static bool
+is_blocked(const Work *work, const ObxItem *item, bool is_new)
+{
+	ListCell   *lc;
+
+	if (!obx_lane_is_blocked(work->lane, work->subscription, item->has_key, item->key_hash))
+		return false;
+	if (is_new)
+		return true;
+	foreach(lc, work->lane->open)
+	{
+		const ObxDelivery *delivery = lfirst(lc);
+
+		if (delivery->position < item->event.position && has_key_of(delivery, item))
+			return true;
+	}
+	return false;
+}
+
 /* Parks what is blocked; what is left of the batch's items can be handed out. */
 static void
-park_blocked(Work *work)
+park_blocked(Work *work, bool is_new)
 {
 	ObxBatch   *batch = work->batch;
 	int			left = 0;
@@ -149,8 +178,7 @@ park_blocked(Work *work)
 	{
 		ObxItem    *item = &batch->items[i];
 
-		if (obx_lane_is_blocked(work->lane, work->subscription, item->has_key,
-								item->key_hash))
+		if (is_blocked(work, item, is_new))
 		{
 			obx_batch_park(batch, item);
 			work->changed = true;
@@ -193,7 +221,7 @@ collect_owed(Work *work, int limit)
 										   Min(servable, limit));
 		if (work->batch->nitems < seen)
 			work->changed = true;
-		park_blocked(work);
+		park_blocked(work, false);
 
 		/* what was parked, or is gone, is owed no more */
 		owed = palloc(progress->nowed * sizeof(int64));
@@ -222,7 +250,7 @@ collect_new(Work *work, int limit)
 	do
 	{
 		obx_batch_collect_new(batch, progress, limit);
-		park_blocked(work);
+		park_blocked(work, true);
 		if (batch->read_position != progress->position)
 			work->changed = true;
 		if (batch->nitems == 0)
@@ -469,8 +497,7 @@ obx_handout_ack(const ObxSubscription *subscription, int64 receipt, int64 up_to)
 		for (int i = 0; i < count; i++)
 			obx_delivery_delete(subscription->id, progress->retries[i]);
 		remove_positions(progress->retries, &progress->nretries, 0, count);
-		if (work.subscription->ordering == OBX_ORDERING_KEY)
-			obx_lane_promote(subscription->id, progress->lane);
+		obx_lane_settle(work.subscription, progress->lane);
 	}
 	else
 	{
@@ -484,12 +511,6 @@ obx_handout_ack(const ObxSubscription *subscription, int64 receipt, int64 up_to)
 }
 
 /* ---- nack ---- */
-
-static bool
-has_key_of(const ObxDelivery *delivery, const ObxItem *item)
-{
-	return item->has_key && delivery->has_key && delivery->key_hash == item->key_hash;
-}
 
 static ObxDelivery *
 require_delivery(const Work *work, int64 position)
@@ -587,8 +608,10 @@ obx_handout_nack(const ObxSubscription *subscription, int64 receipt, int64 posit
 	else
 		fail_new(&work, index, &data);
 
-	/* a dead letter blocks nothing: those parked behind it may go on */
-	if (work.subscription->ordering == OBX_ORDERING_KEY)
-		obx_lane_promote(subscription->id, work.progress.lane);
+	/*
+	 * A dead letter blocks nothing, so those parked behind it may go on; and
+	 * one nacked before may not, if it is behind this one.
+	 */
+	obx_lane_settle(work.subscription, work.progress.lane);
 	write_progress(&work);
 }

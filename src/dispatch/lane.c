@@ -166,32 +166,50 @@ obx_lane_forget(ObxLane *lane)
 	lane->version = -1;
 }
 
+/* The first one is tried next; what is behind it waits, whatever it was. */
+static void
+settle_delivery(ObxDelivery *delivery, bool is_first)
+{
+	if (is_first && delivery->state == OBX_DELIVERY_PARKED)
+	{
+		delivery->state = OBX_DELIVERY_RETRY;
+		if (delivery->next_at == DT_NOEND)
+			delivery->next_at = GetCurrentTimestamp();
+	}
+	else if (!is_first && delivery->state == OBX_DELIVERY_RETRY)
+		delivery->state = OBX_DELIVERY_PARKED;
+	else
+		return;
+	obx_delivery_update(delivery);
+}
+
 void
-obx_lane_promote(int32 subscription, int32 lane)
+obx_lane_settle(const ObxSubscription *subscription, int32 lane)
 {
 	HASHCTL		control = {
 		.keysize = sizeof(int64),
 		.entrysize = sizeof(int64),
 		.hcxt = CurrentMemoryContext
 	};
-	HTAB	   *seen = hash_create("pg_outbox keys", 64, &control,
-								   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	List	   *open = obx_delivery_list_open(subscription, lane);
+	HTAB	   *seen;
 	ListCell   *lc;
 
-	foreach(lc, open)
+	if (subscription->ordering == OBX_ORDERING_NONE)
+		return;
+	seen = hash_create("pg_outbox keys", 64, &control,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	foreach(lc, obx_delivery_list_open(subscription->id, lane))
 	{
 		ObxDelivery *delivery = lfirst(lc);
+		int64		key = delivery->key_hash;
 		bool		found;
 
-		if (!delivery->has_key)
+		if (subscription->ordering == OBX_ORDERING_STRICT)
+			key = 0;			/* as if all had the same */
+		else if (!delivery->has_key)
 			continue;
-		hash_search(seen, &delivery->key_hash, HASH_ENTER, &found);
-		if (found || delivery->state != OBX_DELIVERY_PARKED)
-			continue;
-		delivery->state = OBX_DELIVERY_RETRY;
-		delivery->next_at = GetCurrentTimestamp();
-		obx_delivery_update(delivery);
+		hash_search(seen, &key, HASH_ENTER, &found);
+		settle_delivery(delivery, !found);
 	}
 	hash_destroy(seen);
 }

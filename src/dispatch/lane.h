@@ -23,9 +23,10 @@ typedef struct ObxLane
 {
 	ObxLaneKey	key;			/* hash key */
 	int64		version;		/* -1: must be loaded */
-	Oid			catalog;		/* OID of outbox.subscription: another one's lanes
-								 * have the same numbers */
-	SubTransactionId loaded_in; /* if that aborts, the version may be another's */
+	Oid			catalog;		/* OID of outbox.subscription: another one's
+								 * lanes have the same numbers */
+	SubTransactionId loaded_in; /* if that aborts, the version may be
+								 * another's */
 	MemoryContext memory;		/* holds what follows */
 	List	   *open;			/* of ObxDelivery, by position */
 	HTAB	   *blocked;		/* hashes of the keys they block */
@@ -53,10 +54,10 @@ extern TimestampTz obx_lane_due(const ObxLane *lane);
 extern void obx_lane_forget(ObxLane *lane);
 
 /*
- * Once retries are dealt with, the first event left of each key is the one
- * that is tried next: where it was parked, it is due now.
+ * Once open deliveries have changed: of each key the first one left is tried
+ * next, now if it was parked without an attempt; those behind it are parked.
  */
-extern void obx_lane_promote(int32 subscription, int32 lane);
+extern void obx_lane_settle(const ObxSubscription *subscription, int32 lane);
 
 /* Takes the lane's lock until the transaction ends; false if someone has it. */
 extern bool obx_lane_lock(int32 subscription, int32 lane, bool wait);

@@ -1,0 +1,405 @@
+-- Pull subscriptions: receive(), ack() and nack(); what a transaction and what
+-- a lease hold, retries, parking and dead letters, lanes.
+CREATE EXTENSION pg_outbox;
+CREATE SCHEMA pull;
+SET search_path = pull;
+
+-- receive() keeps the receipt under a name, receipt() finds it
+CREATE TABLE handed (receipt bigint PRIMARY KEY, name text);
+CREATE FUNCTION receive(subscription text, max_events integer DEFAULT 100, lease interval DEFAULT NULL,
+                        name text DEFAULT 'r')
+RETURNS TABLE ("position" bigint, type text, key text) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    event record;
+BEGIN
+    DELETE FROM pull.handed h WHERE h.name = $4;
+    FOR event IN SELECT * FROM outbox.receive($1, $2, $3) LOOP
+        INSERT INTO pull.handed VALUES (event.receipt, $4) ON CONFLICT DO NOTHING;
+        RETURN QUERY SELECT event."position", event.type, event.key;
+    END LOOP;
+END
+$$;
+CREATE FUNCTION receipt(name text DEFAULT 'r') RETURNS bigint LANGUAGE sql AS $$
+    SELECT receipt FROM pull.handed h WHERE h.name = $1
+$$;
+CREATE FUNCTION refusal(command text) RETURNS TABLE (state text, message text, detail text, hint text)
+LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE command;
+    state := 'none';
+    RETURN NEXT;
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+        detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    RETURN NEXT;
+END
+$$;
+-- time that goes by: leases run out, retries fall due
+CREATE PROCEDURE let_time_go_by() LANGUAGE sql AS $$
+    UPDATE outbox.progress SET lease_until = '2000-01-01' WHERE lease_until IS NOT NULL;
+    UPDATE outbox.delivery SET next_at = '2000-01-01' WHERE state = 'retry';
+$$;
+-- what stands in outbox.delivery, and where the subscription stands
+CREATE FUNCTION exceptions(subscription text) RETURNS TABLE ("position" bigint, state text, attempts integer, error text)
+LANGUAGE sql AS $$
+    SELECT d."position", d.state, d.attempts, d.error
+    FROM outbox.delivery d JOIN outbox.subscription s ON s.id = d.subscription AND s.name = $1
+    ORDER BY 1
+$$;
+CREATE VIEW standing AS
+    SELECT name, kind, state, "position", head, lag, retrying, parked, dead, delivered, failed
+    FROM outbox.status;
+-- publishes events with these keys, and gives them positions
+CREATE PROCEDURE emit(type text, VARIADIC keys text[]) LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1 .. cardinality(keys) LOOP
+        PERFORM outbox.publish(type, key => nullif(keys[i], '-'));
+    END LOOP;
+END
+$$;
+
+-- arguments
+SELECT outbox.subscribe('p');
+CREATE FUNCTION handler(e outbox.event) RETURNS void LANGUAGE sql AS '';
+SELECT outbox.subscribe('f', handler => 'handler');
+SELECT outbox.subscribe('c', channel => 'c');
+SELECT * FROM refusal($$ SELECT outbox.receive('nobody') $$);
+SELECT * FROM refusal($$ SELECT outbox.receive('f') $$);
+SELECT * FROM refusal($$ SELECT outbox.ack('c', 1) $$);
+SELECT * FROM refusal($$ SELECT outbox.nack('c', 1, 1) $$);
+SELECT * FROM refusal($$ SELECT outbox.receive(NULL) $$);
+SELECT * FROM refusal($$ SELECT outbox.receive('p', NULL) $$);
+SELECT * FROM refusal($$ SELECT outbox.receive('p', 0) $$);
+SELECT * FROM refusal($$ SELECT outbox.receive('p', -1) $$);
+SELECT * FROM refusal($$ SELECT outbox.receive('p', 1, '0') $$);
+SELECT * FROM refusal($$ SELECT outbox.receive('p', 1, '-1 second') $$);
+SELECT * FROM refusal($$ SELECT outbox.ack('p', NULL) $$);
+SELECT * FROM refusal($$ SELECT outbox.ack('p', 1) $$);
+SELECT * FROM refusal($$ SELECT outbox.ack('p', 0) $$);
+SELECT * FROM refusal($$ SELECT outbox.ack('p', 1, 0) $$);
+SELECT * FROM refusal($$ SELECT outbox.nack('p', NULL, 1) $$);
+SELECT * FROM refusal($$ SELECT outbox.nack('p', 1, NULL) $$);
+SELECT * FROM refusal($$ SELECT outbox.nack('p', 1, 1) $$);
+BEGIN READ ONLY;
+SELECT outbox.receive('p');
+ROLLBACK;
+SELECT outbox.unsubscribe('f'), outbox.unsubscribe('c');
+
+-- rights: EXECUTE, and membership in the owner
+CREATE ROLE regress_pull_owner;
+CREATE ROLE regress_pull_other;
+GRANT EXECUTE ON FUNCTION outbox.receive, outbox.ack TO regress_pull_other;
+SET ROLE regress_pull_owner;
+SELECT outbox.receive('p');
+SET ROLE regress_pull_other;
+SELECT outbox.receive('p');
+SELECT outbox.ack('p', 1);
+RESET ROLE;
+
+-- nothing to give is an empty set
+SELECT * FROM receive('p');
+SELECT * FROM standing;
+
+-- the columns are those of read()
+CALL emit('A', 'a', 'b', 'a', '-', 'c');
+CALL outbox.run();
+BEGIN;
+SELECT count(*) AS differences
+FROM (SELECT to_jsonb(r) - 'receipt' AS event FROM outbox.receive('p') r) AS received
+FULL JOIN (SELECT to_jsonb(r) AS event FROM outbox.read() r) AS read USING (event)
+WHERE received.event IS NULL OR read.event IS NULL;
+ROLLBACK;
+
+-- a rollback gives back, to a savepoint too; what is handed out is not handed out twice
+BEGIN;
+SAVEPOINT s;
+SELECT * FROM receive('p', 2);
+SELECT * FROM receive('p', 2, name => 'none');
+ROLLBACK TO s;
+SELECT * FROM receive('p', 3);
+ROLLBACK;
+-- so does a commit without an ack, and the receipt is refused
+BEGIN;
+SELECT * FROM receive('p', 2);
+COMMIT;
+SELECT state FROM refusal($$ SELECT outbox.ack('p', pull.receipt()) $$);
+SELECT state FROM refusal($$ SELECT outbox.nack('p', pull.receipt(), 1) $$);
+SELECT * FROM standing;
+SELECT outbox.wait('p', '0');
+-- acked and committed: dealt with
+BEGIN;
+SELECT * FROM receive('p', 2);
+SELECT outbox.ack('p', receipt());
+SELECT * FROM receive('p', 2);
+SELECT outbox.ack('p', receipt());
+COMMIT;
+SELECT state FROM refusal($$ SELECT outbox.ack('p', pull.receipt()) $$);
+SELECT * FROM receive('p', lease => '1 hour');
+SELECT outbox.ack('p', receipt());
+SELECT * FROM receive('p');
+SELECT outbox.wait('p', '0');
+SELECT * FROM standing;
+SELECT * FROM outbox.delivery;
+
+-- leases: acked from any transaction, in parts
+CALL emit('A', 'a', 'b', 'c', 'd');
+CALL outbox.run();
+SELECT * FROM receive('p', 3, '1 hour');
+SELECT * FROM receive('p', name => 'none');
+SELECT outbox.ack('p', receipt(), 6);
+SELECT "position" FROM standing;
+SELECT state, message, detail FROM refusal($$ SELECT outbox.ack('p', pull.receipt(), 5) $$);
+SELECT state, message, detail FROM refusal($$ SELECT outbox.ack('p', pull.receipt(), 6) $$);
+SELECT state, message, detail FROM refusal($$ SELECT outbox.ack('p', pull.receipt(), 9) $$);
+SELECT state, message, detail FROM refusal($$ SELECT outbox.nack('p', pull.receipt(), 9) $$);
+BEGIN;
+SELECT outbox.ack('p', receipt(), 7);
+ROLLBACK;
+SELECT outbox.ack('p', receipt());
+SELECT state FROM refusal($$ SELECT outbox.ack('p', pull.receipt()) $$);
+-- one that runs out: the same events again, a new receipt, the old one refused
+SELECT * FROM receive('p', lease => '1 ms', name => 'late');
+SELECT pg_sleep(0.01);
+SELECT state FROM refusal($$ SELECT outbox.ack('p', pull.receipt('late')) $$);
+SELECT * FROM receive('p', lease => '1 hour');
+SELECT state FROM refusal($$ SELECT outbox.ack('p', pull.receipt('late')) $$);
+SELECT state FROM refusal($$ SELECT outbox.nack('p', pull.receipt('late'), 9) $$);
+SELECT outbox.ack('p', receipt());
+-- what is left of one that runs out comes again, and nothing else
+CALL emit('A', 'a', 'b', 'c', 'd', 'e');
+CALL outbox.run();
+SELECT * FROM receive('p', 4, '1 hour');
+SELECT outbox.ack('p', receipt(), 11);
+SELECT outbox.nack('p', receipt(), 12, 'no c');
+CALL let_time_go_by();
+SELECT * FROM exceptions('p');
+SELECT * FROM receive('p', lease => '1 hour');
+SELECT outbox.ack('p', receipt());
+SELECT * FROM receive('p', lease => '1 hour');
+SELECT outbox.ack('p', receipt());
+SELECT * FROM receive('p', lease => '1 hour');
+SELECT outbox.ack('p', receipt());
+SELECT * FROM standing;
+SELECT * FROM exceptions('p');
+SELECT outbox.unsubscribe('p');
+
+-- nack: retries that are due first, with what is parked behind them; others stand
+SELECT outbox.subscribe('n', '{N}', backoff => '0', max_attempts => 3);
+CALL emit('N', 'a', 'b', 'a', 'c', 'a', '-', '-');
+CALL emit('X', 'a', 'x');
+CALL emit('N', 'a', 'd');
+CALL outbox.run();
+SELECT * FROM receive('n', 7, '1 hour');
+SELECT outbox.nack('n', receipt(), 15, 'bad a');
+SELECT * FROM exceptions('n');
+SELECT state, message, detail FROM refusal($$ SELECT outbox.ack('n', pull.receipt(), 17) $$);
+SELECT outbox.nack('n', receipt(), 20);
+SELECT outbox.ack('n', receipt());
+SELECT * FROM standing;
+-- of a key that waits, new events are parked too
+SELECT * FROM receive('n', 2, '1 hour');
+SELECT outbox.nack('n', receipt(), 17, 'bad a again');
+SELECT * FROM exceptions('n');
+SELECT outbox.ack('n', receipt());
+SELECT * FROM receive('n', lease => '1 hour');
+SELECT outbox.nack('n', receipt(), 17, 'bad a at last');
+SELECT outbox.ack('n', receipt());
+-- the third failure makes it a dead letter, and its key goes on
+SELECT * FROM receive('n', lease => '1 hour');
+SELECT outbox.nack('n', receipt(), 17, 'bad a at last');
+SELECT * FROM exceptions('n');
+SELECT * FROM receive('n', lease => '1 hour');
+SELECT outbox.ack('n', receipt());
+SELECT * FROM receive('n', lease => '1 hour');
+SELECT outbox.ack('n', receipt());
+SELECT * FROM receive('n', lease => '1 hour');
+SELECT subscription, "position", key, attempts, blocking, error FROM outbox.dead_letter;
+SELECT * FROM standing;
+SELECT last_error FROM outbox.status;
+SELECT outbox.wait('n', '0');
+-- nothing left, but the receipt is good until it is acked
+CALL emit('N', 'z');
+CALL outbox.run();
+SELECT * FROM receive('n', lease => '1 hour');
+SELECT outbox.nack('n', receipt(), 26);
+SELECT state, message, detail FROM refusal($$ SELECT outbox.nack('n', pull.receipt(), 26) $$);
+SELECT outbox.ack('n', receipt());
+SELECT state FROM refusal($$ SELECT outbox.ack('n', pull.receipt()) $$);
+-- a retry whose lease runs out comes again, without an attempt used up
+SELECT * FROM receive('n', lease => '1 hour');
+CALL let_time_go_by();
+SELECT * FROM receive('n', lease => '1 hour');
+SELECT * FROM exceptions('n');
+SELECT outbox.ack('n', receipt());
+SELECT outbox.unsubscribe('n');
+
+-- nacked in the wrong order, they come back in the right one
+SELECT outbox.subscribe('w', backoff => '0');
+CALL emit('W', 'a', 'b', 'a', 'a');
+CALL outbox.run();
+SELECT * FROM receive('w', 3, '1 hour');
+SELECT outbox.nack('w', receipt(), 29, 'bad');
+SELECT outbox.nack('w', receipt(), 27, 'bad');
+SELECT outbox.ack('w', receipt());
+SELECT * FROM exceptions('w');
+SELECT * FROM receive('w', lease => '1 hour');
+SELECT outbox.nack('w', receipt(), 29, 'bad');
+SELECT outbox.nack('w', receipt(), 27, 'bad');
+SELECT * FROM exceptions('w');
+SELECT * FROM receive('w', lease => '1 hour');
+SELECT outbox.ack('w', receipt());
+SELECT * FROM receive('w', lease => '1 hour');
+SELECT outbox.ack('w', receipt());
+SELECT * FROM exceptions('w');
+-- what was handed out before it and not acked still comes first
+CALL emit('W', 'a', 'b', 'a', 'a');
+CALL outbox.run();
+SELECT * FROM receive('w', 3, '1 hour');
+SELECT outbox.nack('w', receipt(), 33, 'bad');
+CALL let_time_go_by();
+SELECT * FROM receive('w', lease => '1 hour');
+SELECT * FROM exceptions('w');
+SELECT outbox.ack('w', receipt());
+SELECT * FROM receive('w', lease => '1 hour');
+SELECT outbox.ack('w', receipt());
+SELECT * FROM exceptions('w');
+SELECT outbox.unsubscribe('w');
+
+-- of what is owed, only those of other keys come before the retry
+SELECT outbox.subscribe('x', backoff => '1 hour');
+CALL emit('X', 'a', 'a', 'b', 'a');
+CALL outbox.run();
+SELECT * FROM receive('x', lease => '1 hour');
+CALL let_time_go_by();
+SELECT * FROM receive('x', 1, '1 hour');
+SELECT outbox.nack('x', receipt(), 35, 'bad');
+SELECT * FROM receive('x', lease => '1 hour');
+SELECT * FROM exceptions('x');
+SELECT outbox.ack('x', receipt());
+SELECT * FROM standing;
+SELECT outbox.unsubscribe('x');
+
+-- a dead letter that blocks
+SELECT outbox.subscribe('b', backoff => '0', max_attempts => 1, on_exhausted => 'block');
+CALL emit('B', 'a', 'b', 'a');
+CALL outbox.run();
+SELECT * FROM receive('b', lease => '1 hour');
+SELECT outbox.nack('b', receipt(), 39, 'bad');
+SELECT outbox.ack('b', receipt());
+CALL emit('B', 'a', 'b');
+CALL outbox.run();
+SELECT * FROM receive('b', lease => '1 hour');
+SELECT outbox.ack('b', receipt());
+SELECT * FROM exceptions('b');
+SELECT * FROM standing;
+SELECT outbox.unsubscribe('b');
+
+-- strict: everything behind a failing event waits, what is before it comes first
+SELECT outbox.subscribe('s', ordering => 'strict', backoff => '0');
+CALL emit('S', 'a', 'b', 'c', 'd');
+CALL outbox.run();
+SELECT * FROM receive('s', lease => '1 hour');
+SELECT outbox.nack('s', receipt(), 46, 'bad');
+SELECT state, message, detail FROM refusal($$ SELECT outbox.ack('s', pull.receipt(), 47) $$);
+SELECT * FROM exceptions('s');
+SELECT outbox.ack('s', receipt(), 44);
+CALL let_time_go_by();
+SELECT * FROM receive('s', lease => '1 hour');
+SELECT outbox.ack('s', receipt());
+SELECT * FROM receive('s', lease => '1 hour');
+SELECT outbox.nack('s', receipt(), 46, 'bad');
+SELECT state FROM standing;
+SELECT * FROM receive('s', lease => '1 hour');
+SELECT outbox.ack('s', receipt());
+SELECT * FROM receive('s', lease => '1 hour');
+SELECT outbox.ack('s', receipt());
+SELECT * FROM standing;
+SELECT outbox.unsubscribe('s');
+
+-- none: nothing waits
+SELECT outbox.subscribe('o', ordering => 'none', backoff => '1 hour');
+CALL emit('O', 'a', 'a', 'a');
+CALL outbox.run();
+SELECT * FROM receive('o', lease => '1 hour');
+SELECT outbox.nack('o', receipt(), 48, 'bad');
+SELECT outbox.ack('o', receipt());
+CALL emit('O', 'a');
+CALL outbox.run();
+SELECT * FROM receive('o', lease => '1 hour');
+SELECT outbox.ack('o', receipt());
+SELECT * FROM exceptions('o');
+SELECT outbox.unsubscribe('o');
+
+-- lanes: one a hand-out, a key always in the same
+SELECT outbox.subscribe('l', concurrency => 3);
+SELECT count(outbox.publish('L', key => 'k' || i % 10)) FROM generate_series(1, 60) i;
+CALL outbox.run();
+CREATE TABLE got (number integer, "position" bigint, key text, receipt bigint);
+BEGIN;
+INSERT INTO got SELECT n, r."position", r.key, r.receipt
+FROM generate_series(1, 4) n CROSS JOIN LATERAL outbox.receive('l', 100 + n) r;
+SELECT count(DISTINCT receipt) AS hand_outs, count(DISTINCT "position") AS events, count(*) AS rows FROM got;
+SELECT count(*) AS keys_in_two_lanes FROM (
+    SELECT key FROM got GROUP BY key HAVING count(DISTINCT receipt) > 1) AS k;
+SELECT outbox.ack('l', receipt) FROM (SELECT DISTINCT receipt FROM got) AS r;
+COMMIT;
+SELECT * FROM standing;
+-- the lane that is farthest behind comes first
+SELECT count(outbox.publish('L', key => 'k' || i % 10)) FROM generate_series(1, 60) i;
+CALL outbox.run();
+TRUNCATE got;
+DO $$
+DECLARE
+    received integer := 1;
+BEGIN
+    WHILE received > 0 LOOP
+        INSERT INTO pull.got (receipt, "position") SELECT r.receipt, r."position" FROM outbox.receive('l', 5) r;
+        GET DIAGNOSTICS received = ROW_COUNT;
+        PERFORM outbox.ack('l', r.receipt) FROM (SELECT max(g.receipt) AS receipt FROM pull.got g) r WHERE received > 0;
+    END LOOP;
+END
+$$;
+SELECT count(*), count(DISTINCT "position") FROM got;
+SELECT * FROM standing;
+
+-- a paused subscription gives nothing, but what is out can be acked
+CALL emit('L', 'a', 'a');
+CALL outbox.run();
+SELECT * FROM receive('l', 1, '1 hour');
+SELECT outbox.pause('l');
+SELECT * FROM receive('l', name => 'none');
+SELECT outbox.ack('l', receipt());
+SELECT * FROM receive('l', name => 'none');
+SELECT outbox.resume('l');
+SELECT * FROM receive('l', lease => '1 hour');
+SELECT outbox.unsubscribe('l');
+SELECT state, message FROM refusal($$ SELECT outbox.ack('l', pull.receipt()) $$);
+SELECT count(*) FROM outbox.progress;
+
+-- under repeatable read: the transaction gets what its snapshot sees
+SELECT outbox.subscribe('r');
+CALL emit('R', 'a', 'b');
+CALL outbox.run();
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT * FROM receive('r', 1);
+SELECT outbox.ack('r', receipt());
+SELECT * FROM receive('r', 1);
+SELECT outbox.ack('r', receipt());
+COMMIT;
+SELECT * FROM standing;
+
+-- an event that is not wanted moves the position on
+SELECT outbox.unsubscribe('r');
+SELECT outbox.subscribe('u', '{U}');
+CALL emit('X', 'a', 'b');
+CALL outbox.run();
+SELECT lag FROM standing;
+SELECT * FROM receive('u');
+SELECT lag FROM standing;
+SELECT outbox.wait('u', '0');
+
+SET client_min_messages = warning;
+DROP EXTENSION pg_outbox CASCADE;
+DROP SCHEMA pull CASCADE;
+DROP ROLE regress_pull_owner, regress_pull_other;
