@@ -101,6 +101,13 @@ extern void obx_batch_deliver(ObxBatch *batch);
  */
 extern bool obx_batch_write(ObxBatch *batch, ObxProgress *progress);
 
+/* Does the row's event have the item's key? */
+static inline bool
+obx_item_has_key_of(const ObxItem *item, const ObxDelivery *delivery)
+{
+	return item->has_key && delivery->has_key && item->key_hash == delivery->key_hash;
+}
+
 /* For items that are dealt with one by one: writes the row of one that must wait. */
 extern void obx_batch_park(ObxBatch *batch, ObxItem *item);
 

@@ -1,10 +1,9 @@
 /*
- * Hand-outs to consumers that pull.
+ * Handing out events to consumers that pull.
  */
 #ifndef OBX_HANDOUT_H
 #define OBX_HANDOUT_H
 
-#include "catalog/progress.h"
 #include "catalog/subscription.h"
 #include "delivery/target.h"
 
@@ -28,25 +27,5 @@ typedef struct ObxHandout
  */
 extern bool obx_handout_receive(const ObxSubscription *subscription, int max_events,
 								int64 lease, ObxHandout *handout);
-
-/*
- * The hand-out's events are dealt with: all that are left of it, or up to and
- * with a position.  up_to 0 stands for all.  ereports for a receipt that has
- * run out, or a position that is not handed out under it.
- */
-extern void obx_handout_ack(const ObxSubscription *subscription, int64 receipt, int64 up_to);
-
-/*
- * The event at that position failed.  It gets its delivery row; it and what
- * must wait for it is taken out of the hand-out.
- */
-extern void obx_handout_nack(const ObxSubscription *subscription, int64 receipt,
-							 int64 position, const char *error);
-
-/*
- * Forgets what is handed out and what was read: the lane goes on after
- * progress->position.  For whoever moves that, under the lane's lock.
- */
-extern void obx_handout_drop(ObxProgress *progress);
 
 #endif							/* OBX_HANDOUT_H */

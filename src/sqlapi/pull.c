@@ -13,6 +13,7 @@
 #include "base/compat.h"
 #include "catalog/names.h"
 #include "dispatch/handout.h"
+#include "dispatch/receipt.h"
 #include "sqlapi/argument.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_receive);
@@ -108,7 +109,7 @@ obx_sql_ack(PG_FUNCTION_ARGS)
 	obx_argument_require(fcinfo, 1, "receipt");
 	if (!PG_ARGISNULL(2))
 		up_to = obx_argument_require_number(fcinfo, 2, "up_to", true, 1, PG_INT64_MAX);
-	obx_handout_ack(subscription, PG_GETARG_INT64(1), up_to);
+	obx_receipt_ack(subscription, PG_GETARG_INT64(1), up_to);
 	PG_RETURN_VOID();
 }
 
@@ -122,7 +123,7 @@ obx_sql_nack(PG_FUNCTION_ARGS)
 
 	obx_argument_require(fcinfo, 1, "receipt");
 	obx_argument_require(fcinfo, 2, "at_position");
-	obx_handout_nack(subscription, PG_GETARG_INT64(1), PG_GETARG_INT64(2),
+	obx_receipt_nack(subscription, PG_GETARG_INT64(1), PG_GETARG_INT64(2),
 					 obx_argument_text(fcinfo, 3));
 	PG_RETURN_VOID();
 }

@@ -1,0 +1,51 @@
+/*
+ * A lane of a pull subscription, and what of it is handed out.
+ */
+#ifndef OBX_PULL_LANE_H
+#define OBX_PULL_LANE_H
+
+#include "catalog/progress.h"
+#include "catalog/subscription.h"
+#include "dispatch/batch.h"
+#include "dispatch/lane.h"
+
+/* A lane at work, its lock held. */
+typedef struct ObxPullLane
+{
+	const ObxSubscription *subscription;
+	ObxProgress progress;
+	ObxLane    *lane;
+	ObxBatch   *batch;
+	bool		changed;		/* progress must be written */
+} ObxPullLane;
+
+/* Is its receipt still good, even if nothing is left of the hand-out? */
+extern bool obx_pull_lane_is_in_force(const ObxProgress *progress);
+
+/* Is something handed out? */
+extern bool obx_pull_lane_is_out(const ObxProgress *progress);
+
+/* Does the consumer's transaction see the lane as it is? */
+extern bool obx_pull_lane_is_visible(const ObxProgress *progress);
+
+/*
+ * Reads what the lane waits for.  This process must not trust it later: the
+ * transaction may be rolled back, and others serve the lane.
+ */
+extern void obx_pull_lane_load(ObxPullLane *work);
+
+/* Activates the snapshot to read the log with. */
+extern void obx_pull_lane_push_snapshot(void);
+
+extern ObxBatch *obx_pull_lane_make_batch(ObxPullLane *work, int size);
+
+/* Writes the progress, with its position behind all that is dealt with. */
+extern void obx_pull_lane_write(ObxPullLane *work);
+
+/*
+ * Forgets what is handed out and what was read: the lane goes on after
+ * progress->position.  For whoever moves that, under the lane's lock.
+ */
+extern void obx_pull_lane_drop(ObxProgress *progress);
+
+#endif							/* OBX_PULL_LANE_H */
