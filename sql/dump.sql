@@ -3,6 +3,7 @@
 
 SELECT pg_catalog.pg_extension_config_dump('outbox.event_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.event_default', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.generation', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.segment', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.subscription_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.subscription', '');

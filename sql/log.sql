@@ -40,6 +40,21 @@ COMMENT ON TABLE outbox.event_default IS 'events whose time lies outside every p
 -- make a dump's CREATE INDEX meet the index that ATTACH PARTITION has made.
 CREATE INDEX event_default_xid_id_idx ON outbox.event_default (xid, id);
 
+-- Where the log was written to: a new generation begins when the database finds
+-- itself elsewhere.
+CREATE TABLE outbox.generation (
+    generation integer NOT NULL,
+    system_identifier bigint NOT NULL,
+    timeline integer NOT NULL,
+    database oid NOT NULL,
+    xid_offset bigint NOT NULL,
+    "time" timestamptz NOT NULL,
+    CONSTRAINT generation_pkey PRIMARY KEY (generation)
+);
+COMMENT ON TABLE outbox.generation IS 'in which cluster, on which timeline and in which database the log went on';
+COMMENT ON COLUMN outbox.generation.xid_offset IS
+    'what the log adds to the cluster''s transaction ids, to keep them above those from before a move';
+
 -- One row per difference of two snapshots that holds events.  "transactions"
 -- lists the transactions in order, each with its number of events, so that a
 -- position resolves to (xid, ordinal) without any snapshot arithmetic.

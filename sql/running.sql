@@ -16,3 +16,9 @@ CREATE FUNCTION outbox.apply_retention() RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_apply_retention';
 COMMENT ON FUNCTION outbox.apply_retention() IS 'drops partitions that nobody needs; returns how many';
+
+CREATE FUNCTION outbox.generation() RETURNS integer
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_generation';
+COMMENT ON FUNCTION outbox.generation() IS
+    'counts the moves of the log to another cluster, timeline or database; ids are unique within one';

@@ -10,7 +10,9 @@
 #include "base/settings.h"
 #include "capture/capture.h"
 #include "catalog/names.h"
+#include "dispatch/needed.h"
 #include "log/append.h"
+#include "log/generation.h"
 #include "log/partition.h"
 #include "worker/worker.h"
 
@@ -26,6 +28,8 @@ _PG_init(void)
 	obx_names_init();
 	obx_append_init();
 	obx_partition_init();
+	obx_generation_init();
+	obx_dispatch_init();
 	obx_capture_init();
 	obx_worker_init();
 }

@@ -66,6 +66,13 @@
 #define obx_random() ((double) random() / ((double) MAX_RANDOM_VALUE + 1.0))
 #endif
 
+/* The timeline that this primary writes; a variable before 15. */
+#if PG_VERSION_NUM >= 150000
+#define obx_timeline() GetWALInsertionTimeLine()
+#else
+#define obx_timeline() (RecoveryInProgress() ? 0 : ThisTimeLineID)
+#endif
+
 /* int64_to_numeric() came in 14. */
 #if PG_VERSION_NUM < 140000
 #define int64_to_numeric(value) \

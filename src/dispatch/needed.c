@@ -4,11 +4,13 @@
 #include "postgres.h"
 
 #include "base/compat.h"
+#include "base/doorbell.h"
 #include "catalog/delivery.h"
 #include "catalog/progress.h"
 #include "catalog/subscription.h"
 #include "dispatch/lane.h"
 #include "dispatch/needed.h"
+#include "log/generation.h"
 
 int64
 obx_needed_from(void)
@@ -52,4 +54,28 @@ obx_remnants_clean(void)
 		obx_failure_delete(progress->subscription);
 	}
 	return deleted;
+}
+
+/* In a copy, every handler would do again what it does in the original. */
+static void
+pause_all(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, obx_subscription_list())
+	{
+		ObxSubscription *subscription = lfirst(lc);
+
+		if (subscription->paused)
+			continue;
+		subscription->paused = true;
+		obx_subscription_update(subscription);
+	}
+	obx_doorbell_arm_configuration();
+}
+
+void
+obx_dispatch_init(void)
+{
+	obx_generation_at_copy = pause_all;
 }

@@ -20,6 +20,7 @@
 #include "dispatch/batch.h"
 #include "dispatch/pass.h"
 #include "dispatch/session.h"
+#include "log/generation.h"
 
 /* The pass being made; everything in it lives in "memory". */
 typedef struct Pass
@@ -43,6 +44,8 @@ typedef struct Pass
 static bool
 load_state(Pass *pass, int32 id, int lane)
 {
+	/* should the database be a copy, its subscriptions are paused first */
+	(void) obx_xid_offset();
 	pass->subscription = obx_subscription_find(id);
 	if (pass->subscription == NULL || pass->subscription->paused ||
 		pass->subscription->kind == OBX_KIND_PULL ||

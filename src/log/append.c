@@ -40,6 +40,7 @@
 #include "catalog/names.h"
 #include "log/append.h"
 #include "log/context.h"
+#include "log/generation.h"
 #include "log/partition.h"
 
 /* A full buffer is written before its statement ends. */
@@ -155,7 +156,7 @@ insert_index_entries(Relation partition, Relation index, BufferedEvent *events, 
 {
 	IndexInfo  *info = BuildIndexInfo(index);
 	bool		direct = is_order_index(index);
-	Datum		xid = FullTransactionIdGetDatum(GetTopFullTransactionId());
+	Datum		xid = FullTransactionIdGetDatum(FullTransactionIdFromU64(obx_xid_own()));
 	EState	   *estate = direct ? NULL : CreateExecutorState();
 	ExprState  *predicate = NULL;
 	Datum		values[INDEX_MAX_KEYS];
@@ -351,7 +352,7 @@ obx_event_append(Datum *values, bool *nulls)
 
 	id = nextval_internal(obx_object_require(OBX_EVENT_ID_SEQ), false);
 	values[OBX_EVENT_ID] = Int64GetDatum(id);
-	values[OBX_EVENT_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
+	values[OBX_EVENT_XID] = FullTransactionIdGetDatum(FullTransactionIdFromU64(obx_xid_own()));
 	values[OBX_EVENT_TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
 	nulls[OBX_EVENT_ID] = nulls[OBX_EVENT_XID] = nulls[OBX_EVENT_TIME] = false;
 	fill_inherited(values, nulls, id);

@@ -12,12 +12,20 @@
 #include "utils/memutils.h"
 
 #include "base/compat.h"
+#include "log/generation.h"
 #include "log/snapshot.h"
 
 ObxSnapshot *
 obx_snapshot_current(void)
 {
-	return obx_snapshot_from_datum(OidFunctionCall0(F_PG_CURRENT_SNAPSHOT));
+	ObxSnapshot *snapshot = obx_snapshot_from_datum(OidFunctionCall0(F_PG_CURRENT_SNAPSHOT));
+	uint64		offset = obx_xid_offset();
+
+	snapshot->xmin += offset;
+	snapshot->xmax += offset;
+	for (int i = 0; i < snapshot->nrunning; i++)
+		snapshot->running[i] += offset;
+	return snapshot;
 }
 
 ObxSnapshot *

@@ -14,7 +14,7 @@ typedef struct ObxSnapshot
 	uint64	   *running;		/* running in between, ascending */
 } ObxSnapshot;
 
-/* The active snapshot; allocated in CurrentMemoryContext. */
+/* The active snapshot, in the log's transaction ids; allocated in CurrentMemoryContext. */
 extern ObxSnapshot *obx_snapshot_current(void);
 
 /* From and to SQL's pg_snapshot. */

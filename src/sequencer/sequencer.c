@@ -34,6 +34,7 @@
 #include "base/compat.h"
 #include "catalog/names.h"
 #include "log/event.h"
+#include "log/generation.h"
 #include "log/partition.h"
 #include "log/segment.h"
 #include "log/snapshot.h"
@@ -266,7 +267,7 @@ check_counter(const ObxSegment *last, const ObxSnapshot *upper)
 				 errdetail("Its last segment was made at transaction " UINT64_FORMAT
 						   ", the server's next one is " UINT64_FORMAT ".",
 						   last->snapshot->xmax, upper->xmax),
-				 errhint("The database was restored into another cluster, or pg_resetwal was run.")));
+				 errhint("Was pg_resetwal run?  Restore the database into a new cluster.")));
 }
 
 /* Returns the head afterwards. */
@@ -291,6 +292,7 @@ append_difference(int64 *appended)
 		return head;
 	}
 
+	obx_generation_ensure();
 	/* the place of a segment without events is taken by the new one */
 	if (last != NULL && last->events == 0)
 		obx_segment_delete_before(last->first_position + 1);

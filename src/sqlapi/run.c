@@ -19,6 +19,7 @@
 #include "dispatch/needed.h"
 #include "dispatch/pass.h"
 #include "log/context.h"
+#include "log/generation.h"
 #include "log/partition.h"
 #include "log/retention.h"
 #include "sequencer/sequencer.h"
@@ -26,6 +27,7 @@
 
 PG_FUNCTION_INFO_V1(obx_sql_run);
 PG_FUNCTION_INFO_V1(obx_sql_apply_retention);
+PG_FUNCTION_INFO_V1(obx_sql_generation);
 
 /* A lane of the caller's, as run() goes round. */
 typedef struct RunLane
@@ -45,15 +47,21 @@ typedef struct Run
 
 /* ---- transactions ---- */
 
+/*
+ * SPI has begun one.  After SET ROLE, a handler of that role could go back to
+ * the session's with RESET ROLE: no change of roles until the transaction ends.
+ */
 static void
 begin_transaction(void)
 {
-	/* SPI has begun one */
+	if (GetSessionUserId() != GetUserId())
+		SetUserIdAndSecContext(GetUserId(), SECURITY_LOCAL_USERID_CHANGE);
 }
 
 static void
 commit_transaction(void)
 {
+	SetUserIdAndSecContext(GetUserId(), 0);
 	SPI_commit();
 }
 
@@ -237,4 +245,13 @@ obx_sql_apply_retention(PG_FUNCTION_ARGS)
 				 errdetail("An older snapshot could miss events that have no position yet."),
 				 errhint("Call it in a transaction of its own.")));
 	PG_RETURN_INT32(obx_retention_apply(obx_needed_from()));
+}
+
+/*
+ * generation()
+ */
+Datum
+obx_sql_generation(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(obx_generation_number());
 }

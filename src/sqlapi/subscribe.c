@@ -25,6 +25,7 @@
 #include "catalog/progress.h"
 #include "delivery/target.h"
 #include "dispatch/lane.h"
+#include "log/generation.h"
 #include "log/segment.h"
 #include "sqlapi/argument.h"
 #include "sqlapi/handler.h"
@@ -205,17 +206,15 @@ static Datum
 make_start_snapshot(void)
 {
 	ObxSnapshot *snapshot;
-	FullTransactionId own = GetTopFullTransactionIdIfAny();
+	uint64		xid = obx_xid_own_if_any();
 	Datum		result;
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	snapshot = obx_snapshot_current();
 	PopActiveSnapshot();
 
-	if (FullTransactionIdIsValid(own) &&
-		obx_snapshot_has_ended(snapshot, U64FromFullTransactionId(own)))
+	if (xid != 0 && obx_snapshot_has_ended(snapshot, xid))
 	{
-		uint64		xid = U64FromFullTransactionId(own);
 		int			i = snapshot->nrunning++;
 
 		snapshot->running = repalloc(snapshot->running,

@@ -16,6 +16,7 @@
 #include "catalog/progress.h"
 #include "catalog/subscription.h"
 #include "log/context.h"
+#include "log/generation.h"
 #include "log/segment.h"
 #include "sequencer/sequencer.h"
 #include "sqlapi/argument.h"
@@ -92,9 +93,7 @@ is_done(Wait *wait)
 static void
 begin_wait(Wait *wait)
 {
-	FullTransactionId own = GetTopFullTransactionIdIfAny();
-
-	wait->own = FullTransactionIdIsValid(own) ? U64FromFullTransactionId(own) : 0;
+	wait->own = obx_xid_own_if_any();
 	wait->position = -1;
 	PushActiveSnapshot(GetLatestSnapshot());
 	wait->upto = obx_snapshot_current();

@@ -1,0 +1,319 @@
+/*
+ * The log's generation.
+ *
+ * Transaction ids start over in another cluster, so those in a restored log
+ * lie in its future, or will be met again.  Hence the log counts in ids of its
+ * own: those of the cluster plus an offset, which is 0 until the log moves and
+ * then keeps new ids above all old ones.  That alone closes what a restored
+ * log had not given positions yet: to the next snapshot, all old ids have ended.
+ * A generation records where the log was when it was last written to; whoever
+ * first writes to it elsewhere begins the next one.
+ *
+ * Rows are only added, under the segments' lock.  Must not know subscribers.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/sequence.h"
+#include "miscadmin.h"
+#include "utils/fmgrprotos.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "base/compat.h"
+#include "base/table.h"
+#include "catalog/names.h"
+#include "log/event.h"
+#include "log/generation.h"
+#include "log/partition.h"
+#include "log/segment.h"
+
+/* Columns of outbox.generation. */
+enum
+{
+	GENERATION,
+	SYSTEM_IDENTIFIER,
+	TIMELINE,
+	DATABASE,
+	XID_OFFSET,
+	TIME,
+	COLUMNS
+};
+
+/* How far the counter of ids is stepped: some may be in use outside. */
+#define OBX_ID_STEP 1000000
+
+/* Offsets are multiples of this, for the eye. */
+#define OBX_OFFSET_UNIT UINT64CONST(1000000000)
+
+typedef enum Move
+{
+	MOVE_NONE,					/* as it was left */
+	MOVE_TIMELINE,				/* promoted or recovered to a point in time */
+	MOVE_COPY,					/* a copy of a database of this cluster */
+	MOVE_CLUSTER				/* restored into another cluster, or upgraded */
+} Move;
+
+typedef struct Generation
+{
+	int32		number;			/* 0: nothing is recorded yet */
+	uint64		system_identifier;
+	int32		timeline;
+	Oid			database;
+	uint64		xid_offset;
+} Generation;
+
+void		(*obx_generation_at_copy) (void) = NULL;
+
+/* the offset as this process knows it, for one log */
+static struct
+{
+	Oid			log;			/* OID of outbox.event; InvalidOid: not known */
+	uint64		offset;
+} known;
+
+/* The newest one recorded; number 0 if none is. */
+static Generation
+find_generation(void)
+{
+	Generation	generation = {0};
+	ObxScan		scan;
+	HeapTuple	tuple;
+
+	obx_scan_begin(&scan, obx_object_require(OBX_GENERATION), AccessShareLock,
+				   obx_object_require(OBX_GENERATION_PKEY), NULL, NULL, 0, BackwardScanDirection);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+	{
+		Datum		values[COLUMNS];
+		bool		nulls[COLUMNS];
+
+		heap_deform_tuple(tuple, RelationGetDescr(scan.table), values, nulls);
+		generation.number = DatumGetInt32(values[GENERATION]);
+		generation.system_identifier = (uint64) DatumGetInt64(values[SYSTEM_IDENTIFIER]);
+		generation.timeline = DatumGetInt32(values[TIMELINE]);
+		generation.database = DatumGetObjectId(values[DATABASE]);
+		generation.xid_offset = (uint64) DatumGetInt64(values[XID_OFFSET]);
+	}
+	obx_scan_end(&scan);
+	return generation;
+}
+
+/* What became of the log since then. */
+static Move
+find_move(const Generation *generation)
+{
+	if (generation->number == 0)
+		return MOVE_NONE;
+	if (generation->system_identifier != GetSystemIdentifier())
+		return MOVE_CLUSTER;
+	if (generation->database != MyDatabaseId)
+		return MOVE_COPY;
+	if (generation->timeline != (int32) obx_timeline())
+		return MOVE_TIMELINE;
+	return MOVE_NONE;
+}
+
+/* ---- the next generation ---- */
+
+/* The largest transaction id in the log. */
+static uint64
+find_last_xid(void)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ObxSegment *last = obx_segment_find_last(snapshot);
+	uint64		xid = last != NULL ? last->snapshot->xmax : 0;
+	ListCell   *lc;
+
+	foreach(lc, obx_partition_list())
+	{
+		Relation	table = table_open(((ObxPartition *) lfirst(lc))->relid, AccessShareLock);
+		Relation	index = index_open(obx_partition_index(table), AccessShareLock);
+		TupleTableSlot *slot = table_slot_create(table, NULL);
+		IndexScanDesc scan = obx_index_beginscan(table, index, snapshot, 0);
+
+		index_rescan(scan, NULL, 0, NULL, 0);
+		if (index_getnext_slot(scan, BackwardScanDirection, slot))
+		{
+			bool		isnull;
+			Datum		value = slot_getattr(slot, OBX_EVENT_XID + 1, &isnull);
+
+			xid = Max(xid, U64FromFullTransactionId(DatumGetFullTransactionId(value)));
+		}
+		index_endscan(scan);
+		ExecDropSingleTupleTableSlot(slot);
+		index_close(index, NoLock);
+		table_close(table, NoLock);
+	}
+	UnregisterSnapshot(snapshot);
+	return xid;
+}
+
+/* One that keeps the ids to come above all that are in the log. */
+static uint64
+choose_offset(const Generation *previous)
+{
+	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+	uint64		last = find_last_xid();
+
+	/* an upgraded cluster goes on counting */
+	if (next + previous->xid_offset > last)
+		return previous->xid_offset;
+	return (last / OBX_OFFSET_UNIT + 1) * OBX_OFFSET_UNIT;
+}
+
+static void
+step_id_counter(void)
+{
+	Oid			sequence = obx_object_require(OBX_EVENT_ID_SEQ);
+	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+	int64		id = nextval_internal(sequence, false);
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(log->rd_rel->relowner, context | SECURITY_LOCAL_USERID_CHANGE);
+	(void) DirectFunctionCall2(setval_oid, ObjectIdGetDatum(sequence),
+							   Int64GetDatum(id + OBX_ID_STEP));
+	SetUserIdAndSecContext(user, context);
+	table_close(log, NoLock);
+}
+
+static void
+insert_generation(const Generation *generation)
+{
+	Relation	table = table_open(obx_object_require(OBX_GENERATION), RowExclusiveLock);
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS] = {false};
+
+	values[GENERATION] = Int32GetDatum(generation->number);
+	values[SYSTEM_IDENTIFIER] = Int64GetDatum((int64) generation->system_identifier);
+	values[TIMELINE] = Int32GetDatum(generation->timeline);
+	values[DATABASE] = ObjectIdGetDatum(generation->database);
+	values[XID_OFFSET] = Int64GetDatum((int64) generation->xid_offset);
+	values[TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
+	obx_table_insert(table, values, nulls);
+	table_close(table, NoLock);
+}
+
+static Generation
+make_next(const Generation *previous)
+{
+	Generation	next = {
+		.number = previous->number + 1,
+		.system_identifier = GetSystemIdentifier(),
+		.timeline = (int32) obx_timeline(),
+		.database = MyDatabaseId,
+		.xid_offset = choose_offset(previous)
+	};
+
+	return next;
+}
+
+/* Begins the next generation if the log has moved; returns the current one. */
+static Generation
+require_generation(void)
+{
+	Generation	generation = find_generation();
+	Move		move;
+
+	if (RecoveryInProgress() || find_move(&generation) == MOVE_NONE)
+		return generation;
+
+	obx_segment_lock(true);
+	generation = find_generation(); /* someone else may have been first */
+	move = find_move(&generation);
+	if (move == MOVE_NONE)
+		return generation;
+
+	generation = make_next(&generation);
+	insert_generation(&generation);
+	step_id_counter();
+	if (move == MOVE_COPY && obx_generation_at_copy != NULL)
+		obx_generation_at_copy();
+	ereport(LOG,
+			(errmsg("the event log goes on as generation %d", generation.number),
+			 errdetail("%s", move == MOVE_TIMELINE ? "The server is on another timeline." :
+					   move == MOVE_COPY ? "The database is a copy; its subscriptions are paused." :
+					   "The database was restored into another cluster, or upgraded.")));
+	return generation;
+}
+
+void
+obx_generation_ensure(void)
+{
+	Generation	generation = find_generation();
+
+	if (generation.number > 0)
+		return;
+	generation = make_next(&generation);
+	insert_generation(&generation);
+}
+
+int32
+obx_generation_number(void)
+{
+	return Max(find_generation().number, 1);
+}
+
+/* ---- transaction ids ---- */
+
+/* A generation begun in a transaction that aborts is none. */
+static void
+forget_offset(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		known.log = InvalidOid;
+}
+
+static void
+forget_offset_in_subtransaction(SubXactEvent event, SubTransactionId subxact,
+								SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		known.log = InvalidOid;
+}
+
+void
+obx_generation_init(void)
+{
+	RegisterXactCallback(forget_offset, NULL);
+	RegisterSubXactCallback(forget_offset_in_subtransaction, NULL);
+}
+
+uint64
+obx_xid_offset(void)
+{
+	Oid			log = obx_object_require(OBX_EVENT);
+
+	if (unlikely(known.log != log))
+	{
+		known.offset = require_generation().xid_offset;
+		known.log = log;
+	}
+	return known.offset;
+}
+
+uint64
+obx_xid_own(void)
+{
+	uint64		offset = obx_xid_offset();
+
+	return U64FromFullTransactionId(GetTopFullTransactionId()) + offset;
+}
+
+uint64
+obx_xid_own_if_any(void)
+{
+	FullTransactionId xid = GetTopFullTransactionIdIfAny();
+
+	return FullTransactionIdIsValid(xid) ? U64FromFullTransactionId(xid) + obx_xid_offset() : 0;
+}

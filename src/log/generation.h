@@ -1,0 +1,33 @@
+/*
+ * The log's generation: in which cluster, and on which timeline, it goes on.
+ */
+#ifndef OBX_GENERATION_H
+#define OBX_GENERATION_H
+
+/* From _PG_init. */
+extern void obx_generation_init(void);
+
+/* The newest generation's number; 1 while nothing is recorded. */
+extern int32 obx_generation_number(void);
+
+/*
+ * What is added to a transaction id of this cluster to make it one of the
+ * log's.  Looked up once in a process, and then, should the log have moved,
+ * the next generation is begun: in this transaction, under the segments' lock.
+ */
+extern uint64 obx_xid_offset(void);
+
+/*
+ * The current transaction's id as the log writes it; assigns one.  The second
+ * form does not, and returns 0 where there is none.
+ */
+extern uint64 obx_xid_own(void);
+extern uint64 obx_xid_own_if_any(void);
+
+/* Records the first generation, unless there is one; for who gives positions. */
+extern void obx_generation_ensure(void);
+
+/* Called when the database is found to be a copy of one in the same cluster. */
+extern void (*obx_generation_at_copy) (void);
+
+#endif							/* OBX_GENERATION_H */
