@@ -6,9 +6,6 @@
  * reasons: its names must be looked up as the caller, while the trigger is
  * made as somebody else; and what it says of old and new decides which
  * operations the rule can serve.
- *
- * The text is parsed as the one target of a SELECT and must be nothing more,
- * so that nothing can be smuggled in behind it.
  */
 #include "postgres.h"
 
@@ -21,28 +18,18 @@
 #include "parser/parse_collate.h"
 #include "parser/parse_node.h"
 #include "parser/parse_relation.h"
-#include "parser/parser.h"
 #include "rewrite/prs2lock.h"
 
 #include "base/compat.h"
+#include "base/expression.h"
 #include "capture/condition.h"
 #include "capture/rule.h"
-
-#define SELECT_PREFIX "SELECT "
 
 /* Makes the error's position point into the condition alone. */
 static void
 report_position(void *arg)
 {
-	const char *text = arg;
-	int			position = geterrposition();
-
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(Max(position - (int) strlen(SELECT_PREFIX), 1));
-		internalerrquery(text);
-	}
+	obx_expression_point(arg);
 	errcontext("condition of a capture rule");
 }
 
@@ -54,32 +41,6 @@ report_no_expression(const char *text)
 			 errmsg("condition is not one expression"),
 			 errdetail("The condition is: %s", text),
 			 errhint("Write what could stand in a trigger's WHEN, such as: new.status = 'paid'.")));
-}
-
-/* The one target of the query, if that is all that the text says. */
-static Node *
-parse_expression(const char *query, const char *text)
-{
-	List	   *statements = obx_raw_parser(query);
-	SelectStmt *select;
-	SelectStmt *plain = makeNode(SelectStmt);
-	ResTarget  *target;
-
-	if (list_length(statements) != 1)
-		report_no_expression(text);
-	select = (SelectStmt *) linitial_node(RawStmt, statements)->stmt;
-	if (!IsA(select, SelectStmt) || list_length(select->targetList) != 1)
-		report_no_expression(text);
-	target = linitial_node(ResTarget, select->targetList);
-	if (target->name != NULL || target->indirection != NIL)
-		report_no_expression(text);
-
-	/* a statement that has nothing but this target */
-	plain->targetList = select->targetList;
-	plain->limitOption = select->limitOption;
-	if (!equal(plain, select))
-		report_no_expression(text);
-	return target->val;
 }
 
 /* Which operations can the condition serve?  By what it mentions. */
@@ -114,12 +75,15 @@ add_row(ParseState *pstate, Relation rel, const char *name)
 }
 
 static ObxCondition *
-analyze_expression(Relation rel, Node *raw, const char *query)
+analyze_expression(Relation rel, const char *text)
 {
+	Node	   *raw = obx_expression_parse(text);
 	ParseState *pstate = make_parsestate(NULL);
 	ObxCondition *condition = palloc(sizeof(ObxCondition));
 
-	pstate->p_sourcetext = query;
+	if (raw == NULL)
+		report_no_expression(text);
+	pstate->p_sourcetext = obx_expression_query(text);
 	/* old has to be 1 and new 2 */
 	add_row(pstate, rel, "old");
 	add_row(pstate, rel, "new");
@@ -134,7 +98,6 @@ ObxCondition *
 obx_condition_parse(Relation rel, const char *text)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	const char *query = psprintf(SELECT_PREFIX "%s", text);
 	ErrorContextCallback callback;
 	ObxCondition *condition = NULL;
 
@@ -145,7 +108,7 @@ obx_condition_parse(Relation rel, const char *text)
 
 	PG_TRY();
 	{
-		condition = analyze_expression(rel, parse_expression(query, text), query);
+		condition = analyze_expression(rel, text);
 	}
 	PG_CATCH();
 	{
