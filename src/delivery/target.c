@@ -126,14 +126,28 @@ obx_target_has_timed_out(void)
 
 /* ---- the call ---- */
 
-void
-obx_target_deliver(ObxTarget * target, const ObxTargetEvent *events, int count)
+int
+obx_call_begin(const ObxSubscription *subscription)
 {
 	int			nest_level = NewGUCNestLevel();
 
-	begin_time(target->subscription->timeout);
-	target->deliver(target, events, count);
+	begin_time(subscription->timeout);
+	return nest_level;
+}
+
+void
+obx_call_end(int nest_level)
+{
 	AfterTriggerFireDeferred();
 	end_time();
 	AtEOXact_GUC(false, nest_level);
+}
+
+void
+obx_target_deliver(ObxTarget *target, const ObxTargetEvent *events, int count)
+{
+	int			nest_level = obx_call_begin(target->subscription);
+
+	target->deliver(target, events, count);
+	obx_call_end(nest_level);
 }

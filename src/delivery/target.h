@@ -41,9 +41,14 @@ struct ObxTarget
 extern ObxTarget *obx_target_open(const ObxSubscription *subscription);
 
 /*
- * Delivers in the way of the target, with what a call needs around it: time
- * limit, nested settings, deferred constraints.
+ * Around each call of the subscriber's code: time limit, nested settings,
+ * deferred constraints.  begin returns what end needs; after an error the
+ * caller's subtransaction undoes what end would have.
  */
+extern int	obx_call_begin(const ObxSubscription *subscription);
+extern void obx_call_end(int nest_level);
+
+/* Delivers in the way of the target, with that around it. */
 extern void obx_target_deliver(ObxTarget *target, const ObxTargetEvent *events, int count);
 
 /* True if the error just raised by deliver was its time limit's; resets it. */
