@@ -33,6 +33,7 @@ typedef struct Run
 	int			end;			/* up to but without this one */
 	int			current;		/* the one being delivered */
 	int			count;			/* how many the current call takes */
+	bool		filtering;		/* the current call is the filter's */
 	bool		single;			/* one at a time, even if the target takes
 								 * batches */
 	bool		may_stop;		/* when others wait */
@@ -64,6 +65,33 @@ park_if_blocked(ObxBatch *batch, ObxItem *item)
 	return true;
 }
 
+/*
+ * Is the item to be delivered?  The filter comes first: what does not pass it
+ * waits for nothing.
+ */
+static bool
+is_deliverable(Run *run, ObxItem *item)
+{
+	ObxBatch   *batch = run->batch;
+
+	if (item->state != OBX_ITEM_PENDING)
+		return false;
+	if (batch->filter != NULL)
+	{
+		bool		passes;
+
+		run->filtering = true;
+		passes = obx_filter_passes(batch->filter, &item->event);
+		run->filtering = false;
+		if (!passes)
+		{
+			item->state = OBX_ITEM_SKIPPED;
+			return false;
+		}
+	}
+	return !park_if_blocked(batch, item);
+}
+
 /* Hands over all items of the run in one call. */
 static void
 deliver_together(Run *run)
@@ -72,15 +100,21 @@ deliver_together(Run *run)
 	ObxTargetEvent *events = palloc((run->end - run->first) * sizeof(ObxTargetEvent));
 	int			count = 0;
 
+	/* a filter that fails has one event, like a call for it alone */
+	run->count = 1;
+	for (run->current = run->first; run->current < run->end; run->current++)
+	{
+		ObxItem    *item = &batch->items[run->current];
+
+		CHECK_FOR_INTERRUPTS();
+		if (is_deliverable(run, item))
+		{
+			events[count++] = item->event;
+			item->state = OBX_ITEM_DONE;
+		}
+	}
 	run->current = run->first;
 	run->count = run->end - run->first;
-	for (int i = run->first; i < run->end; i++)
-		if (batch->items[i].state == OBX_ITEM_PENDING &&
-			!park_if_blocked(batch, &batch->items[i]))
-		{
-			events[count++] = batch->items[i].event;
-			batch->items[i].state = OBX_ITEM_DONE;
-		}
 	if (count > 0)
 		obx_target_deliver(batch->target, events, count);
 	run->current = run->end;
@@ -97,7 +131,7 @@ deliver_singly(Run *run)
 		ObxItem    *item = &batch->items[run->current];
 
 		CHECK_FOR_INTERRUPTS();
-		if (item->state != OBX_ITEM_PENDING || park_if_blocked(batch, item))
+		if (!is_deliverable(run, item))
 			continue;
 		obx_target_deliver(batch->target, &item->event, 1);
 		item->state = OBX_ITEM_DONE;
@@ -128,11 +162,14 @@ guard_run(Run *run)
 {
 	ErrorData  *error;
 
+	run->filtering = false;
 	error = obx_guard_call(deliver_run, run, CurrentMemoryContext);
 	obx_context_leave();
 	if (error == NULL)
 		return NULL;
 
+	if (run->batch->filter != NULL)
+		obx_filter_reset(run->batch->filter);
 	for (int i = run->first; i < run->end; i++)
 		if (run->batch->items[i].state != OBX_ITEM_FAILED)
 			run->batch->items[i].state = OBX_ITEM_PENDING;
@@ -302,7 +339,8 @@ judge_error(ObxBatch *batch, const Run *run, ErrorData *error)
 	ObxVerdict	verdict = obx_error_judge(error->sqlerrcode);
 
 	if (obx_target_has_timed_out())
-		error->message = psprintf("handler exceeded its timeout of %g s",
+		error->message = psprintf("%s exceeded its timeout of %g s",
+								  run->filtering ? "filter" : "handler",
 								  batch->subscription->timeout / 1e6);
 	else if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && batch->foreground)
 		ReThrowError(error);
@@ -316,6 +354,33 @@ judge_error(ObxBatch *batch, const Run *run, ErrorData *error)
 }
 
 /*
+ * What went well before the failing item is delivered again, one by one;
+ * should that fail, it is the failing one.  Returns whose error it is.
+ */
+static ErrorData *
+repeat_prefix(Run *run, ErrorData *error, ObxVerdict *verdict, bool *filtering)
+{
+	bool		single = run->single;
+
+	run->single = true;
+	run->may_stop = false;
+	while (run->current > run->first)
+	{
+		ErrorData  *earlier;
+
+		run->end = run->current;
+		earlier = guard_run(run);
+		if (earlier == NULL)
+			break;
+		error = earlier;
+		*verdict = judge_error(run->batch, run, error);
+		*filtering = run->filtering;
+	}
+	run->single = single;
+	return error;
+}
+
+/*
  * Deals with items from batch->reached on, up to and with the next failing one.
  * Returns false when the batch must end there.
  */
@@ -324,6 +389,8 @@ deliver_stretch(ObxBatch *batch, Run *run)
 {
 	ErrorData  *error;
 	ObxVerdict	verdict;
+	bool		filtering;
+	ObxItem    *item;
 
 	run->first = batch->reached;
 	run->end = batch->nitems;
@@ -335,6 +402,7 @@ deliver_stretch(ObxBatch *batch, Run *run)
 		return false;
 	}
 	verdict = judge_error(batch, run, error);
+	filtering = run->filtering;
 
 	/* a batch that failed in one call is repeated event by event */
 	if (run->count > 1)
@@ -343,27 +411,16 @@ deliver_stretch(ObxBatch *batch, Run *run)
 		return true;
 	}
 
-	/*
-	 * what went well before is delivered again; should that fail, it is the
-	 * failing one
-	 */
-	while (run->current > run->first)
-	{
-		ErrorData  *earlier;
-
-		run->end = run->current;
-		run->may_stop = false;
-		earlier = guard_run(run);
-		if (earlier == NULL)
-			break;
-		error = earlier;
-		verdict = judge_error(batch, run, error);
-	}
-
+	error = repeat_prefix(run, error, &verdict, &filtering);
 	batch->reached = run->current;
 	if (verdict == OBX_VERDICT_AGAIN)
 		return false;
-	fail_item(batch, &batch->items[batch->reached++], verdict, error);
+
+	/* an event that must wait anyway is filtered again when its turn comes */
+	item = &batch->items[batch->reached++];
+	if (filtering && park_if_blocked(batch, item))
+		return true;
+	fail_item(batch, item, verdict, error);
 	return batch->subscription->ordering != OBX_ORDERING_STRICT &&
 		batch->failures < OBX_BATCH_FAILURES &&
 		(batch->yield == NULL || !batch->yield(GetCurrentTimestamp() - run->began));
@@ -420,6 +477,10 @@ write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress)
 		case OBX_ITEM_PARKED:
 			if (!batch->is_retry)
 				obx_batch_park(batch, item);
+			break;
+		case OBX_ITEM_SKIPPED:
+			if (batch->is_retry)
+				obx_delivery_delete(batch->subscription->id, item->event.position);
 			break;
 		case OBX_ITEM_PENDING:
 			elog(ERROR, "event at position " INT64_FORMAT " was not dealt with",

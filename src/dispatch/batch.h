@@ -8,6 +8,7 @@
 #include "catalog/progress.h"
 #include "catalog/subscription.h"
 #include "delivery/target.h"
+#include "dispatch/filter.h"
 #include "dispatch/lane.h"
 #include "dispatch/pass.h"
 
@@ -16,7 +17,8 @@ typedef enum ObxItemState
 	OBX_ITEM_PENDING,			/* not reached */
 	OBX_ITEM_DONE,				/* delivered */
 	OBX_ITEM_FAILED,			/* its delivery row says what comes next */
-	OBX_ITEM_PARKED				/* waits behind its key */
+	OBX_ITEM_PARKED,			/* waits behind its key */
+	OBX_ITEM_SKIPPED			/* does not pass the filter */
 } ObxItemState;
 
 /* An event that the lane has to deal with. */
@@ -37,6 +39,7 @@ typedef struct ObxBatch
 	const ObxSubscription *subscription;
 	ObxLane    *lane;
 	ObxTarget  *target;
+	ObxFilter  *filter;			/* NULL for none */
 	ObxPassYield yield;
 	bool		foreground;		/* a cancel is the caller's, not an event's */
 

@@ -119,9 +119,10 @@ open_target(void *arg)
 	Pass	   *pass = arg;
 
 	pass->batch->target = obx_target_open(pass->subscription);
+	pass->batch->filter = obx_filter_open(pass->subscription, pass->batch->target->tupdesc);
 }
 
-/* Opens the target; false if the subscription is broken. */
+/* Opens target and filter; false if the subscription is broken. */
 static bool
 require_target(Pass *pass)
 {
@@ -163,9 +164,9 @@ deliver(Pass *pass)
 {
 	if (pass->batch->nitems == 0)
 		return true;
+	obx_session_prepare(pass->subscription);
 	if (!require_target(pass))
 		return false;
-	obx_session_prepare(pass->subscription);
 	obx_batch_deliver(pass->batch);
 	if (pass->ops->owns_session)
 		obx_session_clear();

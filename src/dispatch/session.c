@@ -40,17 +40,27 @@ obx_session_begin(void)
 }
 
 void
+obx_session_set_path(const ObxSubscription *subscription)
+{
+	if (strcmp(namespace_search_path, subscription->search_path) != 0)
+		set_local("search_path", subscription->search_path);
+}
+
+void
 obx_session_prepare(const ObxSubscription *subscription)
 {
 	if (strcmp(namespace_search_path, subscription->search_path) != 0)
 	{
-		set_local("search_path", subscription->search_path);
+		obx_session_set_path(subscription);
 		if (wanted_path != NULL)
 			pfree(wanted_path);
 		wanted_path = MemoryContextStrdup(TopMemoryContext, subscription->search_path);
 	}
 
-	/* what the session around run() says of its own events is not the handlers' */
+	/*
+	 * what the session around run() says of its own events is not the
+	 * handlers'
+	 */
 	if (obx_correlation_id[0] != '\0')
 		set_local("outbox.correlation_id", "");
 	if (obx_traceparent[0] != '\0')

@@ -24,6 +24,7 @@
 #include "catalog/names.h"
 #include "catalog/progress.h"
 #include "delivery/target.h"
+#include "dispatch/filter.h"
 #include "dispatch/lane.h"
 #include "log/generation.h"
 #include "log/segment.h"
@@ -107,14 +108,6 @@ check_channel(const char *channel)
 				 errhint("Choose a shorter name.")));
 }
 
-static void
-refuse_unsupported(const char *what)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("%s is not supported yet", what)));
-}
-
 /* A worker connects as the owner: servers before 17 need LOGIN for that. */
 static void
 warn_without_login(Oid owner)
@@ -167,8 +160,7 @@ fill_subscription(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 	}
 	else
 		subscription->kind = OBX_KIND_PULL;
-	if (!PG_ARGISNULL(FILTER))
-		refuse_unsupported("argument \"filter\"");
+	subscription->filter = obx_argument_text(fcinfo, FILTER);
 
 	subscription->ordering = require_word(fcinfo, ORDERING, "ordering", orderings,
 										  lengthof(orderings));
@@ -194,6 +186,8 @@ fill_subscription(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 											   lengthof(payloads)) == 1;
 	subscription->search_path = pstrdup(namespace_search_path);
 	subscription->created_at = GetCurrentTimestamp();
+	if (subscription->filter != NULL)
+		obx_filter_check(subscription);
 }
 
 /* ---- where to start ---- */

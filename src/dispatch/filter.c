@@ -1,0 +1,240 @@
+/*
+ * A subscription's filter.
+ *
+ * It is analysed anew for each batch, so that whatever happened to the
+ * functions and types that it names is noticed at once: a filter that cannot
+ * be analysed any more makes the subscription broken, like a missing handler.
+ * One that raises an error when it is planned or evaluated makes that event a
+ * failing one, like a handler does; so it is planned within the first call.
+ *
+ * Evaluated as a compiled expression in the session of the owner: the
+ * executor checks the owner's rights on the functions.
+ *
+ * Must not know what becomes of an event.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "executor/executor.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_clause.h"
+#include "parser/parse_collate.h"
+#include "parser/parse_node.h"
+#include "parser/parse_relation.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "base/expression.h"
+#include "catalog/names.h"
+#include "dispatch/filter.h"
+#include "dispatch/session.h"
+#include "log/context.h"
+
+struct ObxFilter
+{
+	const ObxSubscription *subscription;
+	Node	   *expression;		/* analysed */
+	MemoryContext memory;		/* holds what follows, and the expression */
+	ExprState  *state;			/* NULL: not planned yet */
+	ExprContext *context;
+	TupleTableSlot *slot;
+};
+
+/* ---- analysis ---- */
+
+static void
+report_filter(void *arg)
+{
+	const ObxSubscription *subscription = arg;
+
+	obx_expression_point(subscription->filter);
+	errcontext("filter of subscription \"%s\"", subscription->name);
+}
+
+static void
+report_no_expression(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_SYNTAX_ERROR),
+			 errmsg("filter is not one expression"),
+			 errdetail("A filter is a boolean expression over the columns of outbox.event."),
+			 errhint("Write what could stand in a WHERE, such as: (data->>'amount')::numeric > 100.")));
+}
+
+/* ObxCheck of one function: may the owner call it? */
+static bool
+is_forbidden(Oid function, void *arg)
+{
+	Oid			owner = *(Oid *) arg;
+
+	if (obx_object_aclcheck(ProcedureRelationId, function, owner, ACL_EXECUTE) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" may not execute function %s",
+						GetUserNameFromId(owner, true), get_func_name(function)),
+				 errdetail("A filter runs with the rights of the subscription's owner."),
+				 errhint("Grant EXECUTE on the function to the role.")));
+	return false;
+}
+
+/* Refuses what an event does not have, and what its owner may not call. */
+static bool
+check_node(Node *node, void *arg)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var) && ((Var *) node)->varattno < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a filter cannot use system columns"),
+				 errhint("The columns of an event are those of outbox.event.")));
+	(void) check_functions_in_node(node, is_forbidden, arg);
+	return expression_tree_walker(node, check_node, arg);
+}
+
+static Node *
+analyze_filter(const ObxSubscription *subscription)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+	Node	   *raw = obx_expression_parse(subscription->filter);
+	Node	   *expression;
+	Oid			owner = subscription->owner;
+
+	if (raw == NULL)
+		report_no_expression();
+	pstate->p_sourcetext = obx_expression_query(subscription->filter);
+	addNSItemToQuery(pstate,
+					 addRangeTableEntryForRelation(pstate, log, AccessShareLock, NULL,
+												   false, false),
+					 false, true, true);
+	expression = transformWhereClause(pstate, raw, EXPR_KIND_WHERE, "filter");
+	if (pstate->p_hasSubLinks)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a filter cannot have subqueries"),
+				 errhint("Let a function look elsewhere, and call it in the filter.")));
+	assign_expr_collations(pstate, expression);
+	(void) check_node(expression, &owner);
+	table_close(log, NoLock);
+	return expression;
+}
+
+static Node *
+analyze_with_context(const ObxSubscription *subscription)
+{
+	ErrorContextCallback callback = {
+		.previous = error_context_stack,
+		.callback = report_filter,
+		.arg = unconstify(ObxSubscription *, subscription)
+	};
+	Node	   *expression;
+
+	error_context_stack = &callback;
+	expression = analyze_filter(subscription);
+	error_context_stack = callback.previous;
+	return expression;
+}
+
+/* As the owner, in its search_path: analysing looks names up, it calls nothing. */
+void
+obx_filter_check(const ObxSubscription *subscription)
+{
+	int			nest_level = NewGUCNestLevel();
+	Oid			user;
+	int			security;
+
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(subscription->owner, security | SECURITY_LOCAL_USERID_CHANGE);
+	obx_session_set_path(subscription);
+	(void) analyze_with_context(subscription);
+	AtEOXact_GUC(false, nest_level);
+	SetUserIdAndSecContext(user, security);
+}
+
+ObxFilter *
+obx_filter_open(const ObxSubscription *subscription, TupleDesc tupdesc)
+{
+	ObxFilter  *filter;
+	MemoryContext old;
+
+	if (subscription->filter == NULL)
+		return NULL;
+	filter = palloc0(sizeof(ObxFilter));
+	filter->subscription = subscription;
+	filter->memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox filter",
+										   ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(filter->memory);
+	filter->expression = analyze_with_context(subscription);
+	filter->slot = MakeSingleTupleTableSlot(tupdesc, &TTSOpsHeapTuple);
+	MemoryContextSwitchTo(old);
+	return filter;
+}
+
+/* ---- evaluation ---- */
+
+static void
+plan_filter(ObxFilter *filter)
+{
+	MemoryContext old = MemoryContextSwitchTo(filter->memory);
+	Expr	   *planned = expression_planner((Expr *) copyObject(filter->expression));
+
+	filter->context = CreateStandaloneExprContext();
+	filter->state = ExecInitExpr(planned, NULL);
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+evaluate(ObxFilter *filter, HeapTuple tuple)
+{
+	Datum		value;
+	bool		isnull;
+
+	if (filter->state == NULL)
+		plan_filter(filter);
+	ResetExprContext(filter->context);
+	ExecStoreHeapTuple(tuple, filter->slot, false);
+	filter->context->ecxt_scantuple = filter->slot;
+	value = ExecEvalExprSwitchContext(filter->state, filter->context, &isnull);
+	return !isnull && DatumGetBool(value);
+}
+
+bool
+obx_filter_passes(ObxFilter *filter, const ObxTargetEvent *event)
+{
+	ErrorContextCallback callback = {
+		.previous = error_context_stack,
+		.callback = report_filter,
+		.arg = unconstify(ObxSubscription *, filter->subscription)
+	};
+	ObxContext	context = {
+		.subscription = filter->subscription->name,
+		.position = event->position,
+		.attempt = event->attempt,
+		.is_replay = event->is_replay
+	};
+	int			nest_level;
+	bool		passes;
+
+	error_context_stack = &callback;
+	nest_level = obx_call_begin(filter->subscription);
+	obx_context_enter(&context);
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	passes = evaluate(filter, event->tuple);
+	PopActiveSnapshot();
+	obx_context_leave();
+	obx_call_end(nest_level);
+	error_context_stack = callback.previous;
+	return passes;
+}
+
+void
+obx_filter_reset(ObxFilter *filter)
+{
+	filter->state = NULL;
+	ExecClearTuple(filter->slot);
+}
