@@ -43,6 +43,7 @@ static const struct
 	bool		always;			/* even where too little room is left */
 	bool		event_only;		/* with payload => 'event' */
 }			members[] =
+
 {
 	{"id", OBX_EVENT_ID, true, false},
 	{"type", OBX_EVENT_TYPE, false, false},

@@ -190,6 +190,7 @@ call_function(ObxTarget *base, const ObxTargetEvent *events, int count)
 	FunctionTarget *target = (FunctionTarget *) base;
 	MemoryContext old = MemoryContextSwitchTo(target->call_memory);
 	ObxContext	context;
+
 	LOCAL_FCINFO(fcinfo, 1);
 
 	fill_context(target, &events[count - 1], &context);

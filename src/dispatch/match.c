@@ -12,11 +12,11 @@
 bool
 obx_pattern_matches(const char *pattern, const char *text, int length)
 {
-	const char *end = text + length;
+	const char *end = text +length;
 	const char *after_star = NULL;
 	const char *retry = NULL;
 
-	while (text < end)
+	while (text <end)
 	{
 		if (*pattern == '*')
 		{
@@ -26,7 +26,7 @@ obx_pattern_matches(const char *pattern, const char *text, int length)
 		else if (*pattern != '\0' && *pattern == *text)
 		{
 			pattern++;
-			text++;
+			text	  ++;
 		}
 		else if (after_star != NULL)
 		{

@@ -26,7 +26,8 @@ typedef enum ObxPassOutcome
 	OBX_PASS_MORE,				/* did a batch, there is more */
 	OBX_PASS_LOCKED,			/* someone else serves the lane now */
 	OBX_PASS_STOPPED,			/* gone, paused, pull, or another owner's */
-	OBX_PASS_BROKEN,			/* cannot run (handler missing, ...): try later */
+	OBX_PASS_BROKEN,			/* cannot run (handler missing, ...): try
+								 * later */
 	OBX_PASS_BACKOFF			/* infrastructure at fault: try later */
 } ObxPassOutcome;
 

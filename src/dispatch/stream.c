@@ -39,12 +39,13 @@ typedef struct KeptEvent
 static struct
 {
 	MemoryContext memory;		/* of the tuples */
-	Oid			log;			/* OID of outbox.event: another one is another log */
+	Oid			log;			/* OID of outbox.event: another one is another
+								 * log */
 	int64		first;
 	int			count;
 	Size		bytes;
 	KeptEvent	events[OBX_STREAM_EVENTS];
-} kept;
+}			kept;
 
 /* The stream being read. */
 static struct
@@ -53,7 +54,7 @@ static struct
 	int64		id;
 	ObxReader  *reader;			/* NULL while the kept stretch serves */
 	TupleTableSlot *slot;		/* shows kept events */
-} stream;
+}			stream;
 
 static void
 forget_stretch(int64 first)
