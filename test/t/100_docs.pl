@@ -1,4 +1,5 @@
-# Every SQL example of README.md and docs/ runs, and shows what it says.
+# Every SQL example of README.md and docs/ runs, and shows what it says; every
+# link within them leads somewhere.
 #
 # The blocks of a file are run in their order, in one session and a fresh
 # database.  What counts:
@@ -25,6 +26,8 @@ my $root = abs_path(dirname(__FILE__) . '/../..');
 my @files = grep { -e "$root/$_" } 'README.md',
   map { s{^\Q$root\E/}{}r } sort glob("$root/docs/*.md");
 
+check_links();
+
 my $node = new_server('docs');
 my @roles = roles();
 
@@ -49,6 +52,47 @@ foreach my $file (@files)
 
 $node->stop;
 done_testing();
+
+# Links to files of ours, and to headings in them.
+sub check_links
+{
+	my @broken;
+
+	foreach my $file (@files)
+	{
+		my $text = slurp("$root/$file") =~ s/^```.*?^```//gmsr;
+
+		while ($text =~ /\]\(([^)#:\s]*)(?:#([^)\s]*))?\)/g)
+		{
+			my ($path, $anchor) = ($1, $2);
+			my $to =
+			  $path eq '' ? "$root/$file" : dirname("$root/$file") . "/$path";
+
+			push @broken, "$file: $path"
+			  if !-e $to;
+			push @broken, "$file: $path#$anchor"
+			  if -e $to && defined $anchor && !grep { $_ eq $anchor } anchors($to);
+		}
+	}
+	is("@broken", '', 'links lead somewhere');
+	return;
+}
+
+sub anchors
+{
+	my $path = shift;
+
+	return map { lc(s/[^\w -]//gr) =~ s/ /-/gr } slurp($path) =~ /^#+ +(.*?) *$/gm;
+}
+
+sub slurp
+{
+	my $path = shift;
+
+	open(my $in, '<', $path) or die "could not read $path: $!\n";
+	local $/;
+	return <$in>;
+}
 
 sub roles
 {
