@@ -34,7 +34,7 @@ require_handout(ObxPullLane *work, const ObxSubscription *subscription, int64 re
 		if (obx_progress_find(subscription->id, lane, &work->progress) &&
 			work->progress.receipt == receipt)
 			break;
-	if (lane == subscription->concurrency || receipt == 0)
+	if (lane == subscription->concurrency || !obx_pull_lane_is_in_force(&work->progress))
 		report_stale(subscription, receipt);
 
 	obx_lane_lock(subscription->id, lane, true);
