@@ -25,8 +25,11 @@ my $wanted = $ENV{OUTBOX_TRANSACTIONS} // 20_000;
 my $clients = 8;
 my $db = 'postgres';
 
-note("OUTBOX_SEED=$seed");
 srand($seed);
+
+# positions must not depend on how the others commit
+my $synchronous_commit = rand() < 0.5 ? 'on' : 'off';
+note("OUTBOX_SEED=$seed, synchronous_commit = $synchronous_commit");
 
 my $node = new_server(
 	'torture',
@@ -35,6 +38,7 @@ my $node = new_server(
 		"log_min_messages = warning",
 		"shared_buffers = 32MB",
 		"max_connections = 50",
+		"synchronous_commit = $synchronous_commit",
 	]);
 my @connection = ('-h', $node->host, '-p', $node->port);
 
