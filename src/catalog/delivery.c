@@ -178,6 +178,29 @@ obx_delivery_find(int32 subscription, int64 position)
 	return delivery;
 }
 
+static void
+begin_subscription_scan(ObxScan *scan, ScanKey key, int32 subscription, LOCKMODE lockmode)
+{
+	ScanKeyInit(key, SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(subscription));
+	begin_scan(scan, OBX_DELIVERY_PKEY, key, 1, lockmode);
+}
+
+List *
+obx_delivery_list(int32 subscription)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple;
+	List	   *list = NIL;
+
+	begin_subscription_scan(&scan, &key, subscription, AccessShareLock);
+	while ((tuple = obx_scan_next(&scan)) != NULL)
+		list = lappend(list, make_delivery(tuple, RelationGetDescr(scan.table)));
+	obx_scan_end(&scan);
+	return list;
+}
+
 int64
 obx_delivery_oldest(int32 subscription)
 {
@@ -186,9 +209,7 @@ obx_delivery_oldest(int32 subscription)
 	HeapTuple	tuple;
 	int64		position = 0;
 
-	ScanKeyInit(&key, SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(subscription));
-	begin_scan(&scan, OBX_DELIVERY_PKEY, &key, 1, AccessShareLock);
+	begin_subscription_scan(&scan, &key, subscription, AccessShareLock);
 	tuple = obx_scan_next(&scan);
 	if (tuple != NULL)
 		position = make_delivery(tuple, RelationGetDescr(scan.table))->position;
@@ -259,9 +280,7 @@ obx_delivery_delete_all(int32 subscription, bool keep_dead)
 	HeapTuple	tuple;
 	int64		deleted = 0;
 
-	ScanKeyInit(&key, SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(subscription));
-	begin_scan(&scan, OBX_DELIVERY_PKEY, &key, 1, RowExclusiveLock);
+	begin_subscription_scan(&scan, &key, subscription, RowExclusiveLock);
 	while ((tuple = obx_scan_next(&scan)) != NULL)
 	{
 		ObxDelivery *delivery = make_delivery(tuple, RelationGetDescr(scan.table));

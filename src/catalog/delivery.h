@@ -39,6 +39,9 @@ typedef struct ObxDelivery
 /* The open ones of a lane, by position; in CurrentMemoryContext. */
 extern List *obx_delivery_list_open(int32 subscription, int32 lane);
 
+/* All of a subscription, by position; likewise. */
+extern List *obx_delivery_list(int32 subscription);
+
 /* The lowest position among all of a subscription's, 0 if it has none. */
 extern int64 obx_delivery_oldest(int32 subscription);
 

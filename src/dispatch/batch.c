@@ -42,6 +42,14 @@ typedef struct Run
 
 /* ---- one run ---- */
 
+/* Does the item wait for the earlier one, as long as that is open? */
+static bool
+waits_for(const ObxBatch *batch, const ObxItem *item, const ObxItem *earlier)
+{
+	return batch->subscription->ordering == OBX_ORDERING_STRICT ||
+		(item->has_key && earlier->has_key && earlier->key_hash == item->key_hash);
+}
+
 /* Marks and counts the items that must wait behind their key. */
 static bool
 park_if_blocked(ObxBatch *batch, ObxItem *item)
@@ -50,9 +58,9 @@ park_if_blocked(ObxBatch *batch, ObxItem *item)
 	if (batch->is_retry)
 	{
 		for (ObxItem *earlier = batch->items; earlier < item; earlier++)
-			if (item->has_key && earlier->has_key && earlier->key_hash == item->key_hash &&
-				(earlier->state == OBX_ITEM_PARKED ||
-				 (earlier->state == OBX_ITEM_FAILED && earlier->delivery->open)))
+			if ((earlier->state == OBX_ITEM_PARKED ||
+				 (earlier->state == OBX_ITEM_FAILED && earlier->delivery->open)) &&
+				waits_for(batch, item, earlier))
 			{
 				item->state = OBX_ITEM_PARKED;
 				return true;

@@ -214,24 +214,37 @@ obx_lane_settle(const ObxSubscription *subscription, int32 lane)
 	hash_destroy(seen);
 }
 
-bool
-obx_lane_lock(int32 subscription, int32 lane, bool wait)
+/* an "object" of the class that our table is, so no other extension's */
+static LOCKTAG
+lock_tag(int32 subscription, int32 lane)
 {
 	LOCKTAG		tag;
 
-	/* an "object" of the class that our table is, so no other extension's */
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SUBSCRIPTION),
 					   (Oid) subscription, (uint16) lane);
+	return tag;
+}
+
+bool
+obx_lane_lock(int32 subscription, int32 lane, bool wait)
+{
+	LOCKTAG		tag = lock_tag(subscription, lane);
+
 	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* a lane that there never is */
+void
+obx_subscription_lock(int32 subscription)
+{
+	(void) obx_lane_lock(subscription, PG_UINT16_MAX, true);
 }
 
 void
 obx_lane_unlock(int32 subscription, int32 lane)
 {
-	LOCKTAG		tag;
+	LOCKTAG		tag = lock_tag(subscription, lane);
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SUBSCRIPTION),
-					   (Oid) subscription, (uint16) lane);
 	LockRelease(&tag, ExclusiveLock, false);
 }
 

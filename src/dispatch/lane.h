@@ -65,6 +65,12 @@ extern bool obx_lane_lock(int32 subscription, int32 lane, bool wait);
 /* Gives the lock back at once, taken once and nothing changed under it. */
 extern void obx_lane_unlock(int32 subscription, int32 lane);
 
+/*
+ * The subscription's own lock, until the transaction ends: whoever changes its
+ * row, or more of a lane than its pass does, takes it first.
+ */
+extern void obx_subscription_lock(int32 subscription);
+
 /* The lane of an event, among "concurrency" lanes. */
 extern int	obx_lane_of_event(int concurrency, bool has_key, int64 key_hash, int64 event_id);
 

@@ -10,28 +10,28 @@
  * ever needs to give way, so the time is at most pattern times text.
  */
 bool
-obx_pattern_matches(const char *pattern, const char *text, int length)
+obx_pattern_matches(const char *pattern, const char *string, int length)
 {
-	const char *end = text +length;
+	const char *end = string + length;
 	const char *after_star = NULL;
 	const char *retry = NULL;
 
-	while (text <end)
+	while (string < end)
 	{
 		if (*pattern == '*')
 		{
 			after_star = ++pattern;
-			retry = text;
+			retry = string;
 		}
-		else if (*pattern != '\0' && *pattern == *text)
+		else if (*pattern != '\0' && *pattern == *string)
 		{
 			pattern++;
-			text	  ++;
+			string++;
 		}
 		else if (after_star != NULL)
 		{
 			pattern = after_star;
-			text = ++retry;
+			string = ++retry;
 		}
 		else
 			return false;
@@ -42,10 +42,10 @@ obx_pattern_matches(const char *pattern, const char *text, int length)
 }
 
 bool
-obx_patterns_match(char *const *patterns, int npatterns, const char *text, int length)
+obx_patterns_match(char *const *patterns, int npatterns, const char *string, int length)
 {
 	for (int i = 0; i < npatterns; i++)
-		if (obx_pattern_matches(patterns[i], text, length))
+		if (obx_pattern_matches(patterns[i], string, length))
 			return true;
 	return false;
 }

@@ -5,13 +5,13 @@
 #define OBX_MATCH_H
 
 /*
- * Does the text match the pattern?  "*" stands for any run of characters,
+ * Does the string match the pattern?  "*" stands for any run of characters,
  * everything else for itself.  Bytes are compared.
  */
-extern bool obx_pattern_matches(const char *pattern, const char *text, int length);
+extern bool obx_pattern_matches(const char *pattern, const char *string, int length);
 
 /* Does it match any of them? */
-extern bool obx_patterns_match(char *const *patterns, int npatterns, const char *text,
+extern bool obx_patterns_match(char *const *patterns, int npatterns, const char *string,
 							   int length);
 
 #endif							/* OBX_MATCH_H */

@@ -9,6 +9,8 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "dispatch/lane.h"
+#include "log/context.h"
 #include "sqlapi/argument.h"
 
 void
@@ -52,7 +54,7 @@ obx_argument_require_number(FunctionCallInfo fcinfo, int number, const char *nam
 	return value;
 }
 
-char **
+char	  **
 obx_argument_require_patterns(FunctionCallInfo fcinfo, int number, const char *name, int *count)
 {
 	ArrayType  *array;
@@ -110,18 +112,54 @@ obx_argument_require_interval(FunctionCallInfo fcinfo, int number, const char *n
 	return microseconds;
 }
 
+static void
+check_membership(const ObxSubscription *subscription)
+{
+	if (!has_privs_of_role(GetUserId(), subscription->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be a member of the owner of subscription \"%s\"",
+						subscription->name),
+				 errdetail("It belongs to role \"%s\".",
+						   GetUserNameFromId(subscription->owner, true)),
+				 errhint("Run the command as that role, or as a member of it.")));
+}
+
 ObxSubscription *
 obx_argument_require_subscription(FunctionCallInfo fcinfo)
 {
 	char	   *name = obx_argument_require_text(fcinfo, 0, "name");
 	ObxSubscription *subscription = obx_subscription_require(name);
 
-	if (!has_privs_of_role(GetUserId(), subscription->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be a member of the owner of subscription \"%s\"", name),
-				 errdetail("It belongs to role \"%s\".",
-						   GetUserNameFromId(subscription->owner, true)),
-				 errhint("Run the command as that role, or as a member of it.")));
+	check_membership(subscription);
 	return subscription;
+}
+
+/* Rights before the lock: strangers must not wait, nor make others wait. */
+ObxSubscription *
+obx_argument_lock_subscription(FunctionCallInfo fcinfo, const char *name)
+{
+	ObxSubscription *subscription;
+
+	obx_argument_require(fcinfo, 0, name);
+	subscription = obx_argument_require_subscription(fcinfo);
+	obx_subscription_lock(subscription->id);
+
+	/* as whoever had it before has left it */
+	subscription = obx_subscription_require(subscription->name);
+	check_membership(subscription);
+	return subscription;
+}
+
+void
+obx_argument_refuse_inside(const ObxSubscription *subscription, const char *function)
+{
+	const ObxContext *context = obx_context_current();
+
+	if (context != NULL && strcmp(context->subscription, subscription->name) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s cannot be called in a handler of the same subscription", function),
+				 errdetail("It would move what is being delivered."),
+				 errhint("Call it in another session.")));
 }

@@ -32,4 +32,15 @@ extern int64 obx_argument_require_interval(FunctionCallInfo fcinfo, int number,
 /* The subscription named by the first argument; the caller must be a member of its owner. */
 extern ObxSubscription *obx_argument_require_subscription(FunctionCallInfo fcinfo);
 
+/*
+ * Likewise, for functions that change it or its lanes: nobody else does until
+ * the transaction ends.  The argument may have another name.
+ */
+extern ObxSubscription *obx_argument_lock_subscription(FunctionCallInfo fcinfo,
+													   const char *name);
+
+/* Refuses a function that moves lanes, in a handler whose lane it would move. */
+extern void obx_argument_refuse_inside(const ObxSubscription *subscription,
+									   const char *function);
+
 #endif							/* OBX_ARGUMENT_H */

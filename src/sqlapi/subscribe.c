@@ -343,10 +343,11 @@ obx_sql_subscribe(PG_FUNCTION_ARGS)
 Datum
 obx_sql_unsubscribe(PG_FUNCTION_ARGS)
 {
-	ObxSubscription *subscription = obx_argument_require_subscription(fcinfo);
+	ObxSubscription *subscription;
 	bool		idle = true;
 
 	PreventCommandIfReadOnly("outbox.unsubscribe()");
+	subscription = obx_argument_lock_subscription(fcinfo, "name");
 	obx_subscription_delete(subscription->id);
 	for (int lane = 0; lane < subscription->concurrency && idle; lane++)
 		idle = obx_lane_lock(subscription->id, lane, false);
@@ -363,7 +364,7 @@ obx_sql_unsubscribe(PG_FUNCTION_ARGS)
 static void
 set_paused(FunctionCallInfo fcinfo, bool paused)
 {
-	ObxSubscription *subscription = obx_argument_require_subscription(fcinfo);
+	ObxSubscription *subscription = obx_argument_lock_subscription(fcinfo, "name");
 
 	if (subscription->paused == paused)
 		return;
