@@ -27,6 +27,7 @@ my @files = grep { -e "$root/$_" } 'README.md',
   map { s{^\Q$root\E/}{}r } sort glob("$root/docs/*.md");
 
 check_links();
+check_tests();
 
 my $node = new_server('docs');
 my @roles = roles();
@@ -75,6 +76,21 @@ sub check_links
 		}
 	}
 	is("@broken", '', 'links lead somewhere');
+	return;
+}
+
+# The tests that stand for the guarantees.
+sub check_tests
+{
+	my %ending = (sql => '.sql', specs => '.spec', t => '');
+	my @missing;
+
+	foreach (slurp("$root/docs/guarantees.md") =~ m{`((?:sql|specs|t)/\w+(?:\.pl)?)`}g)
+	{
+		my ($folder) = m{^(\w+)/};
+		push @missing, $_ if !-e "$root/test/$_$ending{$folder}";
+	}
+	is("@missing", '', 'the tests that are named exist');
 	return;
 }
 
