@@ -14,7 +14,8 @@
 typedef struct ObxContext
 {
 	const char *subscription;
-	int64		position;		/* 0 in a batch handler that inherits from none */
+	int64		position;		/* 0 in a batch handler that inherits from
+								 * none */
 	int			attempt;		/* 1 at the first call */
 	bool		is_replay;
 	int64		event_id;		/* the cause of what is emitted, 0 for none */
