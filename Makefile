@@ -45,13 +45,15 @@ EXTRA_CLEAN = $(EXTENSION)--*.sql $(OBJS:.o=.d) test/expected test/results \
 
 # What tools/ does needs no PGXS, whose own "check" only says that it is not
 # supported.
-TOOL_GOALS = check lint indent demo
+TOOL_GOALS = check lint indent demo bench
 lint:
 	@tools/lint
 indent:
 	@tools/indent
 demo:
 	@tools/with-server --preload -c "track_commit_timestamp = on" test/demo/run
+bench:
+	@tools/with-server --preload -c "max_wal_size = 4GB" test/bench/run
 .PHONY: $(TOOL_GOALS)
 
 ifneq ($(or $(filter-out $(TOOL_GOALS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,all)),)
