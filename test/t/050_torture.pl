@@ -29,7 +29,8 @@ srand($seed);
 
 # positions must not depend on how the others commit
 my $synchronous_commit = rand() < 0.5 ? 'on' : 'off';
-note("OUTBOX_SEED=$seed, synchronous_commit = $synchronous_commit");
+my $partition_interval = rand() < 0.5 ? '1d' : '3s';
+note("OUTBOX_SEED=$seed, synchronous_commit = $synchronous_commit, partition_interval = $partition_interval");
 
 my $node = new_server(
 	'torture',
@@ -39,6 +40,7 @@ my $node = new_server(
 		"shared_buffers = 32MB",
 		"max_connections = 50",
 		"synchronous_commit = $synchronous_commit",
+		"outbox.partition_interval = $partition_interval",
 	]);
 my @connection = ('-h', $node->host, '-p', $node->port);
 
@@ -600,7 +602,9 @@ $node->safe_psql($db, q{
 	CREATE UNIQUE INDEX ON log (id);
 	ANALYZE log;
 });
-note($node->safe_psql($db, 'SELECT type, count(*) FROM log GROUP BY type ORDER BY type'));
+note($node->safe_psql($db, q{
+	SELECT type, count(*) FROM log GROUP BY type ORDER BY type;
+	SELECT 'partitions', count(DISTINCT tableoid) FROM outbox.event}));
 
 is($node->safe_psql($db, 'SELECT min(position), max(position) = count(*), max(position) = outbox.head() FROM log'),
 	'1|t|t', 'positions are 1 to n without a gap');
