@@ -22,6 +22,7 @@
 #include "access/xlog.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -35,6 +36,7 @@
 #include "log/generation.h"
 #include "log/partition.h"
 #include "log/segment.h"
+#include "log/snapshot.h"
 
 /* Columns of outbox.generation. */
 enum
@@ -78,7 +80,10 @@ static struct
 {
 	Oid			log;			/* OID of outbox.event; InvalidOid: not known */
 	uint64		offset;
-} known;
+	LocalTransactionId until;	/* good for this transaction only, since no
+								 * generation is recorded yet: a restore may
+								 * be under way.  Else invalid. */
+}			known;
 
 /* The newest one recorded; number 0 if none is. */
 static Generation
@@ -106,23 +111,6 @@ find_generation(void)
 	obx_scan_end(&scan);
 	return generation;
 }
-
-/* What became of the log since then. */
-static Move
-find_move(const Generation *generation)
-{
-	if (generation->number == 0)
-		return MOVE_NONE;
-	if (generation->system_identifier != GetSystemIdentifier())
-		return MOVE_CLUSTER;
-	if (generation->database != MyDatabaseId)
-		return MOVE_COPY;
-	if (generation->timeline != (int32) obx_timeline())
-		return MOVE_TIMELINE;
-	return MOVE_NONE;
-}
-
-/* ---- the next generation ---- */
 
 /* The largest transaction id in the log. */
 static uint64
@@ -157,15 +145,53 @@ find_last_xid(void)
 	return xid;
 }
 
+/* What became of the log since then. */
+static Move
+find_move(const Generation *generation)
+{
+	/* a log that moved before its first position tells by its ids, if at all */
+	if (generation->number == 0)
+		return find_last_xid() < U64FromFullTransactionId(ReadNextFullTransactionId()) ?
+			MOVE_NONE : MOVE_CLUSTER;
+	if (generation->system_identifier != GetSystemIdentifier())
+		return MOVE_CLUSTER;
+	if (generation->database != MyDatabaseId)
+		return MOVE_COPY;
+	if (generation->timeline != (int32) obx_timeline())
+		return MOVE_TIMELINE;
+	return MOVE_NONE;
+}
+
+/* ---- the next generation ---- */
+
+/* Every transaction of this cluster before this id has ended. */
+static uint64
+find_oldest_running(void)
+{
+	ObxSnapshot *snapshot;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	snapshot = obx_snapshot_from_datum(OidFunctionCall0(F_PG_CURRENT_SNAPSHOT));
+	PopActiveSnapshot();
+	return snapshot->xmin;
+}
+
 /* One that keeps the ids to come above all that are in the log. */
 static uint64
-choose_offset(const Generation *previous)
+choose_offset(const Generation *previous, Move move)
 {
-	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
-	uint64		last = find_last_xid();
+	uint64		last;
 
-	/* an upgraded cluster goes on counting */
-	if (next + previous->xid_offset > last)
+	/*
+	 * The counter went on.  Another offset would be wrong: transactions that
+	 * are prepared have written with this one.
+	 */
+	if (move != MOVE_CLUSTER)
+		return previous->xid_offset;
+
+	/* an upgraded cluster goes on counting, too */
+	last = find_last_xid();
+	if (find_oldest_running() + previous->xid_offset > last)
 		return previous->xid_offset;
 	return (last / OBX_OFFSET_UNIT + 1) * OBX_OFFSET_UNIT;
 }
@@ -205,14 +231,14 @@ insert_generation(const Generation *generation)
 }
 
 static Generation
-make_next(const Generation *previous)
+make_next(const Generation *previous, Move move)
 {
 	Generation	next = {
 		.number = previous->number + 1,
 		.system_identifier = GetSystemIdentifier(),
 		.timeline = (int32) obx_timeline(),
 		.database = MyDatabaseId,
-		.xid_offset = choose_offset(previous)
+		.xid_offset = choose_offset(previous, move)
 	};
 
 	return next;
@@ -225,7 +251,8 @@ require_generation(void)
 	Generation	generation = find_generation();
 	Move		move;
 
-	if (RecoveryInProgress() || find_move(&generation) == MOVE_NONE)
+	/* who only reads leaves it to the next one who writes */
+	if (RecoveryInProgress() || XactReadOnly || find_move(&generation) == MOVE_NONE)
 		return generation;
 
 	obx_segment_lock(true);
@@ -234,7 +261,7 @@ require_generation(void)
 	if (move == MOVE_NONE)
 		return generation;
 
-	generation = make_next(&generation);
+	generation = make_next(&generation, move);
 	insert_generation(&generation);
 	step_id_counter();
 	if (move == MOVE_COPY && obx_generation_at_copy != NULL)
@@ -254,8 +281,16 @@ obx_generation_ensure(void)
 
 	if (generation.number > 0)
 		return;
-	generation = make_next(&generation);
+	generation = make_next(&generation, MOVE_NONE);
 	insert_generation(&generation);
+}
+
+bool
+obx_generation_is_here(void)
+{
+	Generation	generation = find_generation();
+
+	return generation.number > 0 && find_move(&generation) == MOVE_NONE;
 }
 
 int32
@@ -294,9 +329,14 @@ obx_xid_offset(void)
 {
 	Oid			log = obx_object_require(OBX_EVENT);
 
-	if (unlikely(known.log != log))
+	if (unlikely(known.log != log ||
+				 (known.until != InvalidLocalTransactionId && known.until != obx_my_lxid())))
 	{
-		known.offset = require_generation().xid_offset;
+		Generation	generation = require_generation();
+
+		known.offset = generation.xid_offset;
+		known.until = generation.number > 0 && !XactReadOnly ?
+			InvalidLocalTransactionId : obx_my_lxid();
 		known.log = log;
 	}
 	return known.offset;

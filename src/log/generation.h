@@ -27,6 +27,9 @@ extern uint64 obx_xid_own_if_any(void);
 /* Records the first generation, unless there is one; for who gives positions. */
 extern void obx_generation_ensure(void);
 
+/* Has the log been written to where it is now?  If not, it may be restored. */
+extern bool obx_generation_is_here(void);
+
 /* Called when the database is found to be a copy of one in the same cluster. */
 extern void (*obx_generation_at_copy) (void);
 

@@ -3,8 +3,9 @@
  * outbox.segment, enabled always.
  *
  * Events are written below triggers (append.c), so every statement that gets
- * here is somebody else's.  One is let through: COPY by a superuser into a
- * log that has given no position yet, for that is what pg_restore does.
+ * here is somebody else's.  One is let through: COPY by a superuser into a log
+ * that has given no position yet, or none since it moved to this database, for
+ * that is what pg_restore does.
  */
 #include "postgres.h"
 
@@ -17,6 +18,7 @@
 #include "utils/rel.h"
 
 #include "base/compat.h"
+#include "log/generation.h"
 #include "log/immutable.h"
 #include "log/segment.h"
 
@@ -35,7 +37,8 @@ static bool
 is_restore(TriggerEvent event)
 {
 	return TRIGGER_FIRED_BY_INSERT(event) && superuser() && ActivePortal != NULL &&
-		ActivePortal->commandTag == CMDTAG_COPY && obx_segment_find_last(NULL) == NULL;
+		ActivePortal->commandTag == CMDTAG_COPY &&
+		(obx_segment_find_last(NULL) == NULL || !obx_generation_is_here());
 }
 
 Datum

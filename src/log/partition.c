@@ -14,6 +14,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -172,6 +173,25 @@ obx_partition_find(TimestampTz time)
 	return cache.partitions[low].relid;
 }
 
+/* A B-tree that has its first two columns in ascending order? */
+static bool
+is_ascending(HeapTuple index)
+{
+	bool		isnull;
+	int2vector *options = (int2vector *)
+	DatumGetPointer(SysCacheGetAttr(INDEXRELID, index, Anum_pg_index_indoption, &isnull));
+	HeapTuple	class = SearchSysCache1(RELOID,
+										ObjectIdGetDatum(((Form_pg_index) GETSTRUCT(index))->indexrelid));
+	bool		ascending;
+
+	ascending = HeapTupleIsValid(class) && !isnull &&
+		((Form_pg_class) GETSTRUCT(class))->relam == BTREE_AM_OID &&
+		options->values[0] == 0 && options->values[1] == 0;
+	if (HeapTupleIsValid(class))
+		ReleaseSysCache(class);
+	return ascending;
+}
+
 Oid
 obx_partition_index(Relation partition)
 {
@@ -187,7 +207,7 @@ obx_partition_index(Relation partition)
 		if (!HeapTupleIsValid(tuple))
 			elog(ERROR, "cache lookup failed for index %u", lfirst_oid(lc));
 		index = (Form_pg_index) GETSTRUCT(tuple);
-		if (index->indisvalid && index->indnatts == 2 &&
+		if (index->indisvalid && index->indnatts == 2 && is_ascending(tuple) &&
 			index->indkey.values[0] == OBX_EVENT_XID + 1 &&
 			index->indkey.values[1] == OBX_EVENT_ID + 1 &&
 			heap_attisnull(tuple, Anum_pg_index_indpred, NULL))

@@ -310,6 +310,7 @@ obx_sql_subscribe(PG_FUNCTION_ARGS)
 	int64		first;
 
 	PreventCommandIfReadOnly("outbox.subscribe()");
+	(void) obx_xid_offset();	/* see set_paused() */
 	fill_subscription(fcinfo, &subscription);
 	start = obx_argument_require_text(fcinfo, START, "start");
 	if (obx_subscription_find_by_name(subscription.name) != NULL)
@@ -364,8 +365,11 @@ obx_sql_unsubscribe(PG_FUNCTION_ARGS)
 static void
 set_paused(FunctionCallInfo fcinfo, bool paused)
 {
-	ObxSubscription *subscription = obx_argument_lock_subscription(fcinfo, "name");
+	ObxSubscription *subscription;
 
+	/* a copy that nobody has noticed yet pauses everything, before us */
+	(void) obx_xid_offset();
+	subscription = obx_argument_lock_subscription(fcinfo, "name");
 	if (subscription->paused == paused)
 		return;
 	subscription->paused = paused;

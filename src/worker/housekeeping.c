@@ -25,11 +25,20 @@
 #define LONGEST_INTERVAL SECONDS(60)
 #define CLEAN_INTERVAL SECONDS(10)
 
+/* How far a restore can be at most, see obx_housekeeping_run(). */
+typedef enum Stage
+{
+	STAGE_ANY,
+	STAGE_IN_USE,
+	STAGE_SETTLED
+} Stage;
+
 typedef struct Task
 {
 	ObxFailures failures;
 	const char *activity;
 	bool		(*has_work) (void); /* needs no transaction; NULL: always */
+	Stage		stage;			/* not before */
 	void		(*perform) (void);
 	int64		(*interval) (void);
 	TimestampTz due;
@@ -109,12 +118,14 @@ static Task tasks[] = {
 	{
 		.failures = {.what = "could not make partitions"},
 		.activity = "making partitions",
+		.stage = STAGE_IN_USE,
 		.perform = prepare_partitions,
 		.interval = partition_interval
 	},
 	{
 		.failures = {.what = "could not apply retention"},
 		.activity = "applying retention",
+		.stage = STAGE_SETTLED,
 		.has_work = has_retention,
 		.perform = apply_retention,
 		.interval = retention_interval
@@ -144,8 +155,9 @@ run_task(void *arg)
 }
 
 TimestampTz
-obx_housekeeping_run(void)
+obx_housekeeping_run(bool in_use, bool settled)
 {
+	Stage		stage = settled ? STAGE_SETTLED : in_use ? STAGE_IN_USE : STAGE_ANY;
 	TimestampTz next = DT_NOEND;
 
 	for (int i = 0; i < lengthof(tasks); i++)
@@ -153,6 +165,8 @@ obx_housekeeping_run(void)
 		Task	   *task = &tasks[i];
 		TimestampTz now = GetCurrentTimestamp();
 
+		if (task->stage > stage)
+			continue;
 		if (task->due <= now)
 		{
 			task->due = now + task->interval();

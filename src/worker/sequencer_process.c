@@ -62,6 +62,7 @@ typedef struct Configuration
 } Configuration;
 
 static int64 head = 0;
+static bool has_subscriptions = false;
 static TimestampTz poll_at = 0;
 static TimestampTz reread_at = 0;
 static TimestampTz blocked_until = 0;
@@ -104,6 +105,7 @@ read_configuration(void *arg)
 		return;
 
 	subscriptions = obx_subscription_list();
+	has_subscriptions = (subscriptions != NIL);
 	context = MemoryContextSwitchTo(configuration->context);
 	configuration->lanes = palloc(OBX_QUEUE_SIZE * sizeof(ObxWantedLane));
 	foreach(cell, subscriptions)
@@ -229,7 +231,8 @@ make_round(void)
 	now = GetCurrentTimestamp();
 	next = obx_queue_refresh(head, now);
 	next = Min(next, obx_pool_adjust(now));
-	next = Min(next, obx_housekeeping_run());
+	next = Min(next, obx_housekeeping_run(has_subscriptions || head > 0,
+										  head > 0 && sequence_failures.retry_at == 0));
 	next = Min(next, Min(poll_at, reread_at));
 	return blocked_until != 0 ? Min(next, blocked_until) : next;
 }

@@ -49,6 +49,7 @@ $node->restart;
 $node->safe_psql('template1', 'CREATE DATABASE other');
 my $producer = q{
 	SET statement_timeout = 0; SET lock_timeout = 0; SET default_transaction_read_only = off;
+	SET idle_in_transaction_session_timeout = 0;
 	SET session_replication_role = origin; SET search_path = public;
 	BEGIN READ WRITE; INSERT INTO orders (amount) SELECT generate_series(1, 10); COMMIT;};
 $node->safe_psql('postgres', $producer);
