@@ -42,6 +42,13 @@
 	index_insert((index), (values), (isnull), (tid), (heap), (unique), (info))
 #endif
 
+/* What an index keeps from one insertion to the next must be released from 17 on. */
+#if PG_VERSION_NUM >= 170000
+#define obx_index_insert_cleanup(index, info) index_insert_cleanup((index), (info))
+#else
+#define obx_index_insert_cleanup(index, info) ((void) 0)
+#endif
+
 /* RelationGetPartitionDesc() learned omit_detached in 14. */
 #if PG_VERSION_NUM >= 140000
 #define obx_partition_desc(rel) RelationGetPartitionDesc((rel), true)

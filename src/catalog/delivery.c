@@ -8,6 +8,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -317,16 +318,35 @@ begin_failure_scan(ObxScan *scan, ScanKey key, int32 subscription)
 	return obx_scan_next(scan);
 }
 
+/* Until the transaction ends; false if someone else is recording a failure. */
+static bool
+lock_failure(int32 subscription)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_FAILURE),
+					   (Oid) subscription, 0);
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/*
+ * The lanes of a subscription share the row.  One that finds another at it
+ * leaves it alone: that one's failure is as good a last one, and it may take
+ * until its transaction ends.
+ */
 void
 obx_failure_record(int32 subscription, int64 position, const char *error)
 {
 	ScanKeyData key;
 	ObxScan		scan;
-	HeapTuple	tuple = begin_failure_scan(&scan, &key, subscription);
+	HeapTuple	tuple;
 	Datum		values[FAILURE_COLUMNS];
 	bool		nulls[FAILURE_COLUMNS] = {false};
 	bool		replace[FAILURE_COLUMNS] = {true, true, true, true};
 
+	if (!lock_failure(subscription))
+		return;
+	tuple = begin_failure_scan(&scan, &key, subscription);
 	values[FAILURE_SUBSCRIPTION] = Int32GetDatum(subscription);
 	values[FAILURE_POSITION] = Int64GetDatum(position);
 	nulls[FAILURE_POSITION] = position == 0;

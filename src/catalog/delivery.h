@@ -53,7 +53,10 @@ extern void obx_delivery_delete(int32 subscription, int64 position);
 /* All of a subscription; with keep_dead, all that are not dead letters. */
 extern int64 obx_delivery_delete_all(int32 subscription, bool keep_dead);
 
-/* Notes the failure as the subscription's last one, for outbox.status. */
+/*
+ * Notes the failure as the subscription's last one, for outbox.status; waits
+ * for nobody.  Who deletes the note holds the locks of all lanes.
+ */
 extern void obx_failure_record(int32 subscription, int64 position, const char *error);
 extern void obx_failure_delete(int32 subscription);
 

@@ -253,31 +253,33 @@ obx_progress_advance(ObxProgress *progress)
 	table_close(table, NoLock);
 }
 
-/* Two that delete rows must not meet at one. */
+/* Two that delete rows must not meet at one.  Until the transaction ends. */
 static bool
-lock_deletion(bool wait)
+lock_deletion(void)
 {
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId,
 					   obx_object_require(OBX_PROGRESS), 1);
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-void
+bool
 obx_progress_delete(int32 subscription)
 {
 	ScanKeyData key;
 	ObxScan		scan;
 	HeapTuple	tuple;
 
+	if (!lock_deletion())
+		return false;
 	ScanKeyInit(&key, SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(subscription));
-	lock_deletion(true);
 	begin_scan(&scan, &key, 1, RowExclusiveLock, ForwardScanDirection);
 	while ((tuple = obx_scan_next(&scan)) != NULL)
 		obx_table_delete(scan.table, tuple);
 	obx_scan_end(&scan);
+	return true;
 }
 
 /*
@@ -299,7 +301,7 @@ obx_progress_clean(void)
 	bool		successor_is_old = false;
 	static TransactionId fruitless = InvalidTransactionId;
 
-	if (!lock_deletion(false))
+	if (!lock_deletion())
 		return 0;
 	begin_scan(&scan, NULL, 0, RowExclusiveLock, BackwardScanDirection);
 	horizon = obx_oldest_xmin(scan.table);

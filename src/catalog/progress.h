@@ -60,8 +60,11 @@ extern List *obx_progress_list(void);
  */
 extern void obx_progress_advance(ObxProgress *progress);
 
-/* All lanes of a subscription. */
-extern void obx_progress_delete(int32 subscription);
+/*
+ * All lanes of a subscription.  Waits for nobody: false, with nothing done,
+ * while another transaction deletes rows.
+ */
+extern bool obx_progress_delete(int32 subscription);
 
 /*
  * Deletes superseded versions beyond the history that vacuum can remove at

@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_func.h"
 #include "utils/array.h"
@@ -206,6 +207,8 @@ call_function(ObxTarget *base, const ObxTargetEvent *events, int count)
 	(void) FunctionCallInvoke(fcinfo);
 
 	PopActiveSnapshot();
+	/* what it deferred still belongs to it: events emitted there inherit too */
+	AfterTriggerFireDeferred();
 	obx_context_leave();
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(target->call_memory);

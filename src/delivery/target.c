@@ -77,6 +77,7 @@ check_time(void)
 static void
 begin_time(int64 limit)
 {
+	timed_out = false;			/* a call may have caught the cancel */
 	call_limit = limit;
 	call_began = GetCurrentTimestamp();
 	if (limit == 0)

@@ -36,20 +36,40 @@ obx_needed_from(void)
 	return needed;
 }
 
+/* Locks all lanes of a subscription; false if one is still being served. */
+static bool
+lock_lanes(const List *lanes, int32 subscription)
+{
+	ListCell   *lc;
+
+	foreach(lc, lanes)
+	{
+		const ObxProgress *progress = lfirst(lc);
+
+		if (progress->subscription == subscription &&
+			!obx_lane_lock(subscription, progress->lane, false))
+			return false;
+	}
+	return true;
+}
+
+/* The sequencer calls this: it must not wait for anybody's transaction. */
 int64
 obx_remnants_clean(void)
 {
+	List	   *lanes = obx_progress_list();
 	int64		deleted = 0;
 	ListCell   *lc;
 
-	foreach(lc, obx_progress_list())
+	foreach(lc, lanes)
 	{
-		ObxProgress *progress = lfirst(lc);
+		const ObxProgress *progress = lfirst(lc);
 
-		if (obx_subscription_find(progress->subscription) != NULL ||
-			!obx_lane_lock(progress->subscription, progress->lane, false))
+		if (progress->lane != 0 || obx_subscription_find(progress->subscription) != NULL ||
+			!lock_lanes(lanes, progress->subscription))
 			continue;
-		obx_progress_delete(progress->subscription);
+		if (!obx_progress_delete(progress->subscription))
+			break;
 		deleted += 1 + obx_delivery_delete_all(progress->subscription, false);
 		obx_failure_delete(progress->subscription);
 	}

@@ -280,7 +280,7 @@ obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane, int64 m
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Pass	   *pass;
-	MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "pg_outbox pass",
+	MemoryContext memory = AllocSetContextCreate(caller, "pg_outbox pass",
 												 ALLOCSET_DEFAULT_SIZES);
 
 	pass = MemoryContextAllocZero(memory, sizeof(Pass));
@@ -313,6 +313,8 @@ obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane, int64 m
 		error = CopyErrorData();
 		FlushErrorState();
 		ops->abort();
+		if (ops->owns_session)
+			obx_session_abandon();
 		if (pass->lane != NULL)
 			obx_lane_forget(pass->lane);
 		MemoryContextSwitchTo(caller);

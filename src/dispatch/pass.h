@@ -49,7 +49,8 @@ typedef bool (*ObxPassYield) (int64 elapsed);
  * Serves the lane once.  Called outside a transaction (or in run()'s fresh
  * one) by a session of the subscription's owner; runs one or two transactions
  * of its own.  Errors of handlers never leave it; infrastructure's errors are
- * logged and become OBX_PASS_BACKOFF; FATAL passes through.  max_events bounds
+ * logged and become OBX_PASS_BACKOFF; FATAL passes through.  The current memory
+ * context must outlive these transactions.  max_events bounds
  * the batch beside batch_size, 0 is no bound.
  *
  * "careful" is for a lane whose last session ended while it was served: events

@@ -14,6 +14,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
+#include "utils/snapmgr.h"
 
 #include "base/compat.h"
 #include "base/settings.h"
@@ -73,8 +74,18 @@ void
 obx_session_clear(void)
 {
 	PortalHashTableDeleteAll();
+	obx_session_abandon();
+
+	/* dropping a table may read what its catalog rows keep out of line */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	ResetTempTableNamespace();
+	PopActiveSnapshot();
+}
+
+void
+obx_session_abandon(void)
+{
 	DropAllPreparedStatements();
 	LockReleaseSession(USER_LOCKMETHOD);
-	ResetTempTableNamespace();
 	ResetSequenceCaches();
 }

@@ -27,4 +27,7 @@ extern void obx_session_prepare(const ObxSubscription *subscription);
  */
 extern void obx_session_clear(void);
 
+/* The part of it that outlives an abort, after one; needs no transaction. */
+extern void obx_session_abandon(void);
+
 #endif							/* OBX_SESSION_H */

@@ -188,6 +188,7 @@ insert_index_entries(Relation partition, Relation index, BufferedEvent *events, 
 						 info);
 	}
 
+	obx_index_insert_cleanup(index, info);
 	if (estate != NULL)
 		FreeExecutorState(estate);
 }

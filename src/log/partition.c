@@ -18,6 +18,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "commands/tablespace.h"
 #include "executor/spi.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
@@ -47,6 +48,7 @@ static struct
 {
 	MemoryContext memory;
 	bool		valid;
+	bool		news;			/* since loading began */
 	int			count;
 	ObxPartition *partitions;	/* by bounds, the default one last */
 	Oid			parent;
@@ -57,7 +59,10 @@ static void
 forget_partitions(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == cache.parent)
+	{
 		cache.valid = false;
+		cache.news = true;
+	}
 }
 
 void
@@ -104,19 +109,24 @@ copy_partitions(PartitionDesc desc, ObxPartition *partitions)
 static void
 load_partitions(void)
 {
-	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
-	PartitionDesc desc = obx_partition_desc(log);
+	Relation	log;
+	PartitionDesc desc;
+
+	cache.parent = obx_object_require(OBX_EVENT);
+	cache.news = false;
+	log = table_open(cache.parent, AccessShareLock);
+	desc = obx_partition_desc(log);
 
 	if (cache.memory == NULL)
 		cache.memory = AllocSetContextCreate(CacheMemoryContext, "pg_outbox partitions",
 											 ALLOCSET_SMALL_SIZES);
 	MemoryContextReset(cache.memory);
 	cache.last = NULL;
-	cache.parent = RelationGetRelid(log);
 	cache.partitions = MemoryContextAlloc(cache.memory,
 										  (desc->nparts + 1) * sizeof(ObxPartition));
 	cache.count = copy_partitions(desc, cache.partitions);
-	cache.valid = true;
+	/* news that came while we looked may be of something we did not see */
+	cache.valid = !cache.news;
 	table_close(log, AccessShareLock);
 }
 
@@ -353,6 +363,23 @@ create_partitions(TimestampTz now, int64 interval)
 bool
 obx_partition_prepare(void)
 {
+/*
+ * Undone with the nest level.  Whoever calls run() must not decide how and
+ * where the log is stored: events are written as heap tuples, and the parent
+ * says in which tablespace.
+ */
+static void
+set_storage(Relation log)
+{
+	Oid			tablespace = log->rd_rel->reltablespace;
+
+	(void) set_config_option("default_table_access_method", "heap", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("default_tablespace",
+							 OidIsValid(tablespace) ? get_tablespace_name(tablespace) : "",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 	TimestampTz now = GetCurrentTimestamp();
 	int64		interval = obx_partition_interval * USECS_PER_SEC;
 	TimestampTz start;
@@ -361,6 +388,7 @@ obx_partition_prepare(void)
 	int			made;
 	Relation	log;
 
+	int			nest_level;
 	if (!find_next_start(now, interval, &start))
 		return false;
 	if (!ConditionalLockRelationOid(obx_object_require(OBX_EVENT), ShareUpdateExclusiveLock) ||
@@ -374,6 +402,8 @@ obx_partition_prepare(void)
 	table_close(log, NoLock);
 
 	PushActiveSnapshot(GetTransactionSnapshot());
+	nest_level = NewGUCNestLevel();
+	set_storage(log);
 	SPI_connect();
 	made = create_partitions(now, interval);
 	SPI_finish();
@@ -382,3 +412,4 @@ obx_partition_prepare(void)
 	SetUserIdAndSecContext(user, context);
 	return made > 0;
 }
+	AtEOXact_GUC(true, nest_level);

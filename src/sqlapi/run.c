@@ -65,9 +65,12 @@ commit_transaction(void)
 	SPI_commit();
 }
 
+/* SPI_rollback() expects no active snapshot but a portal's; an error leaves ours. */
 static void
 abort_transaction(void)
 {
+	while (ActiveSnapshotSet())
+		PopActiveSnapshot();
 	SPI_rollback();
 }
 

@@ -352,9 +352,8 @@ obx_sql_unsubscribe(PG_FUNCTION_ARGS)
 	obx_subscription_delete(subscription->id);
 	for (int lane = 0; lane < subscription->concurrency && idle; lane++)
 		idle = obx_lane_lock(subscription->id, lane, false);
-	if (idle)
+	if (idle && obx_progress_delete(subscription->id))
 	{
-		obx_progress_delete(subscription->id);
 		obx_delivery_delete_all(subscription->id, false);
 		obx_failure_delete(subscription->id);
 	}

@@ -55,6 +55,7 @@ override(const char *name, const char *value)
 void
 obx_process_settle(bool synchronous)
 {
+	override("role", "none");	/* ALTER ROLE ... SET role */
 	override("default_transaction_isolation", "read committed");
 	override("default_transaction_read_only", "off");
 	override("default_transaction_deferrable", "off");
