@@ -139,7 +139,9 @@ obx_call_begin(const ObxSubscription *subscription)
 void
 obx_call_end(int nest_level)
 {
-	AfterTriggerFireDeferred();
+	/* there, a call can defer nothing: what is pending is someone else's */
+	if (!InSecurityRestrictedOperation())
+		AfterTriggerFireDeferred();
 	end_time();
 	AtEOXact_GUC(false, nest_level);
 }

@@ -141,7 +141,8 @@ deliver_singly(Run *run)
 		CHECK_FOR_INTERRUPTS();
 		if (!is_deliverable(run, item))
 			continue;
-		obx_target_deliver(batch->target, &item->event, 1);
+		if (batch->target != NULL)
+			obx_target_deliver(batch->target, &item->event, 1);
 		item->state = OBX_ITEM_DONE;
 
 		if (run->may_stop && batch->yield != NULL &&
@@ -158,7 +159,7 @@ deliver_run(void *arg)
 {
 	Run		   *run = arg;
 
-	if (run->batch->target->takes_batch && !run->single)
+	if (run->batch->target != NULL && run->batch->target->takes_batch && !run->single)
 		deliver_together(run);
 	else
 		deliver_singly(run);
@@ -463,8 +464,8 @@ obx_batch_park(ObxBatch *batch, ObxItem *item)
 	obx_lane_add(batch->lane, delivery);
 }
 
-static void
-write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress)
+void
+obx_batch_write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress)
 {
 	switch (item->state)
 	{
@@ -500,7 +501,7 @@ void
 obx_batch_fail(ObxBatch *batch, ObxItem *item, const ErrorData *error, ObxProgress *progress)
 {
 	fail_item(batch, item, OBX_VERDICT_FAILURE, error);
-	write_item(batch, item, progress);
+	obx_batch_write_item(batch, item, progress);
 }
 
 bool
@@ -509,7 +510,7 @@ obx_batch_write(ObxBatch *batch, ObxProgress *progress)
 	int64		position = progress->position;
 
 	for (int i = 0; i < batch->reached; i++)
-		write_item(batch, &batch->items[i], progress);
+		obx_batch_write_item(batch, &batch->items[i], progress);
 
 	if (batch->is_retry)
 	{

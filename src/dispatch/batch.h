@@ -38,7 +38,7 @@ typedef struct ObxBatch
 {
 	const ObxSubscription *subscription;
 	ObxLane    *lane;
-	ObxTarget  *target;
+	ObxTarget  *target;			/* NULL: only the filter is called */
 	ObxFilter  *filter;			/* NULL for none */
 	ObxPassYield yield;
 	bool		foreground;		/* a cancel is the caller's, not an event's */
@@ -111,7 +111,13 @@ obx_item_has_key_of(const ObxItem *item, const ObxDelivery *delivery)
 	return item->has_key && delivery->has_key && item->key_hash == delivery->key_hash;
 }
 
-/* For items that are dealt with one by one: writes the row of one that must wait. */
+/*
+ * For items that are dealt with one by one: writes what became of one to
+ * outbox.delivery, and counts it in *progress.
+ */
+extern void obx_batch_write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress);
+
+/* Likewise of one that must wait. */
 extern void obx_batch_park(ObxBatch *batch, ObxItem *item);
 
 /* Likewise of one that failed, and counts it in *progress. */

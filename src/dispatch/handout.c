@@ -10,15 +10,19 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "commands/sequence.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "catalog/names.h"
+#include "dispatch/filter.h"
 #include "dispatch/handout.h"
 #include "dispatch/pull_lane.h"
+#include "dispatch/session.h"
 
 /* ---- collecting ---- */
 
@@ -45,26 +49,106 @@ is_blocked(const ObxPullLane *work, const ObxItem *item, bool is_new)
 	return false;
 }
 
-/* Parks what is blocked; what is left of the batch's items can be handed out. */
+/* Going on behind a gap would hide it. */
 static void
-park_blocked(ObxPullLane *work, bool is_new)
+report_loss(const ObxPullLane *work, int64 until)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("subscription \"%s\" lost events", work->subscription->name),
+			 errdetail("Positions " INT64_FORMAT " to " INT64_FORMAT
+					   " were dropped by outbox.max_retention before they were consumed.",
+					   work->progress.position + 1, until),
+			 errhint("outbox.seek() lets it go on.")));
+}
+
+/*
+ * Asks the subscription's filter about the batch's items.  It runs with the
+ * owner's rights, whoever the consumer is, and so that it can leave nothing
+ * behind in the consumer's session.
+ */
+static void
+filter_items(ObxPullLane *work)
+{
+	ObxBatch   *batch = work->batch;
+	int			nest_level = NewGUCNestLevel();
+	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+	Oid			user;
+	int			security;
+
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(work->subscription->owner, security | SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_LOCAL_USERID_CHANGE);
+	obx_session_prepare(work->subscription);
+	batch->filter = obx_filter_open(batch->subscription,
+									CreateTupleDescCopy(RelationGetDescr(log)));
+	obx_batch_deliver(batch);
+	batch->filter = NULL;
+	AtEOXact_GUC(false, nest_level);
+	SetUserIdAndSecContext(user, security);
+	table_close(log, NoLock);
+}
+
+static void
+mark_blocked(ObxPullLane *work, bool is_new)
+{
+	ObxBatch   *batch = work->batch;
+
+	for (int i = 0; i < batch->nitems; i++)
+		batch->items[i].state = is_blocked(work, &batch->items[i], is_new) ?
+			OBX_ITEM_PARKED : OBX_ITEM_DONE;
+	batch->reached = batch->nitems;
+}
+
+/*
+ * Writes what becomes of the items that cannot be handed out; the batch is
+ * left with those that can.
+ */
+static void
+sift_items(ObxPullLane *work)
 {
 	ObxBatch   *batch = work->batch;
 	int			left = 0;
 
-	for (int i = 0; i < batch->nitems; i++)
+	for (int i = 0; i < batch->reached; i++)
 	{
 		ObxItem    *item = &batch->items[i];
 
-		if (is_blocked(work, item, is_new))
+		if (item->state == OBX_ITEM_DONE)
 		{
-			obx_batch_park(batch, item);
-			work->changed = true;
-		}
-		else
 			batch->items[left++] = *item;
+			continue;
+		}
+		obx_batch_write_item(batch, item, &work->progress);
+		work->changed = true;
 	}
+	/* the rest is filled again */
+	memset(&batch->items[left], 0, (batch->nitems - left) * sizeof(ObxItem));
 	batch->nitems = left;
+	batch->reached = 0;
+}
+
+/* Retries are filtered, for it may be the filter that failed. */
+static bool
+collect_retries(ObxPullLane *work, int limit)
+{
+	ObxBatch   *batch = work->batch;
+	int			failures;
+
+	do
+	{
+		if (!obx_batch_collect_retries(batch, &work->progress, limit))
+			return false;
+		if (work->subscription->filter == NULL)
+			return true;
+
+		failures = batch->failures;
+		filter_items(work);
+		sift_items(work);
+		obx_lane_settle(work->subscription, work->progress.lane);
+		obx_pull_lane_load(work);
+	} while (batch->nitems == 0 && batch->failures == failures);
+	return batch->nitems > 0;
 }
 
 /* How many of those owed do not have to wait for what is open. */
@@ -98,10 +182,11 @@ collect_owed(ObxPullLane *work, int limit)
 		seen = obx_batch_collect_positions(work->batch, progress, progress->owed,
 										   Min(servable, limit));
 		if (work->batch->nitems < seen)
-			work->changed = true;
-		park_blocked(work, false);
+			report_loss(work, progress->owed[seen - 1]);
+		mark_blocked(work, false);
+		sift_items(work);
 
-		/* what was parked, or is gone, is owed no more */
+		/* what was parked is owed no more */
 		owed = palloc(progress->nowed * sizeof(int64));
 		for (int i = 0; i < work->batch->nitems; i++)
 			owed[nowed++] = work->batch->items[i].event.position;
@@ -115,6 +200,43 @@ collect_owed(ObxPullLane *work, int limit)
 	return false;
 }
 
+/* Must new events wait? */
+static bool
+is_strictly_blocked(const ObxPullLane *work)
+{
+	return work->subscription->ordering == OBX_ORDERING_STRICT && work->lane->open != NIL;
+}
+
+/* Reads a stretch of the log. */
+static void
+collect_stretch(ObxPullLane *work, int limit)
+{
+	ObxProgress *progress = &work->progress;
+	ObxBatch   *batch = work->batch;
+
+	if (!obx_batch_collect_new(batch, progress, limit) && batch->lost_until > 0 &&
+		batch->read_position == progress->position)
+		report_loss(work, batch->lost_until);
+
+	if (work->subscription->filter == NULL)
+		mark_blocked(work, true);
+	else
+		filter_items(work);
+	if (batch->reached < batch->nitems)
+	{
+		/* those not reached are read again */
+		const ObxTargetEvent *last = batch->reached > 0 ?
+		&batch->items[batch->reached - 1].event : NULL;
+
+		batch->read_all = false;
+		batch->read_position = last != NULL ? last->position : progress->position;
+		batch->read_id = last != NULL ? last->id : progress->event_id;
+	}
+	sift_items(work);
+	if (batch->read_position != progress->position)
+		work->changed = true;
+}
+
 /* Reads on in the log; true if anything can be handed out. */
 static bool
 collect_new(ObxPullLane *work, int limit)
@@ -122,24 +244,17 @@ collect_new(ObxPullLane *work, int limit)
 	ObxProgress *progress = &work->progress;
 	ObxBatch   *batch = work->batch;
 
-	if (work->subscription->ordering == OBX_ORDERING_STRICT && work->lane->open != NIL)
-		return false;
-
-	do
+	while (!batch->read_all && !is_strictly_blocked(work))
 	{
-		obx_batch_collect_new(batch, progress, limit);
-		park_blocked(work, true);
-		if (batch->read_position != progress->position)
-			work->changed = true;
-		if (batch->nitems == 0)
-		{
-			progress->position = batch->read_position;
-			progress->event_id = batch->read_id;
-		}
-	} while (batch->nitems == 0 && !batch->read_all);
-
+		collect_stretch(work, limit);
+		if (batch->nitems > 0)
+			break;
+		progress->position = batch->read_position;
+		progress->event_id = batch->read_id;
+	}
 	if (batch->nitems == 0)
 		return false;
+
 	progress->owed = palloc(batch->nitems * sizeof(int64));
 	progress->nowed = batch->nitems;
 	for (int i = 0; i < batch->nitems; i++)
@@ -158,7 +273,7 @@ collect(ObxPullLane *work, int limit)
 	work->batch = obx_pull_lane_make_batch(work, limit);
 	if (progress->nowed > 0)
 		work->batch->retry_before = progress->owed[0];
-	if (obx_batch_collect_retries(work->batch, progress, limit))
+	if (collect_retries(work, limit))
 		return true;
 
 	work->batch->is_retry = false;

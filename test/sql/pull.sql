@@ -389,8 +389,39 @@ SELECT outbox.ack('r', receipt());
 COMMIT;
 SELECT * FROM standing;
 
--- an event that is not wanted moves the position on
+-- a filter runs as the owner, whoever receives; where it fails, the event does
 SELECT outbox.unsubscribe('r');
+GRANT EXECUTE ON FUNCTION outbox.subscribe TO regress_pull_owner;
+GRANT USAGE ON SCHEMA pull TO regress_pull_owner;
+SET ROLE regress_pull_owner;
+SELECT outbox.subscribe('filtered', filter => $$ current_user = 'regress_pull_owner' AND key <> 'no'
+                                                 AND (key <> 'bad' OR 1 / (type = 'G')::integer > 0) $$,
+                        backoff => '0', max_attempts => 2);
+RESET ROLE;
+CALL emit('F', 'a', 'no', 'bad', 'b', 'bad', 'no');
+CALL emit('G', 'bad');
+CALL outbox.run();
+CREATE TABLE parent (id integer PRIMARY KEY);
+CREATE TABLE child (id integer REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+BEGIN;
+-- what the consumer has deferred is not the filter's to check
+INSERT INTO child VALUES (1);
+SELECT * FROM receive('filtered', 3);
+INSERT INTO parent VALUES (1);
+SELECT current_user = session_user AS is_self, current_setting('search_path');
+SELECT outbox.ack('filtered', receipt());
+COMMIT;
+SELECT "position" - (SELECT max("position") FROM standing) AS behind, state, attempts, error FROM exceptions('filtered');
+SELECT * FROM receive('filtered', lease => '1 hour');
+SELECT outbox.ack('filtered', receipt());
+SELECT * FROM receive('filtered', lease => '1 hour');
+SELECT outbox.ack('filtered', receipt());
+SELECT * FROM receive('filtered', lease => '1 hour');
+SELECT key, attempts, error FROM outbox.dead_letter;
+SELECT * FROM standing;
+SELECT outbox.unsubscribe('filtered');
+
+-- an event that is not wanted moves the position on
 SELECT outbox.subscribe('u', '{U}');
 CALL emit('X', 'a', 'b');
 CALL outbox.run();
