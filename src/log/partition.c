@@ -53,7 +53,7 @@ static struct
 	ObxPartition *partitions;	/* by bounds, the default one last */
 	Oid			parent;
 	ObxPartition *last;			/* the one last found */
-} cache;
+}			cache;
 
 static void
 forget_partitions(Datum arg, Oid relid)
@@ -165,7 +165,10 @@ obx_partition_find(TimestampTz time)
 	if (likely(cache.last != NULL && time >= cache.last->lower && time < cache.last->upper))
 		return cache.last->relid;
 
-	/* the first partition whose upper bound lies beyond; the default one's does */
+	/*
+	 * the first partition whose upper bound lies beyond; the default one's
+	 * does
+	 */
 	high = cache.count - 1;
 	while (low < high)
 	{
@@ -360,9 +363,6 @@ create_partitions(TimestampTz now, int64 interval)
 	return made;
 }
 
-bool
-obx_partition_prepare(void)
-{
 /*
  * Undone with the nest level.  Whoever calls run() must not decide how and
  * where the log is stored: events are written as heap tuples, and the parent
@@ -380,15 +380,18 @@ set_storage(Relation log)
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
+bool
+obx_partition_prepare(void)
+{
 	TimestampTz now = GetCurrentTimestamp();
 	int64		interval = obx_partition_interval * USECS_PER_SEC;
 	TimestampTz start;
 	Oid			user;
 	int			context;
+	int			nest_level;
 	int			made;
 	Relation	log;
 
-	int			nest_level;
 	if (!find_next_start(now, interval, &start))
 		return false;
 	if (!ConditionalLockRelationOid(obx_object_require(OBX_EVENT), ShareUpdateExclusiveLock) ||
@@ -399,17 +402,17 @@ set_storage(Relation log)
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(log->rd_rel->relowner,
 						   context | SECURITY_LOCAL_USERID_CHANGE);
+	nest_level = NewGUCNestLevel();
+	set_storage(log);
 	table_close(log, NoLock);
 
 	PushActiveSnapshot(GetTransactionSnapshot());
-	nest_level = NewGUCNestLevel();
-	set_storage(log);
 	SPI_connect();
 	made = create_partitions(now, interval);
 	SPI_finish();
 	PopActiveSnapshot();
 
+	AtEOXact_GUC(true, nest_level);
 	SetUserIdAndSecContext(user, context);
 	return made > 0;
 }
-	AtEOXact_GUC(true, nest_level);
