@@ -21,11 +21,12 @@ CREATE FUNCTION outbox.capture(
     columns text[] DEFAULT NULL,
     exclude text[] DEFAULT NULL,
     old_values text DEFAULT 'changed',
-    name text DEFAULT NULL
+    name text DEFAULT NULL,
+    replicated boolean DEFAULT false
 ) RETURNS text
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_capture';
-COMMENT ON FUNCTION outbox.capture(regclass, text[], text, text, text[], text[], text[], text, text) IS
+COMMENT ON FUNCTION outbox.capture(regclass, text[], text, text, text[], text[], text[], text, text, boolean) IS
     'captures changes of a table as events; returns the rule''s name';
 
 CREATE FUNCTION outbox.uncapture(relation regclass, name text DEFAULT NULL) RETURNS integer
@@ -34,13 +35,25 @@ CREATE FUNCTION outbox.uncapture(relation regclass, name text DEFAULT NULL) RETU
 COMMENT ON FUNCTION outbox.uncapture(regclass, text) IS
     'removes one capture rule of a table, or all; returns how many';
 
+CREATE FUNCTION outbox.capture_follow_ddl() RETURNS event_trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_capture_follow_ddl';
+COMMENT ON FUNCTION outbox.capture_follow_ddl() IS
+    'event trigger function: capture rules follow renamed columns, new partitions and children';
+
+CREATE FUNCTION outbox.capture_follow_drop() RETURNS event_trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_capture_follow_drop';
+COMMENT ON FUNCTION outbox.capture_follow_drop() IS
+    'event trigger function: refuses to drop a column that a capture rule names';
+
 -- A rule is one trigger for rows, one for TRUNCATE, or both, with the same
 -- argument.  Only functions that everybody may call are used here, for the
 -- view's readers need not have EXECUTE on ours.
 CREATE VIEW outbox.capture_rule AS
 WITH rule_trigger AS MATERIALIZED (
     SELECT t.tgrelid,
-           pg_catalog.bit_or(t.tgtype) AS events,
+           pg_catalog.bool_or(t.tgenabled IN ('A', 'R')) AS replicated,
            pg_catalog.convert_from(
                pg_catalog.substr(t.tgargs, 1, pg_catalog.length(t.tgargs) - 1),
                pg_catalog.getdatabaseencoding())::jsonb AS argument
@@ -52,19 +65,16 @@ WITH rule_trigger AS MATERIALIZED (
 )
 SELECT r.tgrelid::pg_catalog.regclass AS relation,
        r.argument ->> 'name' AS name,
-       pg_catalog.array_remove(ARRAY[
-           CASE WHEN r.events & 4 <> 0 THEN 'insert' END,
-           CASE WHEN r.events & 16 <> 0 THEN 'update' END,
-           CASE WHEN r.events & 8 <> 0 THEN 'delete' END,
-           CASE WHEN r.events & 32 <> 0 THEN 'truncate' END], NULL) AS operations,
+       ARRAY(
+           SELECT pg_catalog.jsonb_array_elements_text(r.argument -> 'operations')
+       ) AS operations,
        r.argument ->> 'type' AS type,
        r.argument ->> 'condition' AS condition,
        CASE pg_catalog.jsonb_typeof(r.argument -> 'key')
-           WHEN 'array' THEN ARRAY(
-               SELECT k.name
+           WHEN 'array' THEN (
+               SELECT pg_catalog.array_agg(k.name ORDER BY k.number)
                FROM pg_catalog.jsonb_array_elements_text(r.argument -> 'key')
-                   WITH ORDINALITY AS k (name, number)
-               ORDER BY k.number)
+                   WITH ORDINALITY AS k (name, number))
            ELSE (
                SELECT pg_catalog.array_agg(a.attname::text ORDER BY k.number)
                FROM pg_catalog.pg_index i
@@ -72,7 +82,10 @@ SELECT r.tgrelid::pg_catalog.regclass AS relation,
                    WITH ORDINALITY AS k (attnum, number)
                JOIN pg_catalog.pg_attribute a
                    ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-               WHERE i.indrelid = r.tgrelid AND i.indisprimary
+               WHERE i.indrelid = r.tgrelid
+                 AND (i.indisprimary OR i.indisreplident AND NOT EXISTS (
+                     SELECT FROM pg_catalog.pg_index p
+                     WHERE p.indrelid = r.tgrelid AND p.indisprimary))
                  AND k.number <= i.indnkeyatts)
        END AS key,
        ARRAY(
@@ -85,7 +98,8 @@ SELECT r.tgrelid::pg_catalog.regclass AS relation,
              AND NOT (pg_catalog.jsonb_typeof(r.argument -> 'exclude') = 'array'
                       AND r.argument -> 'exclude' ? a.attname::text)
            ORDER BY a.attnum) AS columns,
-       r.argument ->> 'old_values' AS old_values
+       r.argument ->> 'old_values' AS old_values,
+       r.replicated
 FROM rule_trigger r;
 COMMENT ON VIEW outbox.capture_rule IS 'what is captured of which table';
 COMMENT ON COLUMN outbox.capture_rule.relation IS 'table for which the rule was made';
@@ -97,3 +111,5 @@ COMMENT ON COLUMN outbox.capture_rule.condition IS 'as it was written; NULL for 
 COMMENT ON COLUMN outbox.capture_rule.key IS 'columns that form the ordering key; NULL for none';
 COMMENT ON COLUMN outbox.capture_rule.columns IS 'columns that go into data, at present';
 COMMENT ON COLUMN outbox.capture_rule.old_values IS 'none, changed or all';
+COMMENT ON COLUMN outbox.capture_rule.replicated IS
+    'also changes that logical replication applies are captured';

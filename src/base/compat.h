@@ -265,4 +265,11 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 #define obx_is_decoding() ((MyPgXact->vacuumFlags & PROC_IN_LOGICAL_DECODING) != 0)
 #endif
 
+/* Foreign tables can have triggers for TRUNCATE from 16 on. */
+#if PG_VERSION_NUM >= 160000
+#define obx_can_have_truncate_trigger(relkind) ((void) (relkind), true)
+#else
+#define obx_can_have_truncate_trigger(relkind) ((relkind) != RELKIND_FOREIGN_TABLE)
+#endif
+
 #endif							/* OBX_COMPAT_H */

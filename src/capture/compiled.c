@@ -26,11 +26,13 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
 #include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "capture/capture.h"
 #include "capture/compiled.h"
+#include "capture/move.h"
 #include "log/event.h"
 
 typedef struct CacheEntry
@@ -60,14 +62,13 @@ static uint64 invalidations = 0;
 /* ---- compiling ---- */
 
 /*
- * The table on which the rule was made: a partition's trigger is a clone of
- * the one above it.
+ * The table on which the rule was made, and its trigger: a partition's trigger
+ * is a clone of the one above it.
  */
-static Oid
-find_source_relation(Oid trigger)
+static void
+find_source(Oid trigger, Oid *source_relation, Oid *source_trigger)
 {
 	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
-	Oid			relation = InvalidOid;
 
 	while (OidIsValid(trigger))
 	{
@@ -81,12 +82,12 @@ find_source_relation(Oid trigger)
 		tuple = systable_getnext(scan);
 		if (!HeapTupleIsValid(tuple))
 			elog(ERROR, "could not find trigger %u", trigger);
-		relation = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+		*source_relation = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+		*source_trigger = trigger;
 		trigger = ((Form_pg_trigger) GETSTRUCT(tuple))->tgparentid;
 		systable_endscan(scan);
 	}
 	table_close(catalog, AccessShareLock);
-	return relation;
 }
 
 static char *
@@ -137,6 +138,22 @@ obx_headers_create(const char *partition, bool key_changed, const text *old_key)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
+Jsonb *
+obx_headers_create_moved(const char *partition, int64 departure)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	value;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_string(&state, WJB_KEY, "partition", strlen("partition"));
+	push_string(&state, WJB_VALUE, partition, strlen(partition));
+	push_string(&state, WJB_KEY, "moved_from", strlen("moved_from"));
+	value.type = jbvNumeric;
+	value.val.numeric = int64_to_numeric(departure);
+	pushJsonbValue(&state, WJB_VALUE, &value);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
 static void
 compile_names(ObxCompiledRule *compiled, const ObxRule *rule)
 {
@@ -182,7 +199,7 @@ compile_columns(ObxCompiledRule *compiled, TupleDesc tupdesc, AttrNumber *attnum
 	return columns;
 }
 
-/* A partition has its parent's columns, maybe under other numbers. */
+/* A table below has the columns of the one above, maybe under other numbers. */
 static void
 map_columns(AttrNumber *attnums, int count, Oid from, Oid to)
 {
@@ -246,7 +263,9 @@ compile_rule(Trigger *trigger, Relation rel, const char **name)
 	compiled->memory = CurrentMemoryContext;
 	compiled->trigger = trigger->tgoid;
 	compiled->relation = RelationGetRelid(rel);
-	compiled->source_relation = find_source_relation(trigger->tgoid);
+	compiled->is_partition = rel->rd_rel->relispartition;
+	compiled->operations = rule->operations;
+	find_source(trigger->tgoid, &compiled->source_relation, &compiled->source_trigger);
 	compiled->old_values = rule->old_values;
 	compile_names(compiled, rule);
 	/* a TRUNCATE has no row, so it does not mind columns that are gone */
@@ -388,4 +407,5 @@ obx_capture_init(void)
 	CacheRegisterSyscacheCallback(CASTSOURCETARGET, forget_all, (Datum) 0);
 	CacheRegisterSyscacheCallback(PROCOID, forget_all, (Datum) 0);
 	RegisterXactCallback(end_transaction, NULL);
+	obx_move_init();
 }

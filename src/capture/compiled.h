@@ -37,6 +37,9 @@ typedef struct ObxCompiledRule
 	Oid			trigger;
 	Oid			relation;		/* whose rows come in, maybe a leaf */
 	Oid			source_relation;	/* on which the rule was made */
+	Oid			source_trigger; /* there */
+	int			operations;		/* OBX_CAPTURE_* */
+	bool		is_partition;	/* so rows may move to another one */
 	bool		stale;			/* compile anew; set by callbacks */
 	MemoryContext memory;		/* holds all of this */
 
@@ -72,5 +75,8 @@ extern ObxCompiledRule *obx_compiled_find(Trigger *trigger, Relation rel,
  */
 extern Jsonb *obx_headers_create(const char *partition, bool key_changed,
 								 const text *old_key);
+
+/* The same for a row that came from a partition, as the event of that id tells. */
+extern Jsonb *obx_headers_create_moved(const char *partition, int64 departure);
 
 #endif							/* OBX_COMPILED_H */

@@ -23,6 +23,7 @@
 #include "commands/trigger.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #include "base/compat.h"
@@ -52,13 +53,19 @@ require_function(const char *name)
 
 /* ---- listing ---- */
 
+bool
+obx_rule_is_function(Oid function)
+{
+	return function == require_function(ROW_FUNCTION) ||
+		function == require_function(STATEMENT_FUNCTION);
+}
+
 /* The trigger's first argument; it has one if the rule was made by us. */
 static char *
 get_argument(HeapTuple tuple, TupleDesc tupdesc)
 {
 	bool		isnull;
 	Datum		arguments = heap_getattr(tuple, Anum_pg_trigger_tgargs, tupdesc, &isnull);
-
 	bytea	   *bytes;
 
 	if (isnull)
@@ -68,8 +75,28 @@ get_argument(HeapTuple tuple, TupleDesc tupdesc)
 	return pnstrdup(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 }
 
+static ObxRuleTrigger *
+read_trigger(HeapTuple tuple, TupleDesc tupdesc)
+{
+	Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+	ObxRuleTrigger *trigger = palloc(sizeof(ObxRuleTrigger));
+	bool		isnull;
+	Datum		condition = heap_getattr(tuple, Anum_pg_trigger_tgqual, tupdesc, &isnull);
+
+	trigger->trigger = form->oid;
+	trigger->parent = form->tgparentid;
+	trigger->function = form->tgfoid;
+	trigger->type = form->tgtype;
+	trigger->enabled = form->tgenabled;
+	trigger->name = pstrdup(NameStr(form->tgname));
+	trigger->argument = get_argument(tuple, tupdesc);
+	trigger->condition = isnull ? NULL : TextDatumGetCString(condition);
+	trigger->rule = obx_rule_from_json(trigger->argument);
+	return trigger;
+}
+
 List *
-obx_rule_list(Relation rel)
+obx_rule_list(Oid relid)
 {
 	Oid			row_function = require_function(ROW_FUNCTION);
 	Oid			statement_function = require_function(STATEMENT_FUNCTION);
@@ -80,20 +107,14 @@ obx_rule_list(Relation rel)
 	HeapTuple	tuple;
 
 	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(RelationGetRelid(rel)));
+				ObjectIdGetDatum(relid));
 	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-		ObxRuleTrigger *trigger;
 
-		if (form->tgfoid != row_function && form->tgfoid != statement_function)
-			continue;
-		trigger = palloc(sizeof(ObxRuleTrigger));
-		trigger->trigger = form->oid;
-		trigger->parent = form->tgparentid;
-		trigger->rule = obx_rule_from_json(get_argument(tuple, RelationGetDescr(catalog)));
-		triggers = lappend(triggers, trigger);
+		if (form->tgfoid == row_function || form->tgfoid == statement_function)
+			triggers = lappend(triggers, read_trigger(tuple, RelationGetDescr(catalog)));
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
@@ -133,28 +154,27 @@ choose_trigger_name(Relation rel, const char *rule_name, const char *label)
  * exists.  No code of users runs meanwhile.  An error restores the user with
  * its transaction.
  */
-static ObjectAddress
-create_trigger(Relation rel, char *name, const char *function, char *argument,
-			   int16 events, bool row, Node *when)
+ObjectAddress
+obx_rule_create_trigger(Oid relid, const ObxRuleTrigger *trigger, Node *when)
 {
 	CreateTrigStmt *statement = makeNode(CreateTrigStmt);
-	Oid			function_oid = require_function(function);
 	ObjectAddress address;
 	Oid			user;
 	int			security;
 
-	statement->trigname = name;
+	statement->trigname = trigger->name;
 	statement->funcname = list_make2(makeString(pstrdup("outbox")),
-									 makeString(pstrdup(function)));
-	statement->args = list_make1(makeString(argument));
-	statement->row = row;
+									 makeString(get_func_name(trigger->function)));
+	statement->args = list_make1(makeString(trigger->argument));
+	statement->row = TRIGGER_FOR_ROW(trigger->type);
 	statement->timing = TRIGGER_TYPE_AFTER;
-	statement->events = events;
+	statement->events = trigger->type & TRIGGER_TYPE_EVENT_MASK;
 
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
-	address = CreateTrigger(statement, NULL, RelationGetRelid(rel), InvalidOid, InvalidOid,
-							InvalidOid, function_oid, InvalidOid, when, false, false);
+	address = CreateTriggerFiringOn(statement, NULL, relid, InvalidOid, InvalidOid,
+									InvalidOid, trigger->function, trigger->parent, when,
+									false, OidIsValid(trigger->parent), trigger->enabled);
 	SetUserIdAndSecContext(user, security);
 	CommandCounterIncrement();
 	return address;
@@ -175,45 +195,72 @@ report_unserved(int operations, int allowed)
 			 errhint("Leave the operation out, or make a rule of its own for it with another condition.")));
 }
 
-void
-obx_rule_create(Relation rel, const ObxRule *rule, int operations)
+/* Row events that the rule's trigger is to fire for. */
+static int16
+list_row_events(Relation rel, const ObxRule *rule)
 {
-	char	   *argument = obx_rule_to_json(rule);
+	int16		events = 0;
+
+	/*
+	 * An update that moves a row to another partition fires a DELETE and an
+	 * INSERT.  To tell them from others the trigger must see them all.
+	 */
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE && rule->condition == NULL)
+		return TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE;
+
+	if (rule->operations & OBX_CAPTURE_INSERT)
+		events |= TRIGGER_TYPE_INSERT;
+	if (rule->operations & OBX_CAPTURE_UPDATE)
+		events |= TRIGGER_TYPE_UPDATE;
+	if (rule->operations & OBX_CAPTURE_DELETE)
+		events |= TRIGGER_TYPE_DELETE;
+	return events;
+}
+
+void
+obx_rule_create(Relation rel, ObxRule *rule, bool replicated)
+{
 	ObxCondition *condition = NULL;
+	ObxRuleTrigger trigger = {0};
 	int			allowed = OBX_CAPTURE_ALL;
 
+	if (!obx_can_have_truncate_trigger(rel->rd_rel->relkind))
+		allowed = OBX_CAPTURE_ROWS;
 	if (rule->condition != NULL)
 	{
 		condition = obx_condition_parse(rel, rule->condition);
 		allowed = condition->operations;
 	}
-	if (operations == 0)
-		operations = allowed;
-	if (operations & ~allowed)
-		report_unserved(operations, allowed);
+	if (rule->operations == 0)
+		rule->operations = allowed;
+	if (rule->operations & ~allowed)
+		report_unserved(rule->operations, allowed);
 
-	if (operations & OBX_CAPTURE_ROWS)
+	trigger.argument = obx_rule_to_json(rule);
+	trigger.enabled = replicated ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_ORIGIN;
+	if (rule->operations & OBX_CAPTURE_ROWS)
 	{
-		int16		events = 0;
 		ObjectAddress address;
 
-		if (operations & OBX_CAPTURE_INSERT)
-			events |= TRIGGER_TYPE_INSERT;
-		if (operations & OBX_CAPTURE_UPDATE)
-			events |= TRIGGER_TYPE_UPDATE;
-		if (operations & OBX_CAPTURE_DELETE)
-			events |= TRIGGER_TYPE_DELETE;
-		address = create_trigger(rel, choose_trigger_name(rel, rule->name, NULL),
-								 ROW_FUNCTION, argument, events, true,
-								 condition != NULL ? condition->expression : NULL);
+		trigger.name = choose_trigger_name(rel, rule->name, NULL);
+		trigger.function = require_function(ROW_FUNCTION);
+		trigger.type = TRIGGER_TYPE_ROW | list_row_events(rel, rule);
+		address = obx_rule_create_trigger(RelationGetRelid(rel), &trigger,
+										  condition != NULL ? condition->expression : NULL);
 		/* CREATE TRIGGER does this only for conditions that it parsed itself */
 		if (condition != NULL)
 			recordDependencyOnExpr(&address, condition->expression,
 								   condition->range_table, DEPENDENCY_NORMAL);
 	}
-	if (operations & OBX_CAPTURE_TRUNCATE)
-		create_trigger(rel, choose_trigger_name(rel, rule->name, "truncate"),
-					   STATEMENT_FUNCTION, argument, TRIGGER_TYPE_TRUNCATE, false, NULL);
+	if (rule->operations & OBX_CAPTURE_TRUNCATE)
+	{
+		trigger.name = choose_trigger_name(rel, rule->name, "truncate");
+		trigger.function = require_function(STATEMENT_FUNCTION);
+		trigger.type = TRIGGER_TYPE_TRUNCATE;
+		obx_rule_create_trigger(RelationGetRelid(rel), &trigger, NULL);
+	}
+	obx_rule_spread(RelationGetRelid(rel));
+	obx_rule_permit_partitions(rel);
 }
 
 /* ---- dropping ---- */
@@ -225,7 +272,7 @@ obx_rule_drop(Relation rel, const char *name)
 	ObjectAddresses *objects = new_object_addresses();
 	ListCell   *lc;
 
-	foreach(lc, obx_rule_list(rel))
+	foreach(lc, obx_rule_list(RelationGetRelid(rel)))
 	{
 		ObxRuleTrigger *trigger = lfirst(lc);
 		ObjectAddress address;

@@ -28,6 +28,8 @@ static const char *const old_values_name[] = {
 	[OBX_OLD_ALL] = "all",
 };
 
+static const char *const operation_name[] = {"insert", "update", "delete", "truncate"};
+
 bool
 obx_old_values_parse(const char *text, ObxOldValues *value)
 {
@@ -63,7 +65,7 @@ append_names(StringInfo json, const char *name, List *names)
 		append_member(json, name, NULL);
 		return;
 	}
-	appendStringInfo(json, ", \"%s\": [", name);
+	appendStringInfo(json, "%s\"%s\": [", json->len > 1 ? ", " : "", name);
 	foreach(lc, names)
 	{
 		appendStringInfoString(json, separator);
@@ -77,12 +79,21 @@ char *
 obx_rule_to_json(const ObxRule *rule)
 {
 	StringInfoData json;
+	List	   *operations = NIL;
+
+	for (int i = 0; i < lengthof(operation_name); i++)
+		if (rule->operations & (OBX_CAPTURE_INSERT << i))
+			operations = lappend(operations, unconstify(char *, operation_name[i]));
 
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
 	append_member(&json, "name", rule->name);
 	append_member(&json, "type", rule->type);
-	append_names(&json, "key", rule->key);
+	append_names(&json, "operations", operations);
+	if (rule->no_key)
+		appendStringInfoString(&json, ", \"key\": []");
+	else
+		append_names(&json, "key", rule->key);
 	append_names(&json, "columns", rule->columns);
 	append_names(&json, "exclude", rule->exclude);
 	append_member(&json, "old_values", old_values_name[rule->old_values]);
@@ -131,13 +142,17 @@ read_string(Jsonb *json, const char *name)
 	return pnstrdup(value.val.string.val, value.val.string.len);
 }
 
+/* "found", if given, tells an empty list from none. */
 static List *
-read_names(Jsonb *json, const char *name)
+read_names(Jsonb *json, const char *name, bool *found)
 {
 	JsonbValue	value;
 	List	   *names = NIL;
+	bool		is_there = find_member(json, name, &value);
 
-	if (!find_member(json, name, &value))
+	if (found != NULL)
+		*found = is_there;
+	if (!is_there)
 		return NIL;
 	if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
 		report_damaged(name);
@@ -150,6 +165,19 @@ read_names(Jsonb *json, const char *name)
 		names = lappend(names, pnstrdup(item->val.string.val, item->val.string.len));
 	}
 	return names;
+}
+
+static int
+read_operations(Jsonb *json)
+{
+	int			operations = 0;
+	ListCell   *lc;
+
+	foreach(lc, read_names(json, "operations", NULL))
+		for (int i = 0; i < lengthof(operation_name); i++)
+		if (strcmp(lfirst(lc), operation_name[i]) == 0)
+			operations |= OBX_CAPTURE_INSERT << i;
+	return operations != 0 ? operations : OBX_CAPTURE_ALL;
 }
 
 ObxRule *
@@ -165,9 +193,11 @@ obx_rule_from_json(const char *text)
 	if (rule->name == NULL)
 		report_damaged("name");
 	rule->type = read_string(json, "type");
-	rule->key = read_names(json, "key");
-	rule->columns = read_names(json, "columns");
-	rule->exclude = read_names(json, "exclude");
+	rule->operations = read_operations(json);
+	rule->key = read_names(json, "key", &rule->no_key);
+	rule->no_key &= rule->key == NIL;
+	rule->columns = read_names(json, "columns", NULL);
+	rule->exclude = read_names(json, "exclude", NULL);
 	rule->condition = read_string(json, "condition");
 	old_values = read_string(json, "old_values");
 	if (old_values == NULL || !obx_old_values_parse(old_values, &rule->old_values))
@@ -243,14 +273,17 @@ obx_rule_columns(const ObxRule *rule, Relation rel, int *count)
 	return columns;
 }
 
-static AttrNumber *
-primary_key_columns(Relation rel, int *count)
+/*
+ * The index that tells rows apart by default: the primary key, or else the
+ * index that was chosen as replica identity.
+ */
+static Oid
+find_key_index(Relation rel)
 {
-	List	   *indexes = RelationGetIndexList(rel);
-	AttrNumber *columns = NULL;
 	ListCell   *lc;
+	List	   *indexes = RelationGetIndexList(rel);
+	Oid			found = InvalidOid;
 
-	*count = 0;
 	foreach(lc, indexes)
 	{
 		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
@@ -259,24 +292,45 @@ primary_key_columns(Relation rel, int *count)
 		if (!HeapTupleIsValid(tuple))
 			elog(ERROR, "cache lookup failed for index %u", lfirst_oid(lc));
 		index = (Form_pg_index) GETSTRUCT(tuple);
-		if (index->indisprimary)
-		{
-			*count = index->indnkeyatts;
-			columns = palloc(*count * sizeof(AttrNumber));
-			for (int i = 0; i < *count; i++)
-				columns[i] = index->indkey.values[i];
-		}
+		if (index->indisprimary || (index->indisreplident && !OidIsValid(found)))
+			found = lfirst_oid(lc);
 		ReleaseSysCache(tuple);
 	}
 	list_free(indexes);
+	return found;
+}
+
+static AttrNumber *
+default_key_columns(Relation rel, int *count)
+{
+	Oid			relid = find_key_index(rel);
+	HeapTuple	tuple;
+	Form_pg_index index;
+	AttrNumber *columns;
+
+	*count = 0;
+	if (!OidIsValid(relid))
+		return NULL;
+	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for index %u", relid);
+	index = (Form_pg_index) GETSTRUCT(tuple);
+	*count = index->indnkeyatts;
+	columns = palloc(*count * sizeof(AttrNumber));
+	for (int i = 0; i < *count; i++)
+		columns[i] = index->indkey.values[i];
+	ReleaseSysCache(tuple);
 	return columns;
 }
 
 AttrNumber *
 obx_rule_key(const ObxRule *rule, Relation rel, int *count)
 {
+	*count = 0;
+	if (rule->no_key)
+		return NULL;
 	if (rule->key == NIL)
-		return primary_key_columns(rel, count);
+		return default_key_columns(rel, count);
 	*count = list_length(rule->key);
 	return require_columns(rel, rule->key, "key");
 }

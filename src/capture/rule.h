@@ -4,6 +4,7 @@
 #ifndef OBX_RULE_H
 #define OBX_RULE_H
 
+#include "catalog/objectaddress.h"
 #include "nodes/pg_list.h"
 #include "utils/rel.h"
 
@@ -30,7 +31,9 @@ typedef struct ObxRule
 {
 	char	   *name;
 	char	   *type;			/* NULL: table's name and operation */
-	List	   *key;			/* column names; NIL: the primary key */
+	int			operations;		/* OBX_CAPTURE_* */
+	List	   *key;			/* column names; NIL: the table's own key */
+	bool		no_key;			/* not even that */
 	List	   *columns;		/* column names; NIL: all */
 	List	   *exclude;		/* column names */
 	ObxOldValues old_values;
@@ -56,26 +59,64 @@ extern AttrNumber obx_column_require(Relation rel, const char *column, const cha
 
 /* ---- in the catalog ---- */
 
-/* A trigger that belongs to a rule. */
+/* A trigger that belongs to a rule, as pg_trigger has it. */
 typedef struct ObxRuleTrigger
 {
 	Oid			trigger;
 	Oid			parent;			/* what it is a clone of, or InvalidOid */
+	Oid			function;
+	int16		type;			/* TRIGGER_TYPE_* */
+	char		enabled;
+	char	   *name;
+	char	   *argument;		/* the rule's JSON */
+	char	   *condition;		/* WHEN as a stored node tree, or NULL */
 	ObxRule    *rule;
 } ObxRuleTrigger;
 
 /* The rules' triggers on a table, also those inherited from one above. */
-extern List *obx_rule_list(Relation rel);
+extern List *obx_rule_list(Oid relid);
 
 /*
- * Makes the triggers of a rule.  The caller holds SHARE ROW EXCLUSIVE on the
- * table and has checked everything but the condition, which is looked up with
- * the rights of the current user.  "operations" 0 stands for those that the
- * condition allows.
+ * Makes the triggers of a rule, on tables below it too.  The caller holds
+ * SHARE ROW EXCLUSIVE on the table and has checked everything but the
+ * condition, which is looked up with the rights of the current user.
+ * rule->operations 0 stands for those that the condition allows.
+ * "replicated": also for changes that replication applies.
  */
-extern void obx_rule_create(Relation rel, const ObxRule *rule, int operations);
+extern void obx_rule_create(Relation rel, ObxRule *rule, bool replicated);
 
 /* Drops the rules of that name, or all; returns how many rules there were. */
 extern int	obx_rule_drop(Relation rel, const char *name);
+
+/*
+ * Makes one trigger on a table, as a clone of "parent" if that is given.  No
+ * right is checked.
+ */
+extern ObjectAddress obx_rule_create_trigger(Oid relid, const ObxRuleTrigger *trigger,
+											 Node *when);
+
+/* Is that a trigger function of rules? */
+extern bool obx_rule_is_function(Oid function);
+
+/* ---- along the inheritance ---- */
+
+/*
+ * Gives all tables below the clones of rules that PostgreSQL does not make:
+ * of TRUNCATE, and of all where inheritance is not partitioning.  Takes SHARE
+ * ROW EXCLUSIVE on those that lack one.
+ */
+extern void obx_rule_spread(Oid relid);
+
+/* Removes from a table the clones of rules of tables that it left. */
+extern void obx_rule_leave(Oid relid);
+
+/*
+ * Lets the owner of a partitioned table with rules make partitions of it,
+ * for which PostgreSQL asks for EXECUTE on the triggers' functions.
+ */
+extern void obx_rule_permit_partitions(Relation rel);
+
+/* Writes a column's new name into the rules of a table, and their clones. */
+extern void obx_rule_rename_column(Oid relid, const char *old_name, const char *new_name);
 
 #endif							/* OBX_RULE_H */

@@ -24,6 +24,7 @@
 
 #include "base/compat.h"
 #include "capture/compiled.h"
+#include "capture/move.h"
 #include "log/append.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_capture_row);
@@ -196,16 +197,14 @@ set_key(Emission *emission, text *key)
 }
 
 static void
-capture_row(ObxCompiledRule *rule, ObxOperation operation, TupleTableSlot *row)
+build_row(Emission *emission, ObxCompiledRule *rule, ObxOperation operation,
+		  TupleTableSlot *row)
 {
-	Emission	emission;
-
 	slot_getsomeattrs(row, rule->last_column);
-	start_emission(&emission, rule, operation);
-	set_key(&emission, encode_key(rule, row));
-	set_jsonb(&emission, OBX_EVENT_DATA,
+	start_emission(emission, rule, operation);
+	set_key(emission, encode_key(rule, row));
+	set_jsonb(emission, OBX_EVENT_DATA,
 			  obx_encoder_encode(rule->encoder, row->tts_values, row->tts_isnull, NULL));
-	obx_event_append(emission.values, emission.nulls);
 }
 
 /*
@@ -259,6 +258,63 @@ capture_update(ObxCompiledRule *rule, TupleTableSlot *old, TupleTableSlot *new)
 }
 
 /*
+ * A row that goes to another partition fires a DELETE there and then an INSERT
+ * here, for what was one update.  The DELETE's event is held, so that it can be
+ * taken back when the INSERT comes; it stays if a trigger suppressed the
+ * INSERT.  Where it has been written already, the two stand one after the
+ * other, and the later one's header "moved_from" has the id of the earlier.
+ */
+static void
+capture_delete(ObxCompiledRule *rule, TriggerData *data)
+{
+	Emission	emission;
+	int64		id = 0;
+
+	if (rule->is_partition && obx_move_is_departure(data->tg_trigtuple))
+	{
+		if (rule->operations & OBX_CAPTURE_DELETE)
+		{
+			build_row(&emission, rule, OBX_OPERATION_DELETE, data->tg_trigslot);
+			id = obx_event_append_held(emission.values, emission.nulls);
+		}
+		obx_move_begin(rule->source_trigger, rule->relation, data->tg_trigtuple, id);
+		return;
+	}
+	if (!(rule->operations & OBX_CAPTURE_DELETE))
+		return;
+	build_row(&emission, rule, OBX_OPERATION_DELETE, data->tg_trigslot);
+	obx_event_append(emission.values, emission.nulls);
+}
+
+static void
+capture_insert(ObxCompiledRule *rule, TriggerData *data)
+{
+	Emission	emission;
+	int64		departure = 0;
+	TupleTableSlot *old = NULL;
+
+	if (rule->is_partition)
+		old = obx_move_finish(rule->source_trigger, data->tg_relation, data->tg_trigtuple,
+							  &departure);
+	if (old != NULL && (departure == 0 || obx_event_retract(departure)))
+	{
+		if (rule->operations & OBX_CAPTURE_UPDATE)
+			capture_update(rule, old, data->tg_trigslot);
+		ExecDropSingleTupleTableSlot(old);
+		return;
+	}
+	if (old != NULL)
+		ExecDropSingleTupleTableSlot(old);
+	if (!(rule->operations & OBX_CAPTURE_INSERT))
+		return;
+	build_row(&emission, rule, OBX_OPERATION_INSERT, data->tg_trigslot);
+	if (departure != 0)
+		set_jsonb(&emission, OBX_EVENT_HEADERS,
+				  obx_headers_create_moved(rule->partition, departure));
+	obx_event_append(emission.values, emission.nulls);
+}
+
+/*
  * outbox.capture_row(): the trigger function for rows.
  */
 Datum
@@ -277,11 +333,11 @@ obx_sql_capture_row(PG_FUNCTION_ARGS)
 	refuse_while_decoding();
 	rule = find_rule(fcinfo, data, &firing);
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-		capture_row(rule, OBX_OPERATION_INSERT, data->tg_trigslot);
-	else if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+		capture_insert(rule, data);
+	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		capture_delete(rule, data);
+	else if (rule->operations & OBX_CAPTURE_UPDATE)
 		capture_update(rule, data->tg_trigslot, data->tg_newslot);
-	else
-		capture_row(rule, OBX_OPERATION_DELETE, data->tg_trigslot);
 
 	error_context_stack = callback.previous;
 	return PointerGetDatum(NULL);
@@ -306,10 +362,13 @@ obx_sql_capture_statement(PG_FUNCTION_ARGS)
 
 	refuse_while_decoding();
 	rule = find_rule(fcinfo, data, &firing);
-	start_emission(&emission, rule, OBX_OPERATION_TRUNCATE);
-	emission.values[OBX_EVENT_DATA] = rule->no_data;
-	emission.nulls[OBX_EVENT_DATA] = false;
-	obx_event_append(emission.values, emission.nulls);
+	if (!obx_truncate_is_covered(data->tg_trigger->tgoid, rule->source_trigger))
+	{
+		start_emission(&emission, rule, OBX_OPERATION_TRUNCATE);
+		emission.values[OBX_EVENT_DATA] = rule->no_data;
+		emission.nulls[OBX_EVENT_DATA] = false;
+		obx_event_append(emission.values, emission.nulls);
+	}
 
 	error_context_stack = callback.previous;
 	return PointerGetDatum(NULL);

@@ -47,6 +47,9 @@
 #define OBX_BUFFER_EVENTS	1000
 #define OBX_BUFFER_BYTES	(512 * 1024)
 
+/* So far back from the end an event can be held in a full buffer. */
+#define OBX_HELD_EVENTS		16
+
 typedef struct BufferedEvent
 {
 	TupleTableSlot *slot;		/* holds the tuple; made once, used again */
@@ -54,6 +57,7 @@ typedef struct BufferedEvent
 	TimestampTz time;
 	int64		id;
 	Size		size;
+	bool		held;			/* its emitter may retract it */
 } BufferedEvent;
 
 /*
@@ -242,33 +246,46 @@ remove_events(int first, int count)
 		MemoryContextReset(buffer.memory);
 }
 
+/* The number of events before the first of the last few that is held. */
+static int
+find_held(int first)
+{
+	for (int i = Max(first, buffer.count - OBX_HELD_EVENTS); i < buffer.count; i++)
+		if (buffer.events[i].held)
+			return i;
+	return buffer.count;
+}
+
 /*
  * Writes what belongs to the current subtransaction; what an outer one
- * emitted waits for it, for an inner abort must not take it along.
+ * emitted waits for it, for an inner abort must not take it along.  Events
+ * that are held stay, unless "all".
  */
 static void
-flush_buffer(void)
+flush_buffer(bool all)
 {
 	SubTransactionId subxact = GetCurrentSubTransactionId();
 	MemoryContext scratch;
 	MemoryContext old;
 	int			first = buffer.count;
+	int			end;
 
 	/* inner subtransactions' events are at the end */
 	while (first > 0 && buffer.events[first - 1].subxact == subxact)
 		first--;
-	if (first == buffer.count)
+	end = all ? buffer.count : find_held(first);
+	if (first == end)
 		return;
 
 	scratch = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox flush",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(scratch);
-	for (int i = first; i < buffer.count;)
+	for (int i = first; i < end;)
 	{
 		Relation	partition = open_partition(buffer.events[i].time);
 		int			next = i + 1;
 
-		while (next < buffer.count &&
+		while (next < end &&
 			   obx_partition_find(buffer.events[next].time) == RelationGetRelid(partition))
 			next++;
 		write_events(partition, &buffer.events[i], next - i);
@@ -278,7 +295,7 @@ flush_buffer(void)
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
 
-	remove_events(first, buffer.count - first);
+	remove_events(first, end - first);
 }
 
 /* ---- emitting ---- */
@@ -309,6 +326,7 @@ buffer_event(Datum *values, bool *nulls)
 	event->time = DatumGetTimestampTz(values[OBX_EVENT_TIME]);
 	event->id = DatumGetInt64(values[OBX_EVENT_ID]);
 	event->size = tuple->t_len;
+	event->held = false;
 	buffer.bytes += event->size;
 	buffer.count++;
 }
@@ -339,8 +357,8 @@ fill_inherited(Datum *values, bool *nulls, int64 id)
 		values[OBX_EVENT_CAUSATION_ID] = Int64GetDatum(context->event_id);
 }
 
-int64
-obx_event_append(Datum *values, bool *nulls)
+static int64
+append_event(Datum *values, bool *nulls, bool held)
 {
 	int64		id;
 
@@ -363,17 +381,49 @@ obx_event_append(Datum *values, bool *nulls)
 	 * outer subtransactions, each of which flushed when the buffer was full.
 	 */
 	buffer_event(values, nulls);
+	buffer.events[buffer.count - 1].held = held;
 	appended++;
-	if (statement_depth == 0 || buffer.count >= OBX_BUFFER_EVENTS ||
-		buffer.bytes > OBX_BUFFER_BYTES)
-		flush_buffer();
+	if (statement_depth == 0)
+		flush_buffer(true);
+	else if (buffer.count >= OBX_BUFFER_EVENTS || buffer.bytes > OBX_BUFFER_BYTES)
+	{
+		flush_buffer(false);
+		if (buffer.count >= OBX_BUFFER_EVENTS)
+			flush_buffer(true);
+	}
 	return id;
+}
+
+int64
+obx_event_append(Datum *values, bool *nulls)
+{
+	return append_event(values, nulls, false);
+}
+
+int64
+obx_event_append_held(Datum *values, bool *nulls)
+{
+	return append_event(values, nulls, true);
+}
+
+bool
+obx_event_retract(int64 id)
+{
+	SubTransactionId subxact = GetCurrentSubTransactionId();
+
+	for (int i = buffer.count - 1; i >= Max(0, buffer.count - OBX_HELD_EVENTS); i--)
+		if (buffer.events[i].id == id && buffer.events[i].subxact == subxact)
+		{
+			remove_events(i, 1);
+			return true;
+		}
+	return false;
 }
 
 void
 obx_append_flush(void)
 {
-	flush_buffer();
+	flush_buffer(true);
 }
 
 void
@@ -389,7 +439,7 @@ obx_append_together(void (*function) (void *arg), void *arg)
 		statement_depth--;
 	}
 	PG_END_TRY();
-	flush_buffer();
+	flush_buffer(true);
 }
 
 bool
@@ -425,7 +475,7 @@ finish_executor(QueryDesc *query)
 	PG_END_TRY();
 
 	if (appended != before)
-		flush_buffer();
+		flush_buffer(true);
 }
 
 static void
@@ -461,7 +511,7 @@ process_utility(OBX_UTILITY_PARAMETERS)
 	PG_END_TRY();
 
 	if (appended != before)
-		flush_buffer();
+		flush_buffer(true);
 }
 
 /* ---- transactions ---- */
@@ -475,7 +525,7 @@ end_transaction(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			/* deferred triggers may have emitted outside any statement */
 			if (buffer.count > 0)
-				flush_buffer();
+				flush_buffer(true);
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:

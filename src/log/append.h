@@ -23,6 +23,18 @@ extern void obx_append_init(void);
  */
 extern int64 obx_event_append(Datum *values, bool *nulls);
 
+/*
+ * The same for an event that its emitter may find to be another one within
+ * the same statement; it is kept back as long as the buffer allows.
+ */
+extern int64 obx_event_append_held(Datum *values, bool *nulls);
+
+/*
+ * Takes back an event that was appended held, by the current subtransaction.
+ * False: it has been written, and stands.
+ */
+extern bool obx_event_retract(int64 id);
+
 /* Writes what the current subtransaction emitted and is not written yet. */
 extern void obx_append_flush(void);
 

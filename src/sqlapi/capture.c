@@ -40,7 +40,8 @@ enum
 	ARG_COLUMNS,
 	ARG_EXCLUDE,
 	ARG_OLD_VALUES,
-	ARG_NAME
+	ARG_NAME,
+	ARG_REPLICATED
 };
 
 /* ---- the table ---- */
@@ -64,16 +65,13 @@ check_relation_kind(Relation rel)
 	{
 		case RELKIND_RELATION:
 		case RELKIND_PARTITIONED_TABLE:
+		case RELKIND_FOREIGN_TABLE:
 			break;
 		case RELKIND_VIEW:
 			report_unsupported(rel, "a view", "Capture the tables beneath it.");
 			break;
 		case RELKIND_MATVIEW:
 			report_unsupported(rel, "a materialized view", "Capture the tables beneath it.");
-			break;
-		case RELKIND_FOREIGN_TABLE:
-			report_unsupported(rel, "a foreign table",
-							   "Capture the table on the server that holds it.");
 			break;
 		default:
 			report_unsupported(rel, "not a table", hint);
@@ -125,7 +123,7 @@ open_owned(FunctionCallInfo fcinfo, LOCKMODE lockmode)
 
 /* ---- arguments ---- */
 
-/* The strings of a text[]; NIL for a NULL argument, else at least one. */
+/* The strings of a text[]; NIL for a NULL argument, else at least one, but for a key. */
 static List *
 get_strings(FunctionCallInfo fcinfo, int argument, const char *name, const char *default_hint)
 {
@@ -145,7 +143,7 @@ get_strings(FunctionCallInfo fcinfo, int argument, const char *name, const char 
 				 errdetail("It has %d dimensions.", ARR_NDIM(array)),
 				 errhint("Write it as '{first,second}'.")));
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &items, &nulls, &count);
-	if (count == 0)
+	if (count == 0 && argument != ARG_KEY)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" must not be empty", name),
@@ -276,7 +274,7 @@ get_name(FunctionCallInfo fcinfo, const char *type, Relation rel)
 				 errmsg("rule name must have 1 to %d bytes", NAME_MAX_LENGTH),
 				 errdetail("It has %d bytes.", (int) strlen(name)),
 				 errhint("Leave the name out to have the rule named after its type or table.")));
-	foreach(lc, obx_rule_list(rel))
+	foreach(lc, obx_rule_list(RelationGetRelid(rel)))
 	{
 		ObxRuleTrigger *trigger = lfirst(lc);
 
@@ -312,6 +310,26 @@ check_columns(ObxRule *rule, Relation rel)
 				 errhint("Exclude fewer columns.")));
 }
 
+/*
+ * Without a key the events of a table have no order among each other, which
+ * nobody should get by mistake.
+ */
+static void
+check_key(ObxRule *rule, Relation rel)
+{
+	int			count;
+
+	(void) obx_rule_key(rule, rel, &count);
+	if (count > 0 || rule->no_key ||
+		(rule->operations != 0 && !(rule->operations & OBX_CAPTURE_ROWS)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("table \"%s\" has no key", RelationGetRelationName(rel)),
+			 errdetail("It has neither a primary key nor an index as its replica identity, and no key is named."),
+			 errhint("Name the columns that tell its rows apart: key => '{column,...}'; or '{}' for events without a key, which are delivered in no order among each other.")));
+}
+
 /* ---- the functions ---- */
 
 /*
@@ -321,26 +339,30 @@ Datum
 obx_sql_capture(PG_FUNCTION_ARGS)
 {
 	Relation	rel;
-	int			operations;
 	ObxRule		rule = {0};
+	bool		replicated;
 
 	PreventCommandIfReadOnly("outbox.capture()");
 	rel = open_owned(fcinfo, ShareRowExclusiveLock);
 	check_relation_kind(rel);
-	operations = get_operations(fcinfo);
+	rule.operations = get_operations(fcinfo);
 	rule.type = get_type(fcinfo, rel);
 	rule.condition = obx_argument_text(fcinfo, ARG_CONDITION);
 	rule.key = get_columns(fcinfo, ARG_KEY, "key",
 						   "Leave it out for the primary key.", rel);
+	rule.no_key = rule.key == NIL && !PG_ARGISNULL(ARG_KEY);
 	rule.columns = get_columns(fcinfo, ARG_COLUMNS, "columns",
 							   "Leave it out for all columns.", rel);
 	rule.exclude = get_columns(fcinfo, ARG_EXCLUDE, "exclude",
 							   "Leave it out to exclude none.", rel);
-	rule.old_values = get_old_values(fcinfo, operations);
+	rule.old_values = get_old_values(fcinfo, rule.operations);
+	obx_argument_require(fcinfo, ARG_REPLICATED, "replicated");
+	replicated = PG_GETARG_BOOL(ARG_REPLICATED);
 	check_columns(&rule, rel);
+	check_key(&rule, rel);
 	rule.name = get_name(fcinfo, rule.type, rel);
 
-	obx_rule_create(rel, &rule, operations);
+	obx_rule_create(rel, &rule, replicated);
 	table_close(rel, NoLock);
 	PG_RETURN_TEXT_P(cstring_to_text(rule.name));
 }
@@ -350,7 +372,7 @@ report_unknown_rule(Relation rel, const char *name)
 {
 	ListCell   *lc;
 
-	foreach(lc, obx_rule_list(rel))
+	foreach(lc, obx_rule_list(RelationGetRelid(rel)))
 	{
 		ObxRuleTrigger *trigger = lfirst(lc);
 

@@ -92,7 +92,7 @@ SELECT outbox.capture('orders', type => 'a*');
 SELECT outbox.capture('orders', type => repeat('x', 201));
 SELECT outbox.capture('orders', name => '');
 SELECT outbox.capture('orders', name => repeat('x', 201));
-SELECT outbox.capture('orders', key => '{}');
+SELECT outbox.capture('orders', columns => '{}');
 SELECT outbox.capture('orders', key => '{id,missing}');
 SELECT outbox.capture('orders', key => '{id,id}');
 SELECT outbox.capture('orders', key => '{ID}');
@@ -172,7 +172,7 @@ SELECT outbox.capture('outbox.event');
 SELECT outbox.capture('outbox.subscription');
 CREATE TABLE "star*" (id integer);
 SELECT outbox.capture('"star*"');
-SELECT outbox.capture('"star*"', type => 'Star');
+SELECT outbox.capture('"star*"', type => 'Star', key => '{}');
 INSERT INTO "star*" VALUES (1);
 SELECT type, source, key FROM outbox.event ORDER BY id DESC LIMIT 1;
 
@@ -182,7 +182,7 @@ CREATE ROLE regress_outbox_owner;
 CREATE ROLE regress_outbox_writer;
 CREATE ROLE regress_outbox_other;
 GRANT USAGE ON SCHEMA outbox TO regress_outbox_owner, regress_outbox_other;
-GRANT EXECUTE ON FUNCTION outbox.capture(regclass, text[], text, text, text[], text[], text[], text, text)
+GRANT EXECUTE ON FUNCTION outbox.capture
     TO regress_outbox_owner, regress_outbox_other;
 GRANT EXECUTE ON FUNCTION outbox.uncapture(regclass, text) TO regress_outbox_owner, regress_outbox_other;
 REVOKE EXECUTE ON FUNCTION outbox.capture_row() FROM PUBLIC;

@@ -219,17 +219,14 @@ INSERT INTO broken VALUES (1, '"\u0000"');
 INSERT INTO broken VALUES (1, '"fine"');
 
 -- the functions are for the rules' triggers only
-CREATE TRIGGER by_hand BEFORE INSERT ON broken FOR EACH ROW EXECUTE FUNCTION outbox.capture_row('{}');
-INSERT INTO broken VALUES (2, NULL);
-DROP TRIGGER by_hand ON broken;
 CREATE TRIGGER by_hand AFTER INSERT ON broken FOR EACH ROW EXECUTE FUNCTION outbox.capture_row();
-INSERT INTO broken VALUES (2, NULL);
-DROP TRIGGER by_hand ON broken;
 CREATE TRIGGER by_hand AFTER INSERT ON broken FOR EACH ROW EXECUTE FUNCTION outbox.capture_row('{"name": 1}');
+CREATE TRIGGER by_hand BEFORE INSERT ON broken FOR EACH ROW
+    EXECUTE FUNCTION outbox.capture_row('{"name": "by hand", "old_values": "none"}');
 INSERT INTO broken VALUES (2, NULL);
-SELECT outbox.uncapture('broken');
 DROP TRIGGER by_hand ON broken;
-CREATE TRIGGER by_hand AFTER INSERT ON broken FOR EACH STATEMENT EXECUTE FUNCTION outbox.capture_row('{}');
+CREATE TRIGGER by_hand AFTER INSERT ON broken FOR EACH STATEMENT
+    EXECUTE FUNCTION outbox.capture_row('{"name": "by hand", "old_values": "none"}');
 INSERT INTO broken VALUES (2, NULL);
 DROP TRIGGER by_hand ON broken;
 

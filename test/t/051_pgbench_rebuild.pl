@@ -35,7 +35,8 @@ sub pgbench
 ok(pgbench('-i', '-I', 'dtpf', '-q'), 'pgbench makes its tables');
 $node->safe_psql($db, q{
 	CREATE EXTENSION pg_outbox;
-	SELECT outbox.capture(t, old_values => CASE t WHEN 'pgbench_history'::regclass THEN 'all' ELSE 'changed' END)
+	SELECT outbox.capture(t, key => CASE t WHEN 'pgbench_history'::regclass THEN '{}'::text[] END,
+		old_values => CASE t WHEN 'pgbench_history'::regclass THEN 'all' ELSE 'changed' END)
 	FROM unnest('{pgbench_accounts,pgbench_tellers,pgbench_branches,pgbench_history}'::regclass[]) t;
 });
 
