@@ -1,0 +1,54 @@
+-- The interface: names, arguments, defaults and results are a contract.
+CREATE EXTENSION pg_outbox;
+SELECT extname, nspname, extrelocatable FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'pg_outbox';
+
+-- functions and procedures
+\pset format unaligned
+\pset tuples_only on
+SELECT CASE WHEN f.oid IS NULL THEN 'missing: ' || n.name
+            ELSE f.proname || '(' || replace(pg_get_function_arguments(f.oid), 'IN ', '') || ') '
+                 || CASE f.prokind WHEN 'p' THEN 'procedure' ELSE 'returns ' || pg_get_function_result(f.oid) END
+       END
+FROM unnest('{publish,publish_many,capture,uncapture,subscribe,unsubscribe,pause,resume,
+              read,oldest,head,position_of,wait,run,apply_retention,generation,
+              current_position,current_attempt,current_subscription,is_replay}'::name[]) WITH ORDINALITY AS n (name, number)
+LEFT JOIN pg_proc f ON f.proname = n.name AND f.pronamespace = 'outbox'::regnamespace
+ORDER BY n.number;
+\pset tuples_only off
+\pset format aligned
+
+-- the log and the views: columns, in this order
+SELECT c.relname AS relation, a.attname AS column, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null
+FROM unnest('{event,status,worker,dead_letter,capture_rule}'::name[]) WITH ORDINALITY AS n (name, number)
+JOIN pg_class c ON c.relname = n.name AND c.relnamespace = 'outbox'::regnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+ORDER BY n.number, a.attnum;
+
+-- read() returns the position, and then the event's columns
+SELECT (SELECT array_agg(format_type(t, NULL) || ' ' || n) FROM unnest(f.proallargtypes[4:], f.proargnames[4:]) AS r (t, n))
+       = '{bigint position}'::text[] || (SELECT array_agg(format_type(atttypid, NULL) || ' ' || attname ORDER BY attnum)
+                                         FROM pg_attribute WHERE attrelid = 'outbox.event'::regclass AND attnum > 0) AS same
+FROM pg_proc f WHERE f.oid = 'outbox.read'::regproc;
+
+-- settings
+SELECT name, boot_val, unit, context, vartype FROM pg_settings WHERE name LIKE 'outbox.%' ORDER BY name;
+
+-- everything has a comment
+SELECT 'relation' AS kind, c.relname FROM pg_class c
+WHERE c.relnamespace = 'outbox'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND obj_description(c.oid, 'pg_class') IS NULL
+UNION ALL
+SELECT 'function', f.proname FROM pg_proc f
+WHERE f.pronamespace = 'outbox'::regnamespace AND obj_description(f.oid, 'pg_proc') IS NULL;
+
+-- nothing that pg_upgrade would refuse is stored
+SELECT a.attrelid::regclass, a.attname, a.atttypid::regtype
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.relnamespace = 'outbox'::regnamespace AND c.relkind IN ('r', 'p')
+  AND a.atttypid IN ('regproc'::regtype, 'regprocedure'::regtype, 'regoper'::regtype, 'regoperator'::regtype,
+                     'regconfig'::regtype, 'regdictionary'::regtype, 'regcollation'::regtype, 'regnamespace'::regtype);
+
+-- every table of ours is in a dump, or is dumped by itself
+SELECT c.relname FROM pg_class c
+WHERE c.relnamespace = 'outbox'::regnamespace AND c.relkind IN ('r', 'S')
+  AND NOT c.oid = ANY ((SELECT extconfig FROM pg_extension WHERE extname = 'pg_outbox')::oid[]);
+DROP EXTENSION pg_outbox;
