@@ -179,6 +179,10 @@ add_subscription('second', 'outbox.event',
 	"INSERT INTO effect_second (position, id, key) $event_effect;",
 	"types => '{*}'");
 
+add_subscription('lanes', 'outbox.event',
+	"INSERT INTO effect_lanes (position, id, key) $event_effect; $trouble",
+	"types => '{*}', concurrency => 3, timeout => '100 milliseconds', $patient");
+
 # which events each must handle
 my %wants = (
 	event => 'true',
@@ -187,6 +191,7 @@ my %wants = (
 	flaky => 'true',
 	flaky_batch => "type LIKE 'said.%'",
 	strict => "type = 'said.a'",
+	lanes => 'true',
 	unordered => "type LIKE 'said.%'",
 	slow => "type = 'said.long'",
 	poison => "type LIKE 'said.%' AND (data->>'token')::bigint % 97 <> 0",
@@ -350,12 +355,21 @@ sub stop_load
 
 my $lost = 0;
 
-# The rows, or nothing if the server is not there.
-sub ask
+# psql may end before it has read what we write to it.
+sub try_psql
 {
 	my ($sql) = @_;
 	my ($out, $err) = ('', '');
-	my $status = $node->psql($db, $sql, stdout => \$out, stderr => \$err);
+	my $status = eval { $node->psql($db, $sql, stdout => \$out, stderr => \$err) };
+
+	die $@ if !defined $status && $@ !~ /Broken pipe/;
+	return ($status // 2, $out, $err);
+}
+
+# The rows, or nothing if the server is not there.
+sub ask
+{
+	my ($status, $out, $err) = try_psql(@_);
 
 	return split(/\n/, $out) if $status == 0;
 	die "psql said: $err" if $status == 3 || $err =~ /^ERROR/m;
@@ -378,7 +392,7 @@ sub end_prepared
 {
 	foreach my $gid (ask('SELECT gid FROM pg_prepared_xacts'))
 	{
-		$node->psql($db, (rand() < 0.5 ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$gid'");
+		try_psql((rand() < 0.5 ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$gid'");
 	}
 	return;
 }
@@ -389,7 +403,7 @@ sub end_forgotten
 	foreach my $gid (ask(q{SELECT gid FROM pg_prepared_xacts
 						   WHERE prepared < clock_timestamp() - interval '2 seconds'}))
 	{
-		$node->psql($db, "COMMIT PREPARED '$gid'");
+		try_psql("COMMIT PREPARED '$gid'");
 	}
 	return;
 }
@@ -421,12 +435,13 @@ sub watch_order
 # At every instant, effects and progress tell the same.
 my ($looks, @torn) = (0);
 my $consistency = join("\nUNION ALL\n", map {
-	my $all = $wants{$_} eq 'true' ? 'position' : 'NULL';
+	my $all = $wants{$_} eq 'true' && $_ ne 'lanes' ? 'position' : 'NULL';
 	qq{SELECT '$_', delivered, (SELECT count(*) FROM effect_$_), $all,
 			  (SELECT count(*) FROM effect_$_) + (SELECT count(*) FROM outbox.delivery WHERE subscription = s.id)
 	   FROM outbox.subscription s,
-			LATERAL (SELECT delivered, position FROM outbox.progress
-					 WHERE subscription = s.id ORDER BY version DESC LIMIT 1) p
+			LATERAL (SELECT sum(delivered) AS delivered, min(position) AS position
+					 FROM (SELECT DISTINCT ON (lane) delivered, position FROM outbox.progress
+						   WHERE subscription = s.id ORDER BY lane, version DESC) lane) p
 	   WHERE s.name = '$_'}
 } @names);
 
@@ -495,7 +510,11 @@ my @faults = (
 	(map { [ 'TERM', $_ ] } qw(dispatcher dispatcher sequencer launcher writer)),
 	[ 'INT', 'dispatcher' ], [ 'INT', 'sequencer' ],
 	[ 'STOP', 'dispatcher' ],
+	[ 'pause', 'event' ], [ 'pause', 'lanes' ], [ 'lanes', 'lanes' ], [ 'lanes', 'lanes' ],
 	[ 'immediate', 'server' ], [ 'fast', 'server' ], [ 'checkpoint', 'server' ]);
+
+@faults = grep { $_->[0] ne 'lanes' } @faults
+  if $node->safe_psql($db, "SELECT to_regproc('outbox.alter_subscription') IS NULL") eq 't';
 
 # Each kind once, in random order, then again in another.
 my @planned;
@@ -505,7 +524,18 @@ sub cause_fault
 	@planned = sort { $a->[0] <=> $b->[0] } map { [ rand(), $_ ] } @faults if !@planned;
 	my ($how, $whom) = @{ (shift @planned)->[1] };
 
-	if ($whom ne 'server')
+	if ($how eq 'pause')
+	{
+		ask("SELECT outbox.pause('$whom')");
+		sleep rand(0.5);
+		wait_for_server();
+		ask("SELECT outbox.resume('$whom')");
+	}
+	elsif ($how eq 'lanes')
+	{
+		ask("SELECT outbox.alter_subscription('$whom', concurrency => " . int(1 + rand(5)) . ')');
+	}
+	elsif ($whom ne 'server')
 	{
 		my $pid = pid_of($process{$whom}) or return;
 
@@ -556,7 +586,7 @@ while ($committed < $wanted)
 	if ($committed > $next_fault)
 	{
 		cause_fault();
-		$next_fault = $committed + rand($wanted / 15);
+		$next_fault = $committed + rand($wanted / 18);
 	}
 	$tick++;
 	sleep 0.02;
@@ -579,6 +609,8 @@ for (1 .. 100)
 	listen_once();
 	my ($done) = ask(q{SELECT outbox.wait(timeout => '1 second')});
 	watch_consistency();
+	note('behind: ', join(', ', ask(q{
+		SELECT name, lag, retrying, parked FROM outbox.status WHERE lag + retrying + parked > 0})));
 	last if ($done // '') eq 't';
 }
 is($node->safe_psql($db, q{SELECT outbox.wait(timeout => '10 seconds')}), 't',
@@ -684,7 +716,7 @@ is_zero(q{SELECT count(*) FROM outbox.delivery WHERE state <> 'dead'},
 is($node->safe_psql($db, q{
 	SELECT count(*) FROM (SELECT name, max(failed) AS failed FROM outbox.progress p
 						  JOIN outbox.subscription s ON s.id = p.subscription GROUP BY name) f
-	WHERE name IN ('flaky', 'flaky_batch', 'strict', 'unordered') AND failed > 0}), 4,
+	WHERE name IN ('flaky', 'flaky_batch', 'lanes', 'strict', 'unordered') AND failed > 0}), 5,
 	'handlers that were to fail did');
 
 my $reread = 0;
