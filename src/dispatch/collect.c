@@ -277,7 +277,7 @@ obx_batch_collect_positions(ObxBatch *batch, const ObxProgress *progress,
 			reader = NULL;
 		}
 		if (reader == NULL)
-			reader = obx_reader_begin(GetActiveSnapshot(), positions[i] - 1, 0);
+			reader = obx_reader_begin(GetActiveSnapshot(), positions[i] - 1, 0, true);
 		while (event.position < positions[i] && obx_reader_next(reader, &event))
 			CHECK_FOR_INTERRUPTS();
 		/* retention may have taken it */

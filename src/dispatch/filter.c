@@ -119,7 +119,7 @@ analyze_filter(const ObxSubscription *subscription)
 				 errhint("Let a function look elsewhere, and call it in the filter.")));
 	assign_expr_collations(pstate, expression);
 	(void) check_node(expression, &owner);
-	table_close(log, NoLock);
+	table_close(log, AccessShareLock);
 	return expression;
 }
 

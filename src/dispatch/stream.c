@@ -105,7 +105,7 @@ obx_stream_begin(int64 after, int64 after_id)
 
 	table = table_open(log, AccessShareLock);
 	stream.slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsHeapTuple);
-	table_close(table, NoLock);
+	table_close(table, AccessShareLock);
 	stream.position = after;
 	stream.id = after_id;
 	stream.reader = NULL;
@@ -129,7 +129,8 @@ obx_stream_next(ObxReadEvent *event)
 	else
 	{
 		if (stream.reader == NULL)
-			stream.reader = obx_reader_begin(GetActiveSnapshot(), stream.position, stream.id);
+			stream.reader = obx_reader_begin(GetActiveSnapshot(), stream.position, stream.id,
+											 false);
 		if (!obx_reader_next(stream.reader, event))
 			return false;
 		keep_event(event);

@@ -42,6 +42,7 @@ typedef struct PartitionScan
 struct ObxReader
 {
 	Snapshot	snapshot;
+	bool		keep_locks;		/* until the transaction ends */
 	MemoryContext memory;		/* lives as long as the reader */
 	MemoryContext segment_memory;
 	ObxSegment *segment;
@@ -69,12 +70,12 @@ open_scan(PartitionScan *scan, Oid relid, Snapshot snapshot)
 }
 
 static void
-close_scan(PartitionScan *scan)
+close_scan(PartitionScan *scan, bool keep_lock)
 {
 	index_endscan(scan->scan);
 	ExecDropSingleTupleTableSlot(scan->slot);
-	index_close(scan->index, NoLock);
-	table_close(scan->table, NoLock);
+	index_close(scan->index, keep_lock ? NoLock : AccessShareLock);
+	table_close(scan->table, keep_lock ? NoLock : AccessShareLock);
 }
 
 /* Sets the scan before the first event of the transaction after "after_id". */
@@ -102,7 +103,10 @@ fetch_event(PartitionScan *scan)
 static bool
 may_hold(const ObxPartition *partition, const ObxSegment *segment)
 {
-	/* the default partition is mostly empty, and then costs a look at its size */
+	/*
+	 * the default partition is mostly empty, and then costs a look at its
+	 * size
+	 */
 	return partition->is_default ||
 		(partition->lower <= segment->max_time && partition->upper > segment->min_time);
 }
@@ -113,7 +117,7 @@ is_empty(Oid relid)
 	Relation	table = table_open(relid, AccessShareLock);
 	bool		empty = RelationGetNumberOfBlocks(table) == 0;
 
-	table_close(table, NoLock);
+	table_close(table, AccessShareLock);
 	return empty;
 }
 
@@ -150,7 +154,7 @@ open_scans(ObxReader *reader)
 
 	for (int i = 0; i < reader->nscans; i++)
 		if (OidIsValid(reader->scans[i].relid))
-			close_scan(&reader->scans[i]);
+			close_scan(&reader->scans[i], reader->keep_locks);
 	if (reader->scans != NULL)
 		pfree(reader->scans);
 	reader->scans = scans;
@@ -261,11 +265,12 @@ resume(ObxReader *reader)
 }
 
 ObxReader *
-obx_reader_begin(Snapshot snapshot, int64 after, int64 after_id)
+obx_reader_begin(Snapshot snapshot, int64 after, int64 after_id, bool keep_locks)
 {
 	ObxReader  *reader = palloc0(sizeof(ObxReader));
 
 	reader->snapshot = snapshot;
+	reader->keep_locks = keep_locks;
 	reader->memory = CurrentMemoryContext;
 	reader->segment_memory = AllocSetContextCreate(CurrentMemoryContext,
 												   "pg_outbox segment",
@@ -315,7 +320,7 @@ void
 obx_reader_end(ObxReader *reader)
 {
 	for (int i = 0; i < reader->nscans; i++)
-		close_scan(&reader->scans[i]);
+		close_scan(&reader->scans[i], reader->keep_locks);
 	MemoryContextDelete(reader->segment_memory);
 	pfree(reader);
 }
@@ -328,7 +333,7 @@ obx_event_make_slot(void)
 	Relation	table = table_open(obx_object_require(OBX_EVENT_DEFAULT), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(table, NULL);
 
-	table_close(table, NoLock);
+	table_close(table, AccessShareLock);
 	return slot;
 }
 
@@ -345,7 +350,7 @@ find_in_partition(Oid relid, Snapshot snapshot, uint64 xid, int64 id, TupleTable
 	found = scan.has_event && scan.id == id;
 	if (found && slot != NULL)
 		ExecCopySlot(slot, scan.slot);
-	close_scan(&scan);
+	close_scan(&scan, false);
 	return found;
 }
 
@@ -357,7 +362,7 @@ obx_event_find(Snapshot snapshot, uint64 xid, int64 id, TupleTableSlot *slot)
 
 	foreach(lc, obx_partition_list())
 		if (find_in_partition(((ObxPartition *) lfirst(lc))->relid, snapshot, xid, id, slot))
-			return true;
+		return true;
 	return false;
 }
 
@@ -382,7 +387,7 @@ find_in_segment(const ObxSegment *segment, Snapshot snapshot, int64 id)
 		}
 
 		/* which of the transaction's events is it? */
-		reader = obx_reader_begin(snapshot, position - 1, 0);
+		reader = obx_reader_begin(snapshot, position - 1, 0, false);
 		while (obx_reader_next(reader, &event) && event.id < id)
 			CHECK_FOR_INTERRUPTS();
 		position = event.position;

@@ -27,9 +27,14 @@ typedef struct ObxReadEvent
  *
  * The snapshot must be registered or active until the end; what it does not
  * see of the segments is not read.  Memory is taken from CurrentMemoryContext.
- * Locks on partitions are kept until the transaction ends.
+ *
+ * "keep_locks" keeps those on partitions until the transaction ends, so that
+ * values stored out of line can be fetched later.  Whoever reads all the time
+ * must do without, or retention would never find a partition free; what its
+ * subscription still needs is not dropped.
  */
-extern ObxReader *obx_reader_begin(Snapshot snapshot, int64 after, int64 after_id);
+extern ObxReader *obx_reader_begin(Snapshot snapshot, int64 after, int64 after_id,
+								   bool keep_locks);
 extern bool obx_reader_next(ObxReader *reader, ObxReadEvent *event);
 extern void obx_reader_end(ObxReader *reader);
 

@@ -61,7 +61,7 @@ static struct
 	Oid			segment;		/* OID of outbox.segment */
 	int64		head;
 	ObxSnapshot *snapshot;
-} scanned;
+}			scanned;
 
 /* A scan of one partition's index on (xid, id). */
 typedef struct PartitionScan
@@ -88,8 +88,8 @@ close_scan(PartitionScan *scan)
 {
 	index_endscan(scan->scan);
 	ExecDropSingleTupleTableSlot(scan->slot);
-	index_close(scan->index, NoLock);
-	table_close(scan->table, NoLock);
+	index_close(scan->index, AccessShareLock);
+	table_close(scan->table, AccessShareLock);
 }
 
 static void
@@ -98,7 +98,7 @@ count_event(HTAB *transactions, TupleTableSlot *slot)
 	bool		isnull;
 	int64		id = DatumGetInt64(slot_getattr(slot, OBX_EVENT_ID + 1, &isnull));
 	uint64		xid = U64FromFullTransactionId(
-		DatumGetFullTransactionId(slot_getattr(slot, OBX_EVENT_XID + 1, &isnull)));
+											   DatumGetFullTransactionId(slot_getattr(slot, OBX_EVENT_XID + 1, &isnull)));
 	TimestampTz time = DatumGetTimestampTz(slot_getattr(slot, OBX_EVENT_TIME + 1, &isnull));
 	bool		found;
 	Transaction *transaction = hash_search(transactions, &xid, HASH_ENTER, &found);
@@ -313,7 +313,7 @@ has_event(IndexScanDesc scan, TupleTableSlot *slot, const ObxSnapshot *upto,
 	{
 		bool		isnull;
 		uint64		xid = U64FromFullTransactionId(
-			DatumGetFullTransactionId(slot_getattr(slot, OBX_EVENT_XID + 1, &isnull)));
+												   DatumGetFullTransactionId(slot_getattr(slot, OBX_EVENT_XID + 1, &isnull)));
 
 		CHECK_FOR_INTERRUPTS();
 		if (xid != own && obx_snapshot_has_ended(upto, xid))

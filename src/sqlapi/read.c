@@ -22,7 +22,7 @@ PG_FUNCTION_INFO_V1(obx_sql_position_of);
 
 /* One row of read(): the position, then the event's columns. */
 static void
-put_event(ReturnSetInfo *result, const ObxReadEvent *event)
+put_event(ReturnSetInfo * result, const ObxReadEvent *event)
 {
 	Datum		values[OBX_EVENT_COLUMNS + 1];
 	bool		nulls[OBX_EVENT_COLUMNS + 1];
@@ -61,7 +61,7 @@ obx_sql_read(PG_FUNCTION_ARGS)
 	ObxReadEvent event;
 
 	InitMaterializedSRF(fcinfo, 0);
-	reader = obx_reader_begin(GetActiveSnapshot(), after, 0);
+	reader = obx_reader_begin(GetActiveSnapshot(), after, 0, true);
 	while (left > 0 && obx_reader_next(reader, &event))
 	{
 		CHECK_FOR_INTERRUPTS();
