@@ -171,7 +171,7 @@ find_default_upper(TimestampTz *upper)
 
 /* Drops one partition if it may go.  SPI is connected. */
 static bool
-try_partition(const ObxPartition *partition, int64 needed_from, TimestampTz now)
+try_partition(const ObxPartition *partition, ObxNeededFrom needed_from, TimestampTz now)
 {
 	TimestampTz upper = partition->upper;
 	Reach		reach;
@@ -182,15 +182,18 @@ try_partition(const ObxPartition *partition, int64 needed_from, TimestampTz now)
 	if (upper > now)
 		return false;
 	reach = find_reach(upper);
-	if (!is_expired(upper, reach, needed_from, now) || !lock_partition(partition))
+	if (!is_expired(upper, reach, needed_from(), now) || !lock_partition(partition))
 		return false;
 
-	/* under the locks, with what was written until they were had */
+	/*
+	 * under the locks, with what was written, and who subscribed, until they
+	 * were had
+	 */
 	CommandCounterIncrement();
 	if (partition->is_default && !find_default_upper(&upper))
 		return false;
 	reach = find_reach(upper);
-	if (!is_expired(upper, reach, needed_from, now) || has_unpositioned(partition->relid))
+	if (!is_expired(upper, reach, needed_from(), now) || has_unpositioned(partition->relid))
 		return false;
 
 	drop_partition(partition);
@@ -200,7 +203,7 @@ try_partition(const ObxPartition *partition, int64 needed_from, TimestampTz now)
 }
 
 static int
-drop_expired(int64 needed_from, TimestampTz now)
+drop_expired(ObxNeededFrom needed_from, TimestampTz now)
 {
 	List	   *partitions = NIL;
 	ListCell   *lc;
@@ -229,7 +232,7 @@ drop_expired(int64 needed_from, TimestampTz now)
 }
 
 int
-obx_retention_apply(int64 needed_from)
+obx_retention_apply(ObxNeededFrom needed_from)
 {
 	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
 	Oid			owner = log->rd_rel->relowner;

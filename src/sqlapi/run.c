@@ -171,7 +171,7 @@ keep_house(void)
 {
 	obx_partition_prepare();
 	SPI_commit();
-	if (obx_retention_apply(obx_needed_from()) > 0)
+	if (obx_retention_apply(obx_needed_from) > 0)
 		ereport(DEBUG1, (errmsg_internal("retention dropped partitions")));
 	SPI_commit();
 	obx_progress_clean();
@@ -247,7 +247,7 @@ obx_sql_apply_retention(PG_FUNCTION_ARGS)
 				 errmsg("outbox.apply_retention() needs a read committed transaction"),
 				 errdetail("An older snapshot could miss events that have no position yet."),
 				 errhint("Call it in a transaction of its own.")));
-	PG_RETURN_INT32(obx_retention_apply(obx_needed_from()));
+	PG_RETURN_INT32(obx_retention_apply(obx_needed_from));
 }
 
 /*

@@ -9,6 +9,7 @@
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "parser/parse_func.h"
+#include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -272,10 +273,14 @@ find_time_position(const char *start)
 	return segment != NULL ? segment->first_position : obx_segment_head(NULL) + 1;
 }
 
-/* The position to deliver first, and for 'now' what is not to be delivered. */
+/*
+ * The position to deliver first, and for 'now' what is not to be delivered.
+ * Retention drops nothing from there on until the subscription is committed.
+ */
 static int64
 find_start(const char *start, ObxSubscription *subscription)
 {
+	LockRelationOid(obx_object_require(OBX_EVENT), AccessShareLock);
 	if (strcmp(start, "now") == 0)
 	{
 		/* in this order: what gets a position in between had ended */

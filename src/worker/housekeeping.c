@@ -89,7 +89,7 @@ retention_interval(void)
 static void
 apply_retention(void)
 {
-	(void) obx_retention_apply(obx_needed_from());
+	(void) obx_retention_apply(obx_needed_from);
 }
 
 /* Superseded rows come with progress; some go only when old snapshots have. */
