@@ -138,8 +138,13 @@ find_last_xid(void)
 		}
 		index_endscan(scan);
 		ExecDropSingleTupleTableSlot(slot);
-		index_close(index, NoLock);
-		table_close(table, NoLock);
+
+		/*
+		 * kept locks would be stronger ones' deadlocks: the caller goes on to
+		 * write
+		 */
+		index_close(index, AccessShareLock);
+		table_close(table, AccessShareLock);
 	}
 	UnregisterSnapshot(snapshot);
 	return xid;

@@ -151,7 +151,15 @@ obx_segment_lock(bool wait)
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SEGMENT), 1, 0);
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	if (LockAcquire(&tag, ExclusiveLock, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+
+	/*
+	 * who writes after reading takes the stronger lock first: REINDEX is
+	 * between
+	 */
+	LockRelationOid(obx_object_require(OBX_SEGMENT), RowExclusiveLock);
+	return true;
 }
 
 void
