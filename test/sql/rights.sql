@@ -33,6 +33,7 @@ CREATE TEMP VIEW public_right AS
     WHERE n.nspname = 'outbox' AND a.grantee = 0;
 
 -- a schema that somebody else has prepared is refused
+DROP SCHEMA IF EXISTS outbox;
 CREATE SCHEMA outbox AUTHORIZATION regress_outbox_hostile;
 CREATE EXTENSION pg_outbox;
 ALTER SCHEMA outbox OWNER TO CURRENT_USER;
