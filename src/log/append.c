@@ -23,6 +23,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/index.h"
+#include "catalog/pg_sequence.h"
 #include "commands/sequence.h"
 #include "executor/executor.h"
 #include "nodes/parsenodes.h"
@@ -32,6 +33,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
@@ -88,6 +90,26 @@ static ProcessUtility_hook_type previous_process_utility = NULL;
 
 /* ---- writing ---- */
 
+/* Ids drawn ahead would not rise with time, and the order rests on that. */
+static void
+check_counter(void)
+{
+	HeapTuple	tuple = SearchSysCache1(SEQRELID,
+										ObjectIdGetDatum(obx_object_require(OBX_EVENT_ID_SEQ)));
+	Form_pg_sequence sequence;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for sequence outbox.event_id_seq");
+	sequence = (Form_pg_sequence) GETSTRUCT(tuple);
+	if (sequence->seqcache != 1 || sequence->seqincrement < 1 || sequence->seqcycle)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sequence \"outbox.event_id_seq\" has been altered"),
+				 errdetail("The order of events rests on ids that rise with time."),
+				 errhint("ALTER SEQUENCE outbox.event_id_seq INCREMENT 1 CACHE 1 NO CYCLE.")));
+	ReleaseSysCache(tuple);
+}
+
 /*
  * The tuple descriptor that buffered tuples are formed with.  The log's row
  * type does not change while the extension has one version.
@@ -100,6 +122,7 @@ prepare_buffer(void)
 
 	if (likely(buffer.memory != NULL))
 		return;
+	check_counter();
 
 	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
 	if (RelationGetNumberOfAttributes(log) != OBX_EVENT_COLUMNS)

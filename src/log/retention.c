@@ -90,6 +90,16 @@ is_expired(TimestampTz upper, Reach reach, int64 needed_from, TimestampTz now)
 	return is_older(time, obx_retention, now) && reach.last_position < needed_from;
 }
 
+/*
+ * Can a partition that begins then hold anything past its time?  Segments are
+ * made after their events; finding those that reach into it reads them all.
+ */
+static bool
+may_expire(TimestampTz lower, TimestampTz now)
+{
+	return is_older(lower, obx_retention, now) || is_older(lower, obx_max_retention, now);
+}
+
 /* Has the partition a visible event without a position?  SPI is connected. */
 static bool
 has_unpositioned(Oid partition)
@@ -179,7 +189,7 @@ try_partition(const ObxPartition *partition, ObxNeededFrom needed_from, Timestam
 	if (partition->is_default && !find_default_upper(&upper))
 		return false;
 	/* the cheap test first; what it says can only get truer */
-	if (upper > now)
+	if (upper > now || !may_expire(partition->lower, now))
 		return false;
 	reach = find_reach(upper);
 	if (!is_expired(upper, reach, needed_from(), now) || !lock_partition(partition))
