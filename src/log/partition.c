@@ -6,7 +6,8 @@
  * SHARE UPDATE EXCLUSIVE on the parent where PARTITION OF takes ACCESS
  * EXCLUSIVE; the default partition must be locked exclusively for a moment,
  * so all locks are taken with NOWAIT, and where that fails the next timer
- * tries again: partitions are made well before they are needed.
+ * tries again: partitions are made well before they are needed.  Only if that
+ * has failed until there is none for now is the lock waited for, a moment.
  *
  * Must not know who calls, nor what events mean.
  */
@@ -33,6 +34,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/guard.h"
 #include "base/settings.h"
 #include "catalog/names.h"
 #include "log/event.h"
@@ -40,6 +42,10 @@
 
 /* how far ahead, beside two intervals */
 #define OBX_PARTITION_AHEAD	(10 * USECS_PER_SEC)
+
+/* how many milliseconds producers may wait for a partition to be made */
+#define OBX_FIRST_PATIENCE	50
+#define OBX_LONGEST_PATIENCE	2000
 
 /* more than one call ever needs */
 #define OBX_PARTITION_BATCH	20
@@ -380,6 +386,42 @@ set_storage(Relation log)
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
+/* obx_guard_call's function: waits so many milliseconds. */
+static void
+wait_for_default(void *arg)
+{
+	int			nest_level = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", psprintf("%d", *(int *) arg), PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	LockRelationOid(obx_object_require(OBX_EVENT_DEFAULT), AccessExclusiveLock);
+	AtEOXact_GUC(true, nest_level);
+}
+
+/*
+ * Locks the default partition; false if it is in use.  Without a partition for
+ * now, every producer uses it, and there might never be a moment without one:
+ * then they have to wait for us, a little longer each time.
+ */
+static bool
+lock_default(bool urgent)
+{
+	static int	patience = OBX_FIRST_PATIENCE;
+	ErrorData  *error;
+
+	if (ConditionalLockRelationOid(obx_object_require(OBX_EVENT_DEFAULT), AccessExclusiveLock))
+		return true;
+	if (!urgent)
+		return false;
+
+	error = obx_guard_call(wait_for_default, &patience, CurrentMemoryContext);
+	if (error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		ReThrowError(error);
+	patience = error == NULL ? OBX_FIRST_PATIENCE : Min(patience * 2, OBX_LONGEST_PATIENCE);
+	return error == NULL;
+}
+
 bool
 obx_partition_prepare(void)
 {
@@ -395,7 +437,7 @@ obx_partition_prepare(void)
 	if (!find_next_start(now, interval, &start))
 		return false;
 	if (!ConditionalLockRelationOid(obx_object_require(OBX_EVENT), ShareUpdateExclusiveLock) ||
-		!ConditionalLockRelationOid(obx_object_require(OBX_EVENT_DEFAULT), AccessExclusiveLock))
+		!lock_default(start <= now))
 		return false;
 
 	log = table_open(obx_object_require(OBX_EVENT), NoLock);

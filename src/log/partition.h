@@ -32,8 +32,9 @@ extern Oid	obx_partition_index(Relation partition);
 
 /*
  * Makes the partitions that are needed now and next.  Runs DDL in the current
- * transaction as the log's owner; waits for no lock.  Returns whether any was
- * made.  The sequencer's timer and run() call it.
+ * transaction as the log's owner; waits for no lock, or only for a moment
+ * where there is no partition for now.  Returns whether any was made.  The
+ * sequencer's timer and run() call it.
  */
 extern bool obx_partition_prepare(void);
 
