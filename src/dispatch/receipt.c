@@ -78,8 +78,9 @@ require_index(const ObxPullLane *work, int64 position)
 static void
 remove_positions(int64 *positions, int *n, int from, int count)
 {
-	memmove(&positions[from], &positions[from + count],
-			(*n - from - count) * sizeof(int64));
+	if (from + count < *n)
+		memmove(&positions[from], &positions[from + count],
+				(*n - from - count) * sizeof(int64));
 	*n -= count;
 }
 
