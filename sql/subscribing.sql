@@ -23,6 +23,29 @@ COMMENT ON FUNCTION outbox.subscribe(text, text[], text, text, text, text, text,
                                      interval, interval, interval, text, text) IS
     'subscribes a function, a channel or consumers that pull to events';
 
+CREATE FUNCTION outbox.alter_subscription(
+    name text,
+    types text[] DEFAULT NULL,
+    handler text DEFAULT NULL,
+    channel text DEFAULT NULL,
+    filter text DEFAULT NULL,
+    ordering text DEFAULT NULL,
+    concurrency integer DEFAULT NULL,
+    batch_size integer DEFAULT NULL,
+    max_attempts integer DEFAULT NULL,
+    backoff interval DEFAULT NULL,
+    max_backoff interval DEFAULT NULL,
+    timeout interval DEFAULT NULL,
+    on_exhausted text DEFAULT NULL,
+    payload text DEFAULT NULL,
+    owner text DEFAULT NULL
+) RETURNS void
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_alter_subscription';
+COMMENT ON FUNCTION outbox.alter_subscription(text, text[], text, text, text, text, integer, integer, integer,
+                                              interval, interval, interval, text, text, text) IS
+    'changes what a subscription asks for; what is NULL stays as it is';
+
 CREATE FUNCTION outbox.unsubscribe(name text) RETURNS void
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_unsubscribe';
@@ -37,6 +60,16 @@ CREATE FUNCTION outbox.resume(name text) RETURNS void
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_resume';
 COMMENT ON FUNCTION outbox.resume(text) IS 'goes on with delivery to a paused subscription';
+
+CREATE FUNCTION outbox.seek(
+    name text,
+    to_position bigint DEFAULT NULL,
+    to_time timestamptz DEFAULT NULL
+) RETURNS bigint
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_seek';
+COMMENT ON FUNCTION outbox.seek(text, bigint, timestamptz) IS
+    'lets a subscription go on elsewhere in the log; returns the next position to deliver';
 
 -- What a handler may ask of the call it is in; NULL outside of one.
 

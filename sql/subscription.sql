@@ -25,6 +25,8 @@ CREATE TABLE outbox.subscription (
     search_path text NOT NULL,
     paused boolean NOT NULL,
     start_snapshot pg_snapshot,
+    first_position bigint NOT NULL,
+    history bigint[],
     created_at timestamptz NOT NULL,
     CONSTRAINT subscription_pkey PRIMARY KEY (id),
     CONSTRAINT subscription_name_key UNIQUE (name)
@@ -34,6 +36,11 @@ COMMENT ON COLUMN outbox.subscription.handler_argument IS
     'event, event[] or jsonb: handlers are kept by name, for pg_upgrade refuses regprocedure';
 COMMENT ON COLUMN outbox.subscription.start_snapshot IS
     'start => ''now'': events of transactions that had ended in it are not delivered';
+
+COMMENT ON COLUMN outbox.subscription.first_position IS
+    'where the lanes began, at subscribe or by the last seek';
+COMMENT ON COLUMN outbox.subscription.history IS
+    'what former lanes dealt with; for each: 1 if before a seek, plus 2 if by key, their first position, their number, what each passed';
 
 -- Insert-only: a row that every batch updates would die of dead versions
 -- under a held xmin horizon.  The newest version counts; the unique index is
@@ -46,7 +53,6 @@ CREATE TABLE outbox.progress (
     event_id bigint NOT NULL,
     delivered bigint NOT NULL,
     failed bigint NOT NULL,
-    replay_until bigint NOT NULL,
     "time" timestamptz NOT NULL,
     receipt bigint,
     receiver xid8,
@@ -61,7 +67,6 @@ CREATE TABLE outbox.progress (
 COMMENT ON TABLE outbox.progress IS 'how far each lane of a subscription has come; the newest version counts';
 COMMENT ON COLUMN outbox.progress."position" IS 'last position dealt with';
 COMMENT ON COLUMN outbox.progress.event_id IS 'id of the event at that position, 0 if unknown: lets a reader resume inside a large transaction';
-COMMENT ON COLUMN outbox.progress.replay_until IS 'positions up to this one had been delivered before a seek';
 COMMENT ON COLUMN outbox.progress.receipt IS 'pull: the newest hand-out; NULL for none, or acked to its end';
 COMMENT ON COLUMN outbox.progress.receiver IS 'pull: transaction that received it';
 COMMENT ON COLUMN outbox.progress.lease_until IS 'pull: when it runs out; NULL: when its transaction ends';

@@ -10,6 +10,8 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -82,4 +84,34 @@ obx_scan_end(ObxScan *scan)
 		UnregisterSnapshot(scan->snapshot);
 	index_close(scan->index, NoLock);
 	table_close(scan->table, NoLock);
+}
+
+/* ---- arrays ---- */
+
+int64 *
+obx_int64_list(Datum array, int *count)
+{
+	Datum	   *elements;
+	int64	   *numbers;
+
+	deconstruct_array(DatumGetArrayTypeP(array), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &elements, NULL, count);
+	numbers = palloc(*count * sizeof(int64));
+	for (int i = 0; i < *count; i++)
+		numbers[i] = DatumGetInt64(elements[i]);
+	return numbers;
+}
+
+Datum
+obx_int64_array(const int64 *numbers, int count)
+{
+	Datum	   *elements = palloc(count * sizeof(Datum));
+	ArrayType  *array;
+
+	for (int i = 0; i < count; i++)
+		elements[i] = Int64GetDatum(numbers[i]);
+	array = construct_array(elements, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+							TYPALIGN_DOUBLE);
+	pfree(elements);
+	return PointerGetDatum(array);
 }

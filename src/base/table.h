@@ -42,4 +42,8 @@ extern void obx_scan_begin(ObxScan *scan, Oid table, LOCKMODE lockmode, Oid inde
 extern HeapTuple obx_scan_next(ObxScan *scan);
 extern void obx_scan_end(ObxScan *scan);
 
+/* A value of type bigint[] to numbers, in CurrentMemoryContext; and back. */
+extern int64 *obx_int64_list(Datum array, int *count);
+extern Datum obx_int64_array(const int64 *numbers, int count);
+
 #endif							/* OBX_TABLE_H */

@@ -223,13 +223,24 @@ obx_delivery_oldest(int32 subscription)
 void
 obx_delivery_insert(const ObxDelivery *delivery)
 {
-	Relation	table = table_open(obx_object_require(OBX_DELIVERY), RowExclusiveLock);
+	ScanKeyData keys[2];
+	ObxScan		scan;
+	HeapTuple	tuple;
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS];
+	bool		replace[COLUMNS];
 
 	fill_row(delivery, values, nulls);
-	heap_freetuple(obx_table_insert(table, values, nulls));
-	table_close(table, NoLock);
+	begin_scan(&scan, OBX_DELIVERY_PKEY,
+			   keys, init_row_keys(keys, delivery->subscription, delivery->position),
+			   RowExclusiveLock);
+	tuple = obx_scan_next(&scan);
+	memset(replace, true, sizeof(replace));
+	if (tuple != NULL)
+		obx_table_update(scan.table, tuple, values, nulls, replace);
+	else
+		heap_freetuple(obx_table_insert(scan.table, values, nulls));
+	obx_scan_end(&scan);
 }
 
 /* Updates the row, or deletes it where there is no new one. */

@@ -46,6 +46,8 @@ extern List *obx_delivery_list(int32 subscription);
 extern int64 obx_delivery_oldest(int32 subscription);
 
 extern ObxDelivery *obx_delivery_find(int32 subscription, int64 position);
+
+/* Inserts a row, or replaces the dead letter that a replay has come by again. */
 extern void obx_delivery_insert(const ObxDelivery *delivery);
 extern void obx_delivery_update(const ObxDelivery *delivery);
 extern void obx_delivery_delete(int32 subscription, int64 position);

@@ -12,10 +12,8 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
-#include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -36,7 +34,6 @@ enum
 	EVENT_ID,
 	DELIVERED,
 	FAILED,
-	REPLAY_UNTIL,
 	TIME,
 	RECEIPT,
 	RECEIVER,
@@ -73,34 +70,15 @@ begin_scan(ObxScan *scan, ScanKey keys, int nkeys, LOCKMODE lockmode, ScanDirect
 static int64 *
 get_positions(const Datum *values, const bool *nulls, int column, int *count)
 {
-	Datum	   *elements;
-	int64	   *positions;
-
 	*count = 0;
-	if (nulls[column])
-		return NULL;
-	deconstruct_array(DatumGetArrayTypeP(values[column]), INT8OID, sizeof(int64),
-					  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, NULL, count);
-	positions = palloc(*count * sizeof(int64));
-	for (int i = 0; i < *count; i++)
-		positions[i] = DatumGetInt64(elements[i]);
-	return positions;
+	return nulls[column] ? NULL : obx_int64_list(values[column], count);
 }
 
 static void
 set_positions(Datum *values, bool *nulls, int column, const int64 *positions, int count)
 {
-	Datum	   *elements;
-
 	nulls[column] = (count == 0);
-	if (count == 0)
-		return;
-	elements = palloc(count * sizeof(Datum));
-	for (int i = 0; i < count; i++)
-		elements[i] = Int64GetDatum(positions[i]);
-	values[column] = PointerGetDatum(construct_array(elements, count, INT8OID, sizeof(int64),
-													 FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	pfree(elements);
+	values[column] = count == 0 ? (Datum) 0 : obx_int64_array(positions, count);
 }
 
 /* What a pull consumer has. */
@@ -151,7 +129,6 @@ make_progress(HeapTuple tuple, TupleDesc tupdesc, ObxProgress *progress)
 	progress->event_id = DatumGetInt64(values[EVENT_ID]);
 	progress->delivered = DatumGetInt64(values[DELIVERED]);
 	progress->failed = DatumGetInt64(values[FAILED]);
-	progress->replay_until = DatumGetInt64(values[REPLAY_UNTIL]);
 	make_handout(values, nulls, progress);
 }
 
@@ -246,7 +223,6 @@ obx_progress_advance(ObxProgress *progress)
 	values[EVENT_ID] = Int64GetDatum(progress->event_id);
 	values[DELIVERED] = Int64GetDatum(progress->delivered);
 	values[FAILED] = Int64GetDatum(progress->failed);
-	values[REPLAY_UNTIL] = Int64GetDatum(progress->replay_until);
 	values[TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
 	fill_handout(progress, values, nulls);
 	heap_freetuple(obx_table_insert(table, values, nulls));
@@ -265,17 +241,19 @@ lock_deletion(void)
 }
 
 bool
-obx_progress_delete(int32 subscription)
+obx_progress_delete(int32 subscription, int32 first_lane)
 {
-	ScanKeyData key;
+	ScanKeyData keys[2];
 	ObxScan		scan;
 	HeapTuple	tuple;
 
 	if (!lock_deletion())
 		return false;
-	ScanKeyInit(&key, SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
+	ScanKeyInit(&keys[0], SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(subscription));
-	begin_scan(&scan, &key, 1, RowExclusiveLock, ForwardScanDirection);
+	ScanKeyInit(&keys[1], LANE + 1, BTGreaterEqualStrategyNumber, F_INT4GE,
+				Int32GetDatum(first_lane));
+	begin_scan(&scan, keys, 2, RowExclusiveLock, ForwardScanDirection);
 	while ((tuple = obx_scan_next(&scan)) != NULL)
 		obx_table_delete(scan.table, tuple);
 	obx_scan_end(&scan);

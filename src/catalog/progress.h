@@ -26,7 +26,6 @@ typedef struct ObxProgress
 	int64		event_id;		/* its event's id, 0 if unknown */
 	int64		delivered;		/* in the lane's life */
 	int64		failed;
-	int64		replay_until;
 
 	/*
 	 * Lanes of pull subscriptions: what is handed out and what was read but
@@ -61,10 +60,10 @@ extern List *obx_progress_list(void);
 extern void obx_progress_advance(ObxProgress *progress);
 
 /*
- * All lanes of a subscription.  Waits for nobody: false, with nothing done,
- * while another transaction deletes rows.
+ * A subscription's lanes from one on.  Waits for nobody: false, with nothing
+ * done, while another transaction deletes rows.
  */
-extern bool obx_progress_delete(int32 subscription);
+extern bool obx_progress_delete(int32 subscription, int32 first_lane);
 
 /*
  * Deletes superseded versions beyond the history that vacuum can remove at

@@ -47,6 +47,8 @@ enum
 	SEARCH_PATH,
 	PAUSED,
 	START_SNAPSHOT,
+	FIRST_POSITION,
+	HISTORY,
 	CREATED_AT,
 	COLUMNS
 };
@@ -157,6 +159,9 @@ make_subscription(HeapTuple tuple, TupleDesc tupdesc)
 	subscription->paused = DatumGetBool(values[PAUSED]);
 	if (!nulls[START_SNAPSHOT])
 		subscription->start_snapshot = datumCopy(values[START_SNAPSHOT], false, -1);
+	subscription->first_position = DatumGetInt64(values[FIRST_POSITION]);
+	if (!nulls[HISTORY])
+		subscription->history = obx_int64_list(values[HISTORY], &subscription->nhistory);
 	subscription->created_at = DatumGetTimestampTz(values[CREATED_AT]);
 	return subscription;
 }
@@ -204,6 +209,10 @@ fill_row(const ObxSubscription *subscription, Datum *values, bool *nulls)
 	values[PAUSED] = BoolGetDatum(subscription->paused);
 	values[START_SNAPSHOT] = subscription->start_snapshot;
 	nulls[START_SNAPSHOT] = (subscription->start_snapshot == (Datum) 0);
+	values[FIRST_POSITION] = Int64GetDatum(subscription->first_position);
+	nulls[HISTORY] = (subscription->nhistory == 0);
+	values[HISTORY] = subscription->nhistory == 0 ? (Datum) 0 :
+		obx_int64_array(subscription->history, subscription->nhistory);
 	values[CREATED_AT] = TimestampTzGetDatum(subscription->created_at);
 }
 

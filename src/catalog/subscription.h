@@ -56,6 +56,9 @@ typedef struct ObxSubscription
 	char	   *search_path;
 	bool		paused;
 	Datum		start_snapshot; /* pg_snapshot, 0 for none */
+	int64		first_position; /* where its lanes began */
+	int			nhistory;
+	int64	   *history;		/* numbers that dispatch/history.c knows */
 	TimestampTz created_at;
 } ObxSubscription;
 

@@ -281,8 +281,11 @@ set_session_error(ErrorData *error)
 static bool
 is_exhausted(const ObxBatch *batch, const ObxItem *item)
 {
-	return item->delivery != NULL && !item->counted &&
-		item->delivery->attempts >= batch->subscription->max_attempts;
+	const ObxDelivery *delivery = item->delivery;
+
+	return delivery != NULL && !item->counted && delivery->sqlstate != NULL &&
+		delivery->attempts >= batch->subscription->max_attempts &&
+		strcmp(delivery->sqlstate, unpack_sql_state(ERRCODE_CRASH_SHUTDOWN)) == 0;
 }
 
 /* Makes dead letters of them, without a call. */

@@ -9,6 +9,7 @@
 #include "catalog/subscription.h"
 #include "delivery/target.h"
 #include "dispatch/filter.h"
+#include "dispatch/history.h"
 #include "dispatch/lane.h"
 #include "dispatch/pass.h"
 
@@ -43,7 +44,9 @@ typedef struct ObxBatch
 	ObxPassYield yield;
 	bool		foreground;		/* a cancel is the caller's, not an event's */
 
+	List	   *history;		/* what former lanes dealt with */
 	int64		retry_before;	/* take no retries from here on */
+	int64		read_before;	/* nor new events from here on */
 	bool		is_retry;		/* items come from outbox.delivery */
 	int			nitems;
 	ObxItem    *items;
@@ -68,7 +71,7 @@ extern ObxBatch *obx_batch_make(const ObxSubscription *subscription, ObxLane *la
  * lane's progress.  They return whether they found any.  A gap in the log ends
  * the collecting of new events: see lost_until.
  */
-extern bool obx_batch_collect_retries(ObxBatch *batch, const ObxProgress *progress, int limit);
+extern bool obx_batch_collect_retries(ObxBatch *batch, int limit);
 extern bool obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit);
 
 /*
@@ -76,8 +79,7 @@ extern bool obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, 
  * ascending order; those that are not kept any more are left out.  Returns how
  * many positions it has seen to: fewer than "count" when the batch is full.
  */
-extern int	obx_batch_collect_positions(ObxBatch *batch, const ObxProgress *progress,
-										const int64 *positions, int count);
+extern int	obx_batch_collect_positions(ObxBatch *batch, const int64 *positions, int count);
 
 /*
  * For a batch of one item: writes a row that counts its next attempt, before
@@ -87,8 +89,7 @@ extern int	obx_batch_collect_positions(ObxBatch *batch, const ObxProgress *progr
 extern bool obx_batch_mark(ObxBatch *batch, ObxProgress *progress, int64 *position);
 
 /* Collects the event marked so, to be called. */
-extern void obx_batch_collect_marked(ObxBatch *batch, const ObxProgress *progress,
-									 int64 position);
+extern void obx_batch_collect_marked(ObxBatch *batch, int64 position);
 
 /*
  * Delivers the items, in a subtransaction or a few, until all are dealt with

@@ -38,21 +38,21 @@ obx_batch_make(const ObxSubscription *subscription, ObxLane *lane, ObxPassYield 
 	batch->lane = lane;
 	batch->yield = yield;
 	batch->foreground = foreground;
-	batch->retry_before = PG_INT64_MAX;
+	batch->retry_before = batch->read_before = PG_INT64_MAX;
+	batch->history = obx_history_list(subscription);
 	batch->items = palloc0(subscription->batch_size * sizeof(ObxItem));
 	return batch;
 }
 
 static ObxItem *
-add_item(ObxBatch *batch, TupleTableSlot *slot, int64 position, int64 id, uint64 xid,
-		 const ObxProgress *progress)
+add_item(ObxBatch *batch, TupleTableSlot *slot, int64 position, int64 id, uint64 xid)
 {
 	ObxItem    *item = &batch->items[batch->nitems++];
 
 	item->event.position = position;
 	item->event.id = id;
 	item->event.attempt = 1;
-	item->event.is_replay = position <= progress->replay_until;
+	item->event.is_replay = obx_history_has(batch->history, true, position, id, slot);
 	item->event.tuple = ExecCopySlotHeapTuple(slot);
 	item->xid = xid;
 	item->state = OBX_ITEM_PENDING;
@@ -85,8 +85,7 @@ follows_item(const ObxBatch *batch, const ObxDelivery *delivery)
 
 /* Adds the event of a delivery row; the slot is for reading it. */
 static ObxItem *
-add_delivery(ObxBatch *batch, const ObxDelivery *delivery, TupleTableSlot *slot,
-			 const ObxProgress *progress)
+add_delivery(ObxBatch *batch, const ObxDelivery *delivery, TupleTableSlot *slot)
 {
 	ObxItem    *item;
 
@@ -96,8 +95,7 @@ add_delivery(ObxBatch *batch, const ObxDelivery *delivery, TupleTableSlot *slot,
 				 errmsg("event " INT64_FORMAT " at position " INT64_FORMAT
 						" awaits a retry but is not in the log any more",
 						delivery->event_id, delivery->position)));
-	item = add_item(batch, slot, delivery->position, delivery->event_id, delivery->xid,
-					progress);
+	item = add_item(batch, slot, delivery->position, delivery->event_id, delivery->xid);
 	item->event.attempt = delivery->attempts + 1;
 	item->has_key = delivery->has_key;
 	item->key_hash = delivery->key_hash;
@@ -108,7 +106,7 @@ add_delivery(ObxBatch *batch, const ObxDelivery *delivery, TupleTableSlot *slot,
 }
 
 void
-obx_batch_collect_marked(ObxBatch *batch, const ObxProgress *progress, int64 position)
+obx_batch_collect_marked(ObxBatch *batch, int64 position)
 {
 	ObxDelivery *delivery = obx_delivery_find(batch->subscription->id, position);
 	TupleTableSlot *slot = obx_event_make_slot();
@@ -118,7 +116,7 @@ obx_batch_collect_marked(ObxBatch *batch, const ObxProgress *progress, int64 pos
 	if (delivery == NULL)
 		elog(ERROR, "delivery of position " INT64_FORMAT " is gone", position);
 	delivery->attempts--;
-	item = add_delivery(batch, delivery, slot, progress);
+	item = add_delivery(batch, delivery, slot);
 	item->delivery->attempts--;
 	item->counted = true;
 	ExecDropSingleTupleTableSlot(slot);
@@ -129,7 +127,7 @@ obx_batch_collect_marked(ObxBatch *batch, const ObxProgress *progress, int64 pos
  * event of a key before those parked behind it.
  */
 bool
-obx_batch_collect_retries(ObxBatch *batch, const ObxProgress *progress, int limit)
+obx_batch_collect_retries(ObxBatch *batch, int limit)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TupleTableSlot *slot = NULL;
@@ -147,7 +145,7 @@ obx_batch_collect_retries(ObxBatch *batch, const ObxProgress *progress, int limi
 
 		if (slot == NULL)
 			slot = obx_event_make_slot();
-		add_delivery(batch, delivery, slot, progress);
+		add_delivery(batch, delivery, slot);
 	}
 	if (slot != NULL)
 		ExecDropSingleTupleTableSlot(slot);
@@ -182,12 +180,10 @@ static void
 find_key(const ObxSubscription *subscription, TupleTableSlot *slot, bool *has_key,
 		 int64 *key_hash)
 {
-	text	   *key = NULL;
-
+	*has_key = false;
+	*key_hash = 0;
 	if (subscription->ordering != OBX_ORDERING_NONE)
-		key = get_text(slot, OBX_EVENT_KEY);
-	*has_key = key != NULL;
-	*key_hash = key != NULL ? obx_key_hash(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)) : 0;
+		obx_event_key(slot, has_key, key_hash);
 }
 
 /* Is it this lane's, and does it match?  Fills in the key. */
@@ -201,6 +197,9 @@ is_wanted(const ObxBatch *batch, const ObxSnapshot *start, const ObxReadEvent *e
 	if (start != NULL && obx_snapshot_has_ended(start, event->xid))
 		return false;
 	if (!type_matches(subscription, event->slot))
+		return false;
+	/* had a lane dealt with it before lanes were divided anew? */
+	if (obx_history_has(batch->history, false, event->position, event->id, event->slot))
 		return false;
 
 	find_key(subscription, event->slot, has_key, key_hash);
@@ -222,7 +221,8 @@ obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
 	batch->read_position = progress->position;
 	batch->read_id = progress->event_id;
 	obx_stream_begin(progress->position, progress->event_id);
-	while (batch->nitems < limit && bytes < OBX_BATCH_BYTES && read < OBX_BATCH_READ)
+	while (batch->nitems < limit && bytes < OBX_BATCH_BYTES && read < OBX_BATCH_READ &&
+		   batch->read_position + 1 < batch->read_before)
 	{
 		bool		has_key;
 		int64		key_hash;
@@ -243,8 +243,7 @@ obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
 		batch->read_id = event.id;
 		if (is_wanted(batch, start, &event, &has_key, &key_hash))
 		{
-			ObxItem    *item = add_item(batch, event.slot, event.position, event.id, event.xid,
-										progress);
+			ObxItem    *item = add_item(batch, event.slot, event.position, event.id, event.xid);
 
 			item->has_key = has_key;
 			item->key_hash = key_hash;
@@ -259,8 +258,7 @@ obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
 #define OBX_BATCH_GAP		1000
 
 int
-obx_batch_collect_positions(ObxBatch *batch, const ObxProgress *progress,
-							const int64 *positions, int count)
+obx_batch_collect_positions(ObxBatch *batch, const int64 *positions, int count)
 {
 	ObxReader  *reader = NULL;
 	ObxReadEvent event = {0};
@@ -284,7 +282,7 @@ obx_batch_collect_positions(ObxBatch *batch, const ObxProgress *progress,
 		if (event.position != positions[i])
 			continue;
 
-		item = add_item(batch, event.slot, event.position, event.id, event.xid, progress);
+		item = add_item(batch, event.slot, event.position, event.id, event.xid);
 		find_key(batch->subscription, event.slot, &item->has_key, &item->key_hash);
 		bytes += item->event.tuple->t_len;
 	}

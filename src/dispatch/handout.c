@@ -137,7 +137,7 @@ collect_retries(ObxPullLane *work, int limit)
 
 	do
 	{
-		if (!obx_batch_collect_retries(batch, &work->progress, limit))
+		if (!obx_batch_collect_retries(batch, limit))
 			return false;
 		if (work->subscription->filter == NULL)
 			return true;
@@ -179,7 +179,7 @@ collect_owed(ObxPullLane *work, int limit)
 		int64	   *owed;
 		int			nowed = 0;
 
-		seen = obx_batch_collect_positions(work->batch, progress, progress->owed,
+		seen = obx_batch_collect_positions(work->batch, progress->owed,
 										   Min(servable, limit));
 		if (work->batch->nitems < seen)
 			report_loss(work, progress->owed[seen - 1]);
@@ -341,6 +341,7 @@ is_free(ObxPullLane *work, int32 id, int lane)
 {
 	work->subscription = obx_subscription_find(id);
 	return work->subscription != NULL && !work->subscription->paused &&
+		work->subscription->kind == OBX_KIND_PULL &&
 		lane < work->subscription->concurrency &&
 		obx_progress_find(id, lane, &work->progress) &&
 		!obx_pull_lane_is_out(&work->progress) && obx_pull_lane_is_visible(&work->progress);

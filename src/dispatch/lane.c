@@ -16,6 +16,7 @@
 #include "base/compat.h"
 #include "catalog/names.h"
 #include "dispatch/lane.h"
+#include "log/event.h"
 
 static HTAB *lanes = NULL;
 
@@ -248,10 +249,21 @@ obx_lane_unlock(int32 subscription, int32 lane)
 	LockRelease(&tag, ExclusiveLock, false);
 }
 
-int64
-obx_key_hash(const char *key, int length)
+void
+obx_event_key(TupleTableSlot *event, bool *has_key, int64 *key_hash)
 {
-	return (int64) hash_bytes_extended((const unsigned char *) key, length, 0);
+	bool		isnull;
+	Datum		datum = slot_getattr(event, OBX_EVENT_KEY + 1, &isnull);
+
+	*has_key = !isnull;
+	*key_hash = 0;
+	if (!isnull)
+	{
+		text	   *key = DatumGetTextPP(datum);
+
+		*key_hash = (int64) hash_bytes_extended((const unsigned char *) VARDATA_ANY(key),
+												VARSIZE_ANY_EXHDR(key), 0);
+	}
 }
 
 int

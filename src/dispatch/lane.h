@@ -6,6 +6,7 @@
 
 #include "catalog/delivery.h"
 #include "catalog/subscription.h"
+#include "executor/tuptable.h"
 #include "utils/hsearch.h"
 
 typedef struct ObxLaneKey
@@ -74,7 +75,7 @@ extern void obx_subscription_lock(int32 subscription);
 /* The lane of an event, among "concurrency" lanes. */
 extern int	obx_lane_of_event(int concurrency, bool has_key, int64 key_hash, int64 event_id);
 
-/* A hash of an ordering key, the same in every process and version. */
-extern int64 obx_key_hash(const char *key, int length);
+/* The ordering key of an event, by a hash, the same in every process and version. */
+extern void obx_event_key(TupleTableSlot *event, bool *has_key, int64 *key_hash);
 
 #endif							/* OBX_LANE_H */

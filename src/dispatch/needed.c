@@ -36,9 +36,9 @@ obx_needed_from(void)
 	return needed;
 }
 
-/* Locks all lanes of a subscription; false if one is still being served. */
+/* Locks a subscription's lanes from one on; false if one is still being served. */
 static bool
-lock_lanes(const List *lanes, int32 subscription)
+lock_lanes(const List *lanes, int32 subscription, int32 first)
 {
 	ListCell   *lc;
 
@@ -46,11 +46,20 @@ lock_lanes(const List *lanes, int32 subscription)
 	{
 		const ObxProgress *progress = lfirst(lc);
 
-		if (progress->subscription == subscription &&
+		if (progress->subscription == subscription && progress->lane >= first &&
 			!obx_lane_lock(subscription, progress->lane, false))
 			return false;
 	}
 	return true;
+}
+
+/* The lanes that the subscription has now; none, if it is gone. */
+static int
+count_lanes(int32 id)
+{
+	const ObxSubscription *subscription = obx_subscription_find(id);
+
+	return subscription == NULL ? 0 : subscription->concurrency;
 }
 
 /* The sequencer calls this: it must not wait for anybody's transaction. */
@@ -64,13 +73,22 @@ obx_remnants_clean(void)
 	foreach(lc, lanes)
 	{
 		const ObxProgress *progress = lfirst(lc);
+		int			remaining = count_lanes(progress->subscription);
 
-		if (progress->lane != 0 || obx_subscription_find(progress->subscription) != NULL ||
-			!lock_lanes(lanes, progress->subscription))
+		/*
+		 * the first lane that is not there any more stands for those behind
+		 * it
+		 */
+		if (progress->lane != remaining ||
+			!lock_lanes(lanes, progress->subscription, remaining) ||
+			count_lanes(progress->subscription) != remaining)
 			continue;
-		if (!obx_progress_delete(progress->subscription))
+		if (!obx_progress_delete(progress->subscription, remaining))
 			break;
-		deleted += 1 + obx_delivery_delete_all(progress->subscription, false);
+		deleted++;
+		if (remaining > 0)
+			continue;
+		deleted += obx_delivery_delete_all(progress->subscription, false);
 		obx_failure_delete(progress->subscription);
 	}
 	return deleted;

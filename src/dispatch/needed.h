@@ -14,8 +14,8 @@ extern int64 obx_needed_from(void);
 extern void obx_dispatch_init(void);
 
 /*
- * Deletes what subscriptions that are gone left in progress and deliveries,
- * where no pass is using it.  Returns how many rows went.
+ * Deletes what subscriptions that are gone left in progress and deliveries, and
+ * lanes that are gone in progress, where no pass is using it.  Returns how many rows went.
  */
 extern int64 obx_remnants_clean(void);
 

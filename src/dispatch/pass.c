@@ -60,6 +60,25 @@ load_state(Pass *pass, int32 id, int lane)
 	return true;
 }
 
+/* The first position that is open, if any. */
+static int64
+first_open(const Pass *pass)
+{
+	if (pass->lane->open == NIL)
+		return PG_INT64_MAX;
+	return ((const ObxDelivery *) linitial(pass->lane->open))->position;
+}
+
+/*
+ * Under "strict", new events wait for every open one; but for one that several
+ * lanes have left before where their successor begins.
+ */
+static bool
+is_turn_of(const Pass *pass, bool retries)
+{
+	return retries == (first_open(pass) <= pass->progress.position + 1);
+}
+
 /* Collects what is next: retries and new events take turns. */
 static bool
 collect(Pass *pass)
@@ -75,14 +94,14 @@ collect(Pass *pass)
 	{
 		bool		retries = (i == 0) == retries_first;
 
-		/* under "strict", new events wait for every retry */
-		if (!retries && pass->subscription->ordering == OBX_ORDERING_STRICT &&
-			pass->lane->open != NIL)
+		if (pass->subscription->ordering == OBX_ORDERING_STRICT && !is_turn_of(pass, retries))
 			continue;
 		pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->yield,
 									 !pass->ops->owns_session);
+		if (pass->subscription->ordering == OBX_ORDERING_STRICT)
+			pass->batch->read_before = first_open(pass);
 		pass->lane->retried_last = retries;
-		if (retries ? obx_batch_collect_retries(pass->batch, &pass->progress, limit) :
+		if (retries ? obx_batch_collect_retries(pass->batch, limit) :
 			obx_batch_collect_new(pass->batch, &pass->progress, limit))
 			return true;
 		if (!retries)
@@ -220,7 +239,7 @@ count_first(Pass *pass)
 	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->yield,
 								 !pass->ops->owns_session);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	obx_batch_collect_marked(pass->batch, &pass->progress, position);
+	obx_batch_collect_marked(pass->batch, position);
 	PopActiveSnapshot();
 	return true;
 }

@@ -162,7 +162,7 @@ fail_new(ObxPullLane *work, int index, const ErrorData *error)
 	int			next = index;
 
 	obx_pull_lane_push_snapshot();
-	obx_batch_collect_positions(batch, progress, &progress->owed[index],
+	obx_batch_collect_positions(batch, &progress->owed[index],
 								progress->nhanded - index);
 	PopActiveSnapshot();
 	if (batch->nitems == 0 || failing->event.position != progress->owed[index])

@@ -32,7 +32,8 @@ typedef struct Wait
 	char	   *name;			/* of one subscription, or NULL for all */
 	ObxSnapshot *upto;			/* what had ended at the call */
 	uint64		own;			/* the caller's transaction */
-	int64		position;		/* the last position to be handled; -1: not known yet */
+	int64		position;		/* the last position to be handled; -1: not
+								 * known yet */
 } Wait;
 
 /* Is every event up to the position dealt with in the lane? */

@@ -1,0 +1,94 @@
+/*
+ * outbox.alter_subscription() and outbox.seek().
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "base/compat.h"
+#include "base/doorbell.h"
+#include "dispatch/lanes.h"
+#include "log/generation.h"
+#include "sqlapi/argument.h"
+#include "sqlapi/options.h"
+#include "sqlapi/start.h"
+
+PG_FUNCTION_INFO_V1(obx_sql_alter_subscription);
+PG_FUNCTION_INFO_V1(obx_sql_seek);
+
+/* Does the change concern what waits in lanes, or which lane an event takes? */
+static bool
+must_divide(const ObxSubscription *old, const ObxSubscription *new)
+{
+	return old->concurrency != new->concurrency || old->ordering != new->ordering ||
+		old->types != new->types ||
+		(old->kind == OBX_KIND_PULL && new->kind != OBX_KIND_PULL) ||
+		(old->block_on_exhausted && !new->block_on_exhausted);
+}
+
+/*
+ * alter_subscription(name, types, handler, channel, filter, ordering,
+ * concurrency, batch_size, max_attempts, backoff, max_backoff, timeout,
+ * on_exhausted, payload, owner)
+ */
+Datum
+obx_sql_alter_subscription(PG_FUNCTION_ARGS)
+{
+	ObxSubscription *old;
+	ObxSubscription new;
+
+	PreventCommandIfReadOnly("outbox.alter_subscription()");
+	old = obx_argument_lock_subscription(fcinfo, "name");
+	new = *old;
+	obx_options_fill(fcinfo, OBX_OPTIONS_ALTER, &new);
+	if (must_divide(old, &new))
+	{
+		obx_argument_refuse_inside(old, "outbox.alter_subscription()");
+		obx_lanes_divide(old, &new);
+	}
+	obx_subscription_update(&new);
+	obx_doorbell_arm_configuration();
+	PG_RETURN_VOID();
+}
+
+static int64
+get_position(FunctionCallInfo fcinfo)
+{
+	int64		position;
+
+	if (PG_ARGISNULL(1) == PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("exactly one of \"to_position\" and \"to_time\" must be given"),
+				 errhint("For everything that is kept, seek to outbox.oldest().")));
+	if (!PG_ARGISNULL(2))
+		return obx_start_at_time(PG_GETARG_TIMESTAMPTZ(2));
+	position = PG_GETARG_INT64(1);
+	obx_start_check(position, psprintf(INT64_FORMAT, position));
+	return position;
+}
+
+/*
+ * seek(name, to_position, to_time)
+ */
+Datum
+obx_sql_seek(PG_FUNCTION_ARGS)
+{
+	ObxSubscription *subscription;
+	ObxDropped	dropped = {0};
+	int64		position;
+
+	PreventCommandIfReadOnly("outbox.seek()");
+	(void) obx_xid_offset();	/* a copy must notice that it is one first */
+	subscription = obx_argument_lock_subscription(fcinfo, "name");
+	obx_argument_refuse_inside(subscription, "outbox.seek()");
+	obx_start_hold();
+	position = get_position(fcinfo);
+	obx_lanes_seek(subscription, position, &dropped);
+	if (dropped.retries > 0 || dropped.parked > 0)
+		ereport(NOTICE,
+				(errmsg("dropped " INT64_FORMAT " retries and " INT64_FORMAT
+						" parked events of subscription \"%s\"",
+						dropped.retries, dropped.parked, subscription->name)));
+	PG_RETURN_INT64(position);
+}

@@ -1,0 +1,263 @@
+/*
+ * What is asked of a subscription, from arguments: for subscribe() all of it,
+ * for alter_subscription() what is not NULL.
+ *
+ * A handler's name is looked up in the caller's search_path; its rights, and
+ * all of a filter, are the owner's matter.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_authid.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "delivery/target.h"
+#include "dispatch/filter.h"
+#include "sqlapi/argument.h"
+#include "sqlapi/handler.h"
+#include "sqlapi/options.h"
+
+/*
+ * The arguments' numbers; subscribe() has "start" at START and the ones behind
+ * it one further on, alter_subscription() has "owner" too.
+ */
+enum
+{
+	NAME,
+	TYPES,
+	HANDLER,
+	CHANNEL,
+	FILTER,
+	START,
+	ORDERING = START,
+	CONCURRENCY,
+	BATCH_SIZE,
+	MAX_ATTEMPTS,
+	BACKOFF,
+	MAX_BACKOFF,
+	TIMEOUT,
+	ON_EXHAUSTED,
+	PAYLOAD,
+	OWNER
+};
+
+/* Lanes of a subscription; their number is part of a lock's tag. */
+#define OBX_MAX_CONCURRENCY 1000
+
+#define OBX_MAX_BATCH_SIZE 100000
+
+/* One of a few words, by its index. */
+static int
+require_word(FunctionCallInfo fcinfo, int number, const char *name,
+			 const char *const *words, int nwords)
+{
+	char	   *value = obx_argument_require_text(fcinfo, number, name);
+	StringInfoData list;
+
+	for (int i = 0; i < nwords; i++)
+		if (strcmp(value, words[i]) == 0)
+			return i;
+
+	initStringInfo(&list);
+	for (int i = 0; i < nwords; i++)
+		appendStringInfo(&list, "%s\"%s\"", i > 0 ? ", " : "", words[i]);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for argument \"%s\": \"%s\"", name, value),
+			 errdetail("Valid values are %s.", list.data),
+			 errhint("Choose one of them.")));
+	return 0;					/* keep the compiler quiet */
+}
+
+/* Is the argument, one behind "filter", to be looked at? */
+static bool
+is_given(FunctionCallInfo fcinfo, ObxOptions mode, int number)
+{
+	return mode == OBX_OPTIONS_NEW || !PG_ARGISNULL(mode + number);
+}
+
+static void
+check_channel(const char *channel)
+{
+	if (channel[0] == '\0' || strlen(channel) >= NAMEDATALEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid channel name: \"%s\"", channel),
+				 errdetail("A channel has 1 to %d bytes.", NAMEDATALEN - 1),
+				 errhint("Choose a shorter name.")));
+}
+
+/* A worker connects as the owner: servers before 17 need LOGIN for that. */
+static void
+warn_without_login(Oid owner)
+{
+#ifdef OBX_WORKERS_NEED_LOGIN
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
+	bool		can_login = HeapTupleIsValid(tuple) &&
+	((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (!can_login)
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("role \"%s\" cannot log in, so no background worker can serve its subscriptions",
+						GetUserNameFromId(owner, true)),
+				 errhint("ALTER ROLE ... LOGIN (a password is not needed), or CALL outbox.run() as that role.")));
+#endif
+}
+
+/* ---- whom events go to ---- */
+
+static void
+fill_target(FunctionCallInfo fcinfo, ObxSubscription *subscription)
+{
+	char	   *handler = obx_argument_text(fcinfo, HANDLER);
+	char	   *channel = obx_argument_text(fcinfo, CHANNEL);
+
+	if (handler == NULL && channel == NULL)
+		return;
+	if (handler != NULL && channel != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a subscription has a handler or a channel, not both"),
+				 errhint("Make two subscriptions.")));
+
+	subscription->handler_schema = subscription->handler_name = NULL;
+	subscription->handler_argument = OBX_ARGUMENT_NONE;
+	subscription->channel = channel;
+	if (handler != NULL)
+	{
+		subscription->kind = OBX_KIND_FUNCTION;
+		obx_handler_resolve(handler, subscription);
+	}
+	else
+	{
+		subscription->kind = OBX_KIND_CHANNEL;
+		check_channel(channel);
+	}
+}
+
+/* An empty one removes what there is; to begin with there is none. */
+static void
+fill_filter(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscription)
+{
+	char	   *filter = obx_argument_text(fcinfo, FILTER);
+
+	if (filter == NULL)
+		return;
+	subscription->filter = filter;
+	if (mode == OBX_OPTIONS_ALTER && filter[0] == '\0')
+		subscription->filter = NULL;
+	else
+		obx_filter_check(subscription);
+}
+
+/* A new owner must be able to do what the former one was. */
+static void
+fill_owner(FunctionCallInfo fcinfo, ObxSubscription *subscription)
+{
+	char	   *name = obx_argument_text(fcinfo, OWNER);
+
+	if (name == NULL)
+	{
+		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(subscription->owner)))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the owner of subscription \"%s\" does not exist any more",
+							subscription->name),
+					 errhint("Give it another one with the argument \"owner\".")));
+		return;
+	}
+	subscription->owner = get_role_oid(name, false);
+	if (!has_privs_of_role(GetUserId(), subscription->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be a member of role \"%s\"", name),
+				 errdetail("The subscription's handler and filter would run as that role."),
+				 errhint("Run the command as that role, or as a member of it.")));
+	if (subscription->kind == OBX_KIND_FUNCTION)
+		(void) obx_handler_require(subscription->handler_schema, subscription->handler_name,
+								   subscription->handler_argument, subscription->owner);
+	if (subscription->filter != NULL)
+		obx_filter_check(subscription);
+}
+
+/* ---- how ---- */
+
+static void
+fill_order(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscription)
+{
+	static const char *const orderings[] = {"key", "strict", "none"};
+
+	if (is_given(fcinfo, mode, ORDERING))
+		subscription->ordering = require_word(fcinfo, mode + ORDERING, "ordering", orderings,
+											  lengthof(orderings));
+	if (is_given(fcinfo, mode, CONCURRENCY))
+		subscription->concurrency = obx_argument_require_number(fcinfo, mode + CONCURRENCY,
+																"concurrency", false, 1,
+																OBX_MAX_CONCURRENCY);
+	if (subscription->ordering == OBX_ORDERING_STRICT && subscription->concurrency > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("strict ordering has a concurrency of 1"),
+				 errdetail("Lanes progress independently of one another."),
+				 errhint("Use ordering => 'key', or concurrency => 1.")));
+}
+
+static void
+fill_limits(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscription)
+{
+	static const char *const exhausted[] = {"dead_letter", "block"};
+	static const char *const payloads[] = {"reference", "event"};
+
+	if (is_given(fcinfo, mode, BATCH_SIZE))
+		subscription->batch_size = obx_argument_require_number(fcinfo, mode + BATCH_SIZE,
+															   "batch_size", false, 1,
+															   OBX_MAX_BATCH_SIZE);
+	if (is_given(fcinfo, mode, MAX_ATTEMPTS))
+		subscription->max_attempts = obx_argument_require_number(fcinfo, mode + MAX_ATTEMPTS,
+																 "max_attempts", false, 1,
+																 INT_MAX);
+	if (is_given(fcinfo, mode, BACKOFF))
+		subscription->backoff = obx_argument_require_interval(fcinfo, mode + BACKOFF,
+															  "backoff");
+	if (is_given(fcinfo, mode, MAX_BACKOFF))
+		subscription->max_backoff = obx_argument_require_interval(fcinfo, mode + MAX_BACKOFF,
+																  "max_backoff");
+	if (is_given(fcinfo, mode, TIMEOUT))
+		subscription->timeout = obx_argument_require_interval(fcinfo, mode + TIMEOUT,
+															  "timeout");
+	if (is_given(fcinfo, mode, ON_EXHAUSTED))
+		subscription->block_on_exhausted = require_word(fcinfo, mode + ON_EXHAUSTED,
+														"on_exhausted", exhausted,
+														lengthof(exhausted)) == 1;
+	if (is_given(fcinfo, mode, PAYLOAD))
+		subscription->payload_event = require_word(fcinfo, mode + PAYLOAD, "payload",
+												   payloads, lengthof(payloads)) == 1;
+}
+
+void
+obx_options_fill(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscription)
+{
+	Oid			owner = subscription->owner;
+
+	if (mode == OBX_OPTIONS_NEW)
+		subscription->kind = OBX_KIND_PULL;
+	if (mode == OBX_OPTIONS_NEW || !PG_ARGISNULL(TYPES))
+		subscription->types = obx_argument_require_patterns(fcinfo, TYPES, "types",
+															&subscription->ntypes);
+	/* before whom it concerns is asked for their rights */
+	if (mode == OBX_OPTIONS_ALTER)
+		fill_owner(fcinfo, subscription);
+	fill_target(fcinfo, subscription);
+	fill_filter(fcinfo, mode, subscription);
+	fill_order(fcinfo, mode, subscription);
+	fill_limits(fcinfo, mode, subscription);
+
+	if (subscription->kind != OBX_KIND_PULL &&
+		(mode == OBX_OPTIONS_NEW || subscription->owner != owner))
+		warn_without_login(subscription->owner);
+}

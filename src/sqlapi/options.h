@@ -1,0 +1,25 @@
+/*
+ * What is asked of a subscription, from arguments.
+ */
+#ifndef OBX_OPTIONS_H
+#define OBX_OPTIONS_H
+
+#include "fmgr.h"
+
+#include "catalog/subscription.h"
+
+/* Whose arguments; the value is by how much those behind "filter" are shifted. */
+typedef enum ObxOptions
+{
+	OBX_OPTIONS_ALTER = 0,		/* alter_subscription(): NULL is unchanged */
+	OBX_OPTIONS_NEW = 1			/* subscribe() */
+} ObxOptions;
+
+/*
+ * Checks the arguments and fills them in.  Owner and search_path are there
+ * already, and to alter one, all the rest.
+ */
+extern void obx_options_fill(FunctionCallInfo fcinfo, ObxOptions mode,
+							 ObxSubscription *subscription);
+
+#endif							/* OBX_OPTIONS_H */

@@ -1,0 +1,142 @@
+/*
+ * Where in the log a subscription starts, or goes on.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "catalog/names.h"
+#include "log/generation.h"
+#include "log/segment.h"
+#include "sqlapi/start.h"
+
+/*
+ * What has ended now, with the own transaction as running: a snapshot does
+ * not list it, but the events of the transaction that subscribes are wanted.
+ */
+static Datum
+make_start_snapshot(void)
+{
+	ObxSnapshot *snapshot;
+	uint64		xid = obx_xid_own_if_any();
+	Datum		result;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	snapshot = obx_snapshot_current();
+	PopActiveSnapshot();
+
+	if (xid != 0 && obx_snapshot_has_ended(snapshot, xid))
+	{
+		int			i = snapshot->nrunning++;
+
+		snapshot->running = repalloc(snapshot->running,
+									 (snapshot->nrunning + 1) * sizeof(uint64));
+		for (; i > 0 && snapshot->running[i - 1] > xid; i--)
+			snapshot->running[i] = snapshot->running[i - 1];
+		snapshot->running[i] = xid;
+		snapshot->xmin = Min(snapshot->xmin, xid);
+	}
+	result = obx_snapshot_to_datum(snapshot);
+	return result;
+}
+
+void
+obx_start_check(int64 position, const char *given)
+{
+	int64		oldest = obx_segment_oldest(NULL);
+	int64		head = obx_segment_head(NULL);
+
+	if (oldest == 0)
+		oldest = head + 1;
+	if (position < oldest || position > head + 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("position %s is outside of what is kept", given),
+				 oldest > head ?
+				 errdetail("Nothing is kept, the next position to come is " INT64_FORMAT ".",
+						   head + 1) :
+				 errdetail("Positions " INT64_FORMAT " to " INT64_FORMAT
+						   " are kept, the next to come is " INT64_FORMAT ".",
+						   oldest, head, head + 1),
+				 errhint("Choose one of those.")));
+}
+
+int64
+obx_start_at_time(TimestampTz time)
+{
+	ObxSegment *segment = obx_segment_find_since(time, NULL);
+
+	return segment != NULL ? segment->first_position : obx_segment_head(NULL) + 1;
+}
+
+/* Digits: too many of them are a position that cannot be. */
+static int64
+parse_position(const char *start)
+{
+	int64		position;
+
+	errno = 0;
+	position = strtoll(start, NULL, 10);
+	obx_start_check(errno != 0 ? PG_INT64_MAX : position, start);
+	return position;
+}
+
+/* What is no timestamp may have been meant as one of the words. */
+static void
+hint_at_start(void *arg)
+{
+	errhint("A subscription starts at 'now', at the 'beginning', at a position or at a timestamp.");
+}
+
+static TimestampTz
+parse_time(const char *start)
+{
+	ErrorContextCallback context = {
+		.previous = error_context_stack,
+		.callback = hint_at_start
+	};
+	TimestampTz time;
+
+	error_context_stack = &context;
+	time = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(start),
+												   ObjectIdGetDatum(InvalidOid),
+												   Int32GetDatum(-1)));
+	error_context_stack = context.previous;
+	return time;
+}
+
+void
+obx_start_hold(void)
+{
+	LockRelationOid(obx_object_require(OBX_EVENT), AccessShareLock);
+}
+
+int64
+obx_start_find(const char *start, ObxSubscription *subscription)
+{
+	obx_start_hold();
+	if (strcmp(start, "now") == 0)
+	{
+		/* in this order: what gets a position in between had ended */
+		int64		head = obx_segment_head(NULL);
+
+		subscription->start_snapshot = make_start_snapshot();
+		return head + 1;
+	}
+	if (strcmp(start, "beginning") == 0)
+	{
+		int64		oldest = obx_segment_oldest(NULL);
+
+		return oldest > 0 ? oldest : obx_segment_head(NULL) + 1;
+	}
+	if (start[0] != '\0' && strspn(start, "0123456789") == strlen(start))
+		return parse_position(start);
+	return obx_start_at_time(parse_time(start));
+}
