@@ -45,7 +45,7 @@
 
 /* how many milliseconds producers may wait for a partition to be made */
 #define OBX_FIRST_PATIENCE	50
-#define OBX_LONGEST_PATIENCE	2000
+#define OBX_LONGEST_PATIENCE	200
 
 /* more than one call ever needs */
 #define OBX_PARTITION_BATCH	20
