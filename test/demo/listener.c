@@ -114,7 +114,7 @@ member(const char *payload, const char *name, char *buffer, size_t size)
 
 /* Run a query; NULL if the connection is lost, the end if it is refused. */
 static PGresult *
-query(PGconn * conn, const char *sql, int nparams, const char *const *params)
+query(PGconn *conn, const char *sql, int nparams, const char *const *params)
 {
 	PGresult   *result = PQexecParams(conn, sql, nparams, NULL, params, NULL, NULL, 0);
 	ExecStatusType status = PQresultStatus(result);
@@ -131,7 +131,7 @@ query(PGconn * conn, const char *sql, int nparams, const char *const *params)
 }
 
 static int
-listen_to_channel(PGconn * conn)
+listen_to_channel(PGconn *conn)
 {
 	char	   *name = PQescapeIdentifier(conn, channel, strlen(channel));
 	char		sql[256];
@@ -146,7 +146,7 @@ listen_to_channel(PGconn * conn)
 
 /* Who comes for the first time starts at the end of the log. */
 static int
-find_start(PGconn * conn)
+find_start(PGconn *conn)
 {
 	PGresult   *result = query(conn, "SELECT outbox.head()", 0, NULL);
 
@@ -162,7 +162,7 @@ find_start(PGconn * conn)
  * is notified.
  */
 static int
-catch_up(PGconn * conn)
+catch_up(PGconn *conn)
 {
 	char		after[32];
 	const char *params[] = {after, types};
@@ -189,7 +189,7 @@ catch_up(PGconn * conn)
 }
 
 static void
-take_notifications(PGconn * conn)
+take_notifications(PGconn *conn)
 {
 	PGnotify   *notify;
 
@@ -210,7 +210,7 @@ take_notifications(PGconn * conn)
 
 /* One connection's life. */
 static void
-serve(PGconn * conn)
+serve(PGconn *conn)
 {
 	if (!listen_to_channel(conn))
 		return;
