@@ -35,6 +35,12 @@ CREATE FUNCTION outbox.uncapture(relation regclass, name text DEFAULT NULL) RETU
 COMMENT ON FUNCTION outbox.uncapture(regclass, text) IS
     'removes one capture rule of a table, or all; returns how many';
 
+CREATE FUNCTION outbox.snapshot(relation regclass, batch_size integer DEFAULT 10000) RETURNS bigint
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_snapshot';
+COMMENT ON FUNCTION outbox.snapshot(regclass, integer) IS
+    'emits the next existing rows of a captured table; returns how many, 0 when all were';
+
 CREATE FUNCTION outbox.capture_follow_ddl() RETURNS event_trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_capture_follow_ddl';

@@ -19,12 +19,14 @@
 
 #include "base/compat.h"
 #include "capture/rule.h"
+#include "capture/snapshot.h"
 #include "catalog/names.h"
 #include "log/event.h"
 #include "sqlapi/argument.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_capture);
 PG_FUNCTION_INFO_V1(obx_sql_uncapture);
+PG_FUNCTION_INFO_V1(obx_sql_snapshot);
 
 /* Bytes; as long as a type may be, which is its default. */
 #define NAME_MAX_LENGTH OBX_TYPE_MAX_LENGTH
@@ -409,4 +411,23 @@ obx_sql_uncapture(PG_FUNCTION_ARGS)
 		report_unknown_rule(rel, name);
 	relation_close(rel, NoLock);
 	PG_RETURN_INT32(count);
+}
+
+/*
+ * outbox.snapshot(): the next rows of a captured table as events.
+ */
+Datum
+obx_sql_snapshot(PG_FUNCTION_ARGS)
+{
+	Relation	rel;
+	int64		batch_size;
+	int64		count;
+
+	PreventCommandIfReadOnly("outbox.snapshot()");
+	batch_size = obx_argument_require_number(fcinfo, 1, "batch_size", false, 1, 10000000);
+	rel = open_owned(fcinfo, RowShareLock);
+	check_relation_kind(rel);
+	count = obx_snapshot_batch(rel, batch_size);
+	relation_close(rel, NoLock);
+	PG_RETURN_INT64(count);
 }

@@ -187,10 +187,34 @@ SELECT type, key FROM news;
 ROLLBACK;
 SELECT outbox.capture('no_key', name => 'null', replicated => NULL);
 
+-- rows from before, in batches
+CREATE TABLE old (id integer PRIMARY KEY, v text, secret text) PARTITION BY RANGE (id);
+CREATE TABLE old_1 PARTITION OF old FOR VALUES FROM (0) TO (10);
+INSERT INTO old SELECT n, 'v' || n, 'x' FROM generate_series(1, 5) n;
+SELECT outbox.snapshot('old');
+SELECT outbox.capture('old', operations => '{insert}', name => 'partial');
+SELECT outbox.snapshot('old');
+SELECT outbox.capture('old', exclude => '{secret}');
+SELECT outbox.snapshot('old', 0);
+SELECT outbox.snapshot('old', NULL);
+SELECT outbox.snapshot('old', 2);
+SELECT last_key FROM outbox.snapshot_progress;
+BEGIN;
+SELECT outbox.snapshot('old', 2);
+SELECT type, source, key, data, headers FROM news;
+ROLLBACK;
+SELECT outbox.snapshot('old', 3);
+SELECT outbox.snapshot('old', 3);
+SELECT outbox.snapshot('old', 100);
+SELECT key, count(*), min(operation) FROM outbox.event WHERE type = 'old.snapshot' GROUP BY 1 ORDER BY 1;
+SET ROLE regress_outbox_owner;
+SELECT outbox.snapshot('old');
+RESET ROLE;
+
 SET client_min_messages = warning;
 DROP EXTENSION pg_outbox CASCADE;
 DROP VIEW trigger;
-DROP TABLE part, standalone, hidden, base, child, grandchild, late, merged, no_key CASCADE;
+DROP TABLE part, standalone, hidden, base, child, grandchild, late, merged, no_key, old CASCADE;
 DROP FUNCTION suppress();
 DROP SCHEMA regress_outbox_tree CASCADE;
 DROP ROLE regress_outbox_owner;

@@ -1,0 +1,325 @@
+# What capture sees of random changes is what logical decoding sees; and who
+# applies its events in their order, snapshots included, has the tables.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use IPC::Run;
+use Test::More;
+
+use OutboxServer;
+
+my $db = 'postgres';
+my $seed = $ENV{OUTBOX_SEED} // 4;
+my $node = new_server('complete', conf => [ 'wal_level = logical', 'max_wal_senders = 4' ]);
+
+note "OUTBOX_SEED=$seed";
+srand($seed);
+
+# "r" tells a row for ever, whatever happens to its key.
+$node->safe_psql($db, q{
+	CREATE EXTENSION pg_outbox;
+	CREATE SEQUENCE rows;
+	CREATE TABLE flat (id integer PRIMARY KEY, r integer DEFAULT nextval('rows'),
+		v text, n numeric, doc jsonb, twice numeric GENERATED ALWAYS AS (n * 2) STORED);
+	CREATE TABLE split (id integer, region text, r integer DEFAULT nextval('rows'), v text,
+		PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+	CREATE TABLE split_a PARTITION OF split FOR VALUES IN ('a');
+	CREATE TABLE split_b (v text, r integer DEFAULT nextval('rows'), region text NOT NULL, id integer NOT NULL);
+	ALTER TABLE split ATTACH PARTITION split_b FOR VALUES IN ('b');
+	CREATE TABLE split_c PARTITION OF split DEFAULT PARTITION BY HASH (id);
+	CREATE TABLE split_c0 PARTITION OF split_c FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+	CREATE TABLE below (id serial PRIMARY KEY, r integer DEFAULT nextval('rows'), v text,
+		flat integer REFERENCES flat ON UPDATE CASCADE ON DELETE CASCADE DEFERRABLE);
+	CREATE VIEW shown AS SELECT id, v, n FROM flat WHERE id < 40;
+	ALTER TABLE flat REPLICA IDENTITY FULL;
+	ALTER TABLE below REPLICA IDENTITY FULL;
+	ALTER TABLE split_a REPLICA IDENTITY FULL;
+	ALTER TABLE split_b REPLICA IDENTITY FULL;
+	ALTER TABLE split_c0 REPLICA IDENTITY FULL;
+});
+
+# ---- random changes ----
+
+my $has_merge = $node->safe_psql($db, "SHOW server_version_num") >= 150000;
+
+sub pick { return $_[ int rand @_ ] }
+sub number { return int rand 40 }
+
+sub statement
+{
+	my ($i, $k, $r, $t) = (number(), number(), pick('a' .. 'd'), pick(map { "'v$_'" } 1 .. 9));
+	my @kinds = (
+		"INSERT INTO flat (id, v, n) SELECT i, $t, i * 1.50 FROM generate_series($i, $i + 3) i ON CONFLICT DO NOTHING",
+		"INSERT INTO flat (id, v, doc) VALUES ($i, $t, '{\"x\": [$k, null]}') ON CONFLICT (id) DO UPDATE SET v = excluded.v, doc = excluded.doc",
+		"UPDATE flat SET v = $t, n = n + 1 WHERE id BETWEEN $i AND $i + 2",
+		"UPDATE flat SET id = id + 100 WHERE id = $i",
+		"UPDATE shown SET n = 7, v = $t WHERE id = $i",
+		"DELETE FROM flat WHERE id = $i",
+		"COPY flat (id, v) FROM PROGRAM 'echo " . (200 + int rand 100000) . ",copied' (FORMAT csv)",
+		"INSERT INTO below (v, flat) SELECT $t, id FROM flat WHERE id < 40 ORDER BY id LIMIT 2",
+		"WITH gone AS (DELETE FROM flat WHERE id > 100 AND v < $t RETURNING id, v), " .
+		  "moved AS (UPDATE split SET v = $t WHERE id = $k RETURNING id) " .
+		  "INSERT INTO split (id, region, v) SELECT id, '$r', v FROM gone ON CONFLICT DO NOTHING",
+		"INSERT INTO split (id, region, v) SELECT i, '$r', $t FROM generate_series($i, $i + 2) i ON CONFLICT (id, region) DO UPDATE SET v = excluded.v",
+		"UPDATE split SET region = '$r' WHERE id = $i",
+		"UPDATE split SET region = chr(97 + (ascii(region) - 96) % 3), v = $t WHERE id = $k",
+		"DELETE FROM split_b WHERE id = $i",
+		"UPDATE split_a SET v = $t WHERE id BETWEEN $i AND $k");
+
+	push @kinds, "MERGE INTO flat USING generate_series($i, $i + 3) s (i) ON id = i " .
+	  "WHEN MATCHED AND i % 3 = 0 THEN DELETE WHEN MATCHED THEN UPDATE SET v = $t " .
+	  "WHEN NOT MATCHED THEN INSERT (id, v) VALUES (i, $t)" if $has_merge;
+	return pick(@kinds) . ";\n";
+}
+
+sub script
+{
+	my ($transactions) = @_;
+	my $sql = "SET client_min_messages = error;\n\\set ON_ERROR_STOP 0\n";
+
+	for (1 .. $transactions)
+	{
+		$sql .= "BEGIN;\n";
+		$sql .= "SET CONSTRAINTS ALL DEFERRED;\n" if rand() < 0.2;
+		for (1 .. 1 + int rand 4)
+		{
+			my $nested = rand() < 0.3;
+
+			$sql .= "SAVEPOINT s;\n" if $nested;
+			$sql .= statement();
+			$sql .= pick("ROLLBACK TO s;\n", "RELEASE s;\n") if $nested;
+		}
+		$sql .= rand() < 0.15 ? "ROLLBACK;\n" : "COMMIT;\n";
+	}
+	return $sql;
+}
+
+sub run_together
+{
+	my @runs;
+	my @outputs;
+
+	for my $sql (@_)
+	{
+		push @outputs, '';
+		my $run = IPC::Run::start([ 'psql', '-XqAt', '-d', $node->connstr($db), '-f', '-' ],
+			'<', \$sql, '>', \$outputs[-1], '2>&1');
+		push @runs, $run;
+	}
+	$_->finish for @runs;
+	return;
+}
+
+# ---- as logical decoding sees it ----
+
+subtest 'the same changes as logical decoding' => sub
+{
+	# newer servers name the plugins that they trust
+	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'wal2json'")
+	  if $node->safe_psql($db, "SELECT count(*) FROM pg_settings WHERE name = 'output_plugin_libraries'");
+	$node->reload;
+	my ($status) = $node->psql($db,
+		"SELECT pg_create_logical_replication_slot('differ', 'wal2json')");
+
+	plan skip_all => 'wal2json is not installed (tools/setup installs it)' if $status != 0;
+	$node->safe_psql($db, q{
+		SELECT outbox.capture(t, old_values => 'all') FROM unnest('{flat,split,below}'::regclass[]) t});
+	run_together(map { script(150) } 1 .. 3);
+	$node->safe_psql($db, q{
+		CALL outbox.run();
+		-- one line for each change of a row: an update that moves a row to
+		-- another partition is a delete and an insert for decoding
+		CREATE TABLE captured AS
+		SELECT source, (image ->> 'r')::integer AS r, action, image, former,
+			row_number() OVER (PARTITION BY source, image ->> 'r' ORDER BY position, part) AS n
+		FROM (
+			SELECT position, 1 AS part, source, CASE WHEN moved THEN 'D' ELSE upper(left(operation, 1)) END AS action,
+				CASE WHEN moved THEN old ELSE data END AS image, CASE WHEN NOT moved THEN old END AS former
+			FROM outbox.read(0, 10000000),
+			LATERAL (SELECT operation = 'update' AND source = 'public.split' AND
+				translate(old ->> 'region', 'd', 'c') <> translate(data ->> 'region', 'd', 'c')) m (moved)
+			UNION ALL
+			SELECT position, 2, source, 'I', data, NULL
+			FROM outbox.read(0, 10000000)
+			WHERE operation = 'update' AND source = 'public.split' AND
+				translate(old ->> 'region', 'd', 'c') <> translate(data ->> 'region', 'd', 'c')
+		) e;
+		CREATE TABLE decoded AS
+		WITH change AS (
+			SELECT row_number() OVER () AS number, data::jsonb AS j
+			FROM pg_logical_slot_get_changes('differ', NULL, NULL, 'format-version', '2',
+				'include-transaction', 'false')
+		), image AS (
+			SELECT number, 'public.' || regexp_replace(j ->> 'table', '_.*', '') AS source, j ->> 'action' AS action,
+				(SELECT jsonb_object_agg(c ->> 'name', c -> 'value') FROM jsonb_array_elements(j -> 'columns') c) AS new,
+				(SELECT jsonb_object_agg(c ->> 'name', c -> 'value') FROM jsonb_array_elements(j -> 'identity') c) AS old
+			FROM change WHERE j ->> 'table' ~ '^(flat|split|below)'
+		)
+		SELECT source, (coalesce(new, old) ->> 'r')::integer AS r, action, coalesce(new, old) AS image,
+			CASE WHEN action = 'U' THEN old END AS former,
+			row_number() OVER (PARTITION BY source, coalesce(new, old) ->> 'r' ORDER BY number) AS n
+		FROM image
+		-- an update that changes nothing is a change for decoding alone
+		WHERE action <> 'U' OR new <> old;
+		-- as text, for wal2json writes jsonb as a string
+		CREATE FUNCTION texts(jsonb) RETURNS jsonb LANGUAGE sql AS
+			'SELECT jsonb_object_agg(key, value) FROM jsonb_each_text($1)';
+	});
+	my $count = $node->safe_psql($db, 'SELECT count(*) FROM decoded');
+	cmp_ok($count, '>', 300, "$count changes were made");
+	is($node->safe_psql($db, q{
+		SELECT source, r, n, c.action, c.image, c.former, d.action, d.image, d.former
+		FROM captured c FULL JOIN decoded d USING (source, r, n)
+		WHERE c.action IS DISTINCT FROM d.action OR texts(c.image) IS DISTINCT FROM texts(d.image)
+		   OR texts(c.former) IS DISTINCT FROM texts(d.former)
+		ORDER BY 1, 2, 3 LIMIT 10}), '', 'all of them, in the order of each row');
+	cmp_ok($node->safe_psql($db, q{
+		SELECT count(*) FROM outbox.event WHERE source = 'public.split' AND operation = 'update'
+		AND translate(old ->> 'region', 'd', 'c') <> translate(data ->> 'region', 'd', 'c')}),
+		'>', 5, 'rows moved, each as one event');
+	$node->safe_psql($db, q{
+		SELECT outbox.uncapture(t) FROM unnest('{flat,split,below}'::regclass[]) t;
+		SELECT pg_drop_replication_slot('differ')});
+};
+
+# ---- a replica, under DDL, from a snapshot on ----
+
+subtest 'a replica, by a snapshot among changes and DDL' => sub
+{
+	my $start = $node->safe_psql($db, 'CALL outbox.run(); SELECT outbox.head()');
+
+	# rows from before the capture
+	run_together(script(100));
+	$node->safe_psql($db, q{
+		SELECT outbox.capture(t, columns => CASE WHEN t = 'split'::regclass THEN '{id,region,v}'::text[] END)
+		FROM unnest('{flat,split,below}'::regclass[]) t});
+	my $snapshots = join '', map {
+		"SELECT pg_sleep(0.05), outbox.snapshot('flat', 10), outbox.snapshot('split', 7), outbox.snapshot('below', 9);\n"
+	} 1 .. 25;
+	my $ddl = "SET lock_timeout = '1s';\n" . join '', map { qq{
+		ALTER TABLE flat ADD COLUMN extra$_ integer DEFAULT $_;
+		ALTER TABLE split RENAME COLUMN v TO w;
+		ALTER TABLE split RENAME COLUMN w TO v;
+		ALTER TABLE below ALTER COLUMN v TYPE varchar(100);
+		SELECT pg_sleep(0.05);
+		ALTER TABLE below RENAME TO renamed;
+		ALTER TABLE renamed RENAME TO below;
+		ALTER TABLE flat DROP COLUMN extra$_;
+		ALTER TABLE below ALTER COLUMN v TYPE text;
+		ALTER TABLE split DETACH PARTITION split_a;
+		ALTER TABLE split ATTACH PARTITION split_a FOR VALUES IN ('a');
+	} } 1 .. 8;
+	run_together(script(150), script(150), $snapshots, $ddl);
+	# to the end, whatever the above got done
+	for my $table (qw(flat split below))
+	{
+		for (1 .. 1000)
+		{
+			last if $node->safe_psql($db, "SELECT outbox.snapshot('$table', 50)") == 0;
+		}
+	}
+	is($node->safe_psql($db, 'SELECT count(*) FROM outbox.snapshot_progress'), '0', 'the snapshots ended');
+
+	$node->safe_psql($db, "CALL outbox.run();
+		CREATE TABLE replica (source text, key text, v text, PRIMARY KEY (source, key));
+		DO \$\$
+		DECLARE e record;
+		BEGIN
+			FOR e IN SELECT regexp_replace(source, 'renamed', 'below') AS source, key, operation, headers,
+					coalesce(data ->> 'v', data ->> 'w') AS v
+				FROM outbox.read($start, 10000000) WHERE operation IS NOT NULL ORDER BY position
+			LOOP
+				DELETE FROM replica WHERE source = e.source AND key IN (e.key, e.headers ->> 'old_key');
+				IF e.operation <> 'delete' THEN
+					INSERT INTO replica VALUES (e.source, e.key, e.v);
+				END IF;
+			END LOOP;
+		END \$\$");
+	is($node->safe_psql($db, q{
+		WITH truth AS (
+			SELECT 'public.flat' AS source, id::text AS key, v FROM flat
+			UNION ALL SELECT 'public.below', id::text, v FROM below
+			UNION ALL SELECT 'public.split', id || ',' || region, v FROM split)
+		SELECT source, key, r.v, t.v FROM replica r FULL JOIN truth t USING (source, key)
+		WHERE r.v IS DISTINCT FROM t.v OR r.source IS NULL OR t.source IS NULL ORDER BY 1, 2 LIMIT 10}),
+		'', 'the replica is the tables');
+	cmp_ok($node->safe_psql($db, "SELECT count(*) FROM outbox.read($start, 10000000) WHERE operation = 'snapshot'"),
+		'>', 40, 'rows came by snapshots');
+};
+
+# ---- any table ----
+
+subtest 'data is to_jsonb(row) for random tables' => sub
+{
+	my @types = (
+		[ 'integer', '(random() * 1e9)::integer - 500000000' ],
+		[ 'bigint', '(random() * 1e18)::bigint' ],
+		[ 'smallint', '(random() * 60000)::integer - 30000' ],
+		[ 'numeric', '(random() * 10 ^ (random() * 40 - 20))::numeric' ],
+		[ 'numeric', q{'NaN'} ],
+		[ 'double precision', '(random() - 0.5) * 10 ^ (random() * 200 - 100)' ],
+		[ 'real', q{'-Infinity'} ],
+		[ 'text', 'repeat(md5(random()::text), (random() * 200)::integer)' ],
+		[ 'varchar(20)', 'left(md5(random()::text), 20)' ],
+		[ 'char(7)', q{'x"\\y'} ],
+		[ 'boolean', 'random() < 0.5' ],
+		[ 'bytea', q{decode(md5(random()::text), 'hex')} ],
+		[ 'date', q{'2000-01-01'::date + (random() * 9999)::integer} ],
+		[ 'timestamptz', 'now() * 1 + random() * interval \'9 years\'' ],
+		[ 'timestamp', q{'infinity'} ],
+		[ 'interval', q{random() * interval '99 days'} ],
+		[ 'uuid', 'md5(random()::text)::uuid' ],
+		[ 'json', q{'{"b": 1, "a" :  [1.50, null]}'} ],
+		[ 'jsonb', q{'{"b": 1, "a": [1.50, {"x": ""}]}'} ],
+		[ 'integer[]', 'array[1, NULL, (random() * 9)::integer]' ],
+		[ 'text[][]', q{'{{a,"b c"},{NULL,""}}'} ],
+		[ 'int4range', 'int4range((random() * 9)::integer, 20)' ],
+		[ 'pair', q{row((random() * 9)::integer, 'a "b"'::text)::pair} ],
+		[ 'pair[]', q{array[row(1, NULL::text)::pair, NULL]} ],
+		[ 'positive', '(random() * 9)::integer + 1' ],
+		[ 'mood', q{'so so'} ],
+		[ 'inet', q{'10.1.2.3/8'} ],
+		[ 'bit varying', q{B'1011'} ],
+		[ 'point', 'point(random(), 2)' ],
+		[ 'xml', q{'<a b="c">d</a>'} ]);
+	$types[13][1] = q{now() + random() * interval '9 years'};
+	my @names = ('plain', 'Mixed', 'with space', 'quo"te', 'ümläut', '日本', "a'b", 'x' x 60);
+
+	$node->safe_psql($db, q{
+		CREATE TYPE pair AS (first integer, second text);
+		CREATE DOMAIN positive AS integer CHECK (value > 0);
+		CREATE TYPE mood AS ENUM ('so so', 'fine')});
+	my $different = 0;
+	for my $t (1 .. 40)
+	{
+		my @columns = map { [ "c$_ " . pick(@names), @{ pick(@types) } ] } 1 .. 1 + int rand 20;
+		my $definition = '';
+		my $values = '';
+		my $drop = '';
+
+		for my $column (@columns)
+		{
+			(my $name = substr($column->[0], 0, 40)) =~ s/"/""/g;
+			$definition .= qq{, "$name" $column->[1]};
+			$values .= rand() < 0.2 ? ', NULL' : ", $column->[2]";
+			$drop = qq{ALTER TABLE t$t DROP COLUMN "$name";} if rand() < 0.1;
+		}
+		$different += $node->safe_psql($db, qq{
+			SET client_min_messages = warning;
+			CREATE TABLE t$t (id integer PRIMARY KEY$definition);
+			SELECT outbox.capture('t$t') \\g /dev/null
+			INSERT INTO t$t SELECT i$values FROM generate_series(1, 5) i;
+			$drop
+			ALTER TABLE t$t ADD COLUMN late text DEFAULT 'later';
+			UPDATE t$t SET late = id WHERE id > 3;
+			INSERT INTO t$t (id) VALUES (6);
+			SELECT count(*) FROM t$t r JOIN outbox.event e ON e.source = 'public.t$t' AND e.key = r.id::text
+			WHERE r.id > 3 AND e.id = (SELECT max(id) FROM outbox.event l WHERE l.source = e.source AND l.key = e.key)
+			  AND NOT record_image_eq(row(e.data), row(to_jsonb(r)))});
+	}
+	is($different, 0, 'byte for byte, in 40 tables');
+};
+
+done_testing();
