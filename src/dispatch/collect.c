@@ -275,7 +275,7 @@ obx_batch_collect_positions(ObxBatch *batch, const int64 *positions, int count)
 			reader = NULL;
 		}
 		if (reader == NULL)
-			reader = obx_reader_begin(GetActiveSnapshot(), positions[i] - 1, 0, true);
+			reader = obx_reader_begin(GetActiveSnapshot(), positions[i] - 1, 0, false);
 		while (event.position < positions[i] && obx_reader_next(reader, &event))
 			CHECK_FOR_INTERRUPTS();
 		/* retention may have taken it */

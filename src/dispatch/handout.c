@@ -86,7 +86,7 @@ filter_items(ObxPullLane *work)
 	batch->filter = NULL;
 	AtEOXact_GUC(false, nest_level);
 	SetUserIdAndSecContext(user, security);
-	table_close(log, NoLock);
+	table_close(log, AccessShareLock);
 }
 
 static void

@@ -93,7 +93,8 @@ obx_sql_receive(PG_FUNCTION_ARGS)
 	for (int i = 0; i < handout.nevents; i++)
 		put_event((ReturnSetInfo *) fcinfo->resultinfo, RelationGetDescr(table),
 				  &handout.events[i], handout.receipt);
-	table_close(table, NoLock);
+	/* consumers hold up no partition: what they have not acked is not dropped */
+	table_close(table, AccessShareLock);
 	return (Datum) 0;
 }
 

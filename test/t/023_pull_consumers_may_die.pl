@@ -149,13 +149,14 @@ my $no_more = $node->basedir . '/no_more';
 sub start_loop
 {
 	my ($procedure, @ends) = @_;
+	my $parent = $$;
 	my $pid = fork // die "could not fork: $!";
 
 	return $pid if $pid;
 	open(STDIN, '<', '/dev/null');
 	open(STDOUT, '>', '/dev/null');
 	open(STDERR, '>', '/dev/null');
-	while (!grep { -e $_ } @ends)
+	while (getppid() == $parent && !grep { -e $_ } @ends)
 	{
 		sleep 0.1
 		  if system('psql', '-X', '-q', '-d',
@@ -178,8 +179,9 @@ sub ask
 	my ($query) = @_;
 	my ($out, $err) = ('', '');
 
-	return if $node->psql('postgres', $query, stdout => \$out, stderr => \$err) != 0;
-	return $out;
+	# it dies where psql is gone before it has read the query
+	my $code = eval { $node->psql('postgres', $query, stdout => \$out, stderr => \$err) };
+	return defined $code && $code == 0 ? $out : undef;
 }
 
 my @loops = (
