@@ -313,8 +313,8 @@ check_columns(ObxRule *rule, Relation rel)
 }
 
 /*
- * Without a key the events of a table have no order among each other, which
- * nobody should get by mistake.
+ * Without a key the events of a table have no order among each other: said
+ * unless it was asked for.
  */
 static void
 check_key(ObxRule *rule, Relation rel)
@@ -325,11 +325,11 @@ check_key(ObxRule *rule, Relation rel)
 	if (count > 0 || rule->no_key ||
 		(rule->operations != 0 && !(rule->operations & OBX_CAPTURE_ROWS)))
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("table \"%s\" has no key", RelationGetRelationName(rel)),
+	ereport(NOTICE,
+			(errmsg("events of table \"%s\" have no key, so no order among each other when delivered",
+					RelationGetRelationName(rel)),
 			 errdetail("It has neither a primary key nor an index as its replica identity, and no key is named."),
-			 errhint("Name the columns that tell its rows apart: key => '{column,...}'; or '{}' for events without a key, which are delivered in no order among each other.")));
+			 errhint("Name the columns that tell its rows apart: key => '{column,...}'; or '{}' if no order is wanted.")));
 }
 
 /* ---- the functions ---- */

@@ -139,7 +139,7 @@ ROLLBACK;
 SELECT outbox.uncapture('base');
 SELECT * FROM trigger;
 
--- a key is asked for
+-- a missing key is said
 CREATE TABLE no_key (a integer, b integer NOT NULL, c text);
 SELECT outbox.capture('no_key');
 SELECT outbox.capture('no_key', operations => '{truncate}', name => 'truncated');
