@@ -441,7 +441,8 @@ my $consistency = join("\nUNION ALL\n", map {
 	   FROM outbox.subscription s,
 			LATERAL (SELECT sum(delivered) AS delivered, min(position) AS position
 					 FROM (SELECT DISTINCT ON (lane) delivered, position FROM outbox.progress
-						   WHERE subscription = s.id ORDER BY lane, version DESC) lane) p
+						   WHERE subscription = s.id AND lane < s.concurrency
+						   ORDER BY lane, version DESC) lane) p
 	   WHERE s.name = '$_'}
 } @names);
 
@@ -539,6 +540,8 @@ sub cause_fault
 	{
 		my $pid = pid_of($process{$whom}) or return;
 
+		# what was seen last is what a crash would take first
+		watch_order($last_seen);
 		kill($how, $pid);
 		if ($how eq 'STOP')
 		{
@@ -552,6 +555,7 @@ sub cause_fault
 	}
 	else
 	{
+		watch_order($last_seen);
 		$node->stop($how);
 		$node->start;
 	}
