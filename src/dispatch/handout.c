@@ -151,16 +151,26 @@ collect_retries(ObxPullLane *work, int limit)
 	return batch->nitems > 0;
 }
 
+/*
+ * Under "strict", the position that all behind it waits for.  It may lie
+ * before the lane: several lanes have left it where their successor begins.
+ */
+static int64
+first_open(const ObxPullLane *work)
+{
+	if (work->subscription->ordering != OBX_ORDERING_STRICT || work->lane->open == NIL)
+		return PG_INT64_MAX;
+	return ((const ObxDelivery *) linitial(work->lane->open))->position;
+}
+
 /* How many of those owed do not have to wait for what is open. */
 static int
 count_servable(const ObxPullLane *work)
 {
 	const ObxProgress *progress = &work->progress;
-	int64		end = PG_INT64_MAX;
+	int64		end = first_open(work);
 	int			count = 0;
 
-	if (work->subscription->ordering == OBX_ORDERING_STRICT && work->lane->open != NIL)
-		end = ((ObxDelivery *) linitial(work->lane->open))->position;
 	while (count < progress->nowed && progress->owed[count] < end)
 		count++;
 	return count;
@@ -200,11 +210,11 @@ collect_owed(ObxPullLane *work, int limit)
 	return false;
 }
 
-/* Must new events wait? */
+/* Under "strict", is something open that comes before what is new? */
 static bool
 is_strictly_blocked(const ObxPullLane *work)
 {
-	return work->subscription->ordering == OBX_ORDERING_STRICT && work->lane->open != NIL;
+	return first_open(work) <= work->progress.position + 1;
 }
 
 /* Reads a stretch of the log. */
@@ -273,13 +283,20 @@ collect(ObxPullLane *work, int limit)
 	work->batch = obx_pull_lane_make_batch(work, limit);
 	if (progress->nowed > 0)
 		work->batch->retry_before = progress->owed[0];
-	if (collect_retries(work, limit))
+	if ((progress->nowed > 0 || first_open(work) == PG_INT64_MAX || is_strictly_blocked(work)) &&
+		collect_retries(work, limit))
 		return true;
 
 	work->batch->is_retry = false;
 	if (collect_owed(work, limit))
 		return true;
-	return progress->nowed == 0 && collect_new(work, limit);
+	if (progress->nowed > 0)
+		return false;
+	work->batch->read_before = first_open(work);
+	if (collect_new(work, limit))
+		return true;
+	/* reading on may have come to what is open */
+	return is_strictly_blocked(work) && collect_retries(work, limit);
 }
 
 /* ---- handing out ---- */

@@ -317,12 +317,30 @@ SELECT outbox.ack('s', receipt());
 SELECT * FROM standing;
 SELECT outbox.unsubscribe('s');
 
+-- lanes that become a strict one: what is open may come behind where it begins
+SELECT outbox.subscribe('s', concurrency => 2, backoff => '0');
+CALL emit('S', 'a', 'b', 'b', 'a', 'b');
+CALL outbox.run();
+SELECT * FROM receive('s', 1, '1 hour');
+SELECT outbox.nack('s', receipt(), 49, 'bad');
+SELECT outbox.alter_subscription('s', ordering => 'strict', concurrency => 1);
+BEGIN;
+SELECT * FROM receive('s');
+SELECT outbox.ack('s', receipt());
+SELECT * FROM receive('s');
+SELECT outbox.ack('s', receipt());
+SELECT * FROM receive('s');
+SELECT outbox.ack('s', receipt());
+COMMIT;
+SELECT * FROM standing;
+SELECT outbox.unsubscribe('s');
+
 -- none: nothing waits
 SELECT outbox.subscribe('o', ordering => 'none', backoff => '1 hour');
 CALL emit('O', 'a', 'a', 'a');
 CALL outbox.run();
 SELECT * FROM receive('o', lease => '1 hour');
-SELECT outbox.nack('o', receipt(), 48, 'bad');
+SELECT outbox.nack('o', receipt(), 53, 'bad');
 SELECT outbox.ack('o', receipt());
 CALL emit('O', 'a');
 CALL outbox.run();
