@@ -43,7 +43,10 @@
 /* how far ahead, beside two intervals */
 #define OBX_PARTITION_AHEAD	(10 * USECS_PER_SEC)
 
-/* how many milliseconds producers may wait for a partition to be made */
+/* attempts that must fail first, with nobody waiting */
+#define OBX_REFUSALS		20
+
+/* how many milliseconds producers may then wait for a partition to be made */
 #define OBX_FIRST_PATIENCE	50
 #define OBX_LONGEST_PATIENCE	200
 
@@ -401,17 +404,24 @@ wait_for_default(void *arg)
 /*
  * Locks the default partition; false if it is in use.  Without a partition for
  * now, every producer uses it, and there might never be a moment without one:
- * then they have to wait for us, a little longer each time.
+ * if that lasts, they have to wait for us, a little longer each time.  One
+ * transaction that stays open is no such case for long, and would make all
+ * others feel each attempt; so a worker tries many times before, and a session
+ * that calls run() never waits.
  */
 static bool
 lock_default(bool urgent)
 {
 	static int	patience = OBX_FIRST_PATIENCE;
+	static int	refusals = 0;
 	ErrorData  *error;
 
 	if (ConditionalLockRelationOid(obx_object_require(OBX_EVENT_DEFAULT), AccessExclusiveLock))
+	{
+		refusals = 0;
 		return true;
-	if (!urgent)
+	}
+	if (!urgent || !IsBackgroundWorker || ++refusals < OBX_REFUSALS)
 		return false;
 
 	error = obx_guard_call(wait_for_default, &patience, CurrentMemoryContext);

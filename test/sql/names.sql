@@ -47,8 +47,9 @@ WHERE c.relnamespace = 'outbox'::regnamespace AND c.relkind IN ('r', 'p')
   AND a.atttypid IN ('regproc'::regtype, 'regprocedure'::regtype, 'regoper'::regtype, 'regoperator'::regtype,
                      'regconfig'::regtype, 'regdictionary'::regtype, 'regcollation'::regtype, 'regnamespace'::regtype);
 
--- every table of ours is in a dump, or is dumped by itself
+-- every table of ours is in a dump, or is dumped by itself; a snapshot that was
+-- under way starts over
 SELECT c.relname FROM pg_class c
-WHERE c.relnamespace = 'outbox'::regnamespace AND c.relkind IN ('r', 'S')
+WHERE c.relnamespace = 'outbox'::regnamespace AND c.relkind IN ('r', 'S') AND c.relname <> 'snapshot_progress'
   AND NOT c.oid = ANY ((SELECT extconfig FROM pg_extension WHERE extname = 'pg_outbox')::oid[]);
 DROP EXTENSION pg_outbox;
