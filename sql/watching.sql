@@ -48,12 +48,11 @@ exception AS (
     GROUP BY d.subscription
 ),
 handler AS (
-    SELECT s.id, f.oid AS function
+    SELECT s.id, f.oid AS function, n.oid AS schema, f.prokind = 'f' AND NOT f.proretset AS fits
     FROM outbox.subscription s
     LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = s.handler_schema
     LEFT JOIN pg_catalog.pg_proc f
         ON f.pronamespace = n.oid AND f.proname = s.handler_name AND f.pronargs = 1
-       AND f.prokind = 'f' AND NOT f.proretset
        AND f.proargtypes[0] = CASE s.handler_argument
                                   WHEN 'event' THEN 'outbox.event'::regtype
                                   WHEN 'event[]' THEN 'outbox.event[]'::regtype
@@ -66,9 +65,12 @@ SELECT s.name,
        CASE
            WHEN s.paused THEN 'paused'
            WHEN r.oid IS NULL OR s.kind = 'function' AND
-                (h.function IS NULL OR NOT pg_catalog.has_function_privilege(r.oid, h.function, 'EXECUTE'))
+                (h.function IS NULL OR NOT h.fits OR NOT pg_catalog.has_function_privilege(r.oid, h.function, 'EXECUTE')
+                 OR NOT pg_catalog.has_schema_privilege(r.oid, h.schema, 'USAGE'))
                THEN 'broken'
            WHEN p."position" + 1 < head.oldest THEN 'lost'
+           -- what only a dispatcher finds out, such as a filter that names what is gone
+           WHEN f.subscription IS NOT NULL AND f."position" IS NULL THEN 'broken'
            WHEN s.ordering = 'strict' AND coalesce(x.open, false) THEN 'blocked'
            ELSE 'active'
        END AS state,
@@ -87,8 +89,12 @@ SELECT s.name,
                pg_catalog.format('function %I.%I(%s) does not exist', s.handler_schema, s.handler_name,
                                  CASE s.handler_argument WHEN 'jsonb' THEN 'jsonb'
                                       ELSE 'outbox.' || s.handler_argument END)
+           WHEN s.kind = 'function' AND NOT h.fits THEN
+               pg_catalog.format('function %I.%I cannot be a handler', s.handler_schema, s.handler_name)
            WHEN s.kind = 'function' AND NOT pg_catalog.has_function_privilege(r.oid, h.function, 'EXECUTE') THEN
                pg_catalog.format('role %I may not execute function %I.%I', r.rolname, s.handler_schema, s.handler_name)
+           WHEN s.kind = 'function' AND NOT pg_catalog.has_schema_privilege(r.oid, h.schema, 'USAGE') THEN
+               pg_catalog.format('role %I may not use schema %I', r.rolname, s.handler_schema)
            ELSE f.error
        END AS last_error,
        f.failed_at AS last_error_at,

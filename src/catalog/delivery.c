@@ -285,7 +285,7 @@ obx_delivery_delete(int32 subscription, int64 position)
 }
 
 int64
-obx_delivery_delete_all(int32 subscription, bool keep_dead)
+obx_delivery_delete_all(int32 subscription)
 {
 	ScanKeyData key;
 	ObxScan		scan;
@@ -295,11 +295,7 @@ obx_delivery_delete_all(int32 subscription, bool keep_dead)
 	begin_subscription_scan(&scan, &key, subscription, RowExclusiveLock);
 	while ((tuple = obx_scan_next(&scan)) != NULL)
 	{
-		ObxDelivery *delivery = make_delivery(tuple, RelationGetDescr(scan.table));
-
 		CHECK_FOR_INTERRUPTS();
-		if (keep_dead && delivery->state == OBX_DELIVERY_DEAD)
-			continue;
 		obx_table_delete(scan.table, tuple);
 		deleted++;
 	}
@@ -340,12 +336,29 @@ lock_failure(int32 subscription)
 	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+/* Does the row say that the subscription cannot run? */
+static bool
+is_of_subscription(HeapTuple tuple, TupleDesc tupdesc)
+{
+	return heap_attisnull(tuple, FAILURE_POSITION + 1, tupdesc);
+}
+
+/* Does it say so for this reason? */
+static bool
+is_noted(HeapTuple tuple, TupleDesc tupdesc, const char *error)
+{
+	bool		isnull;
+	Datum		noted = heap_getattr(tuple, FAILURE_ERROR + 1, tupdesc, &isnull);
+
+	return is_of_subscription(tuple, tupdesc) && strcmp(TextDatumGetCString(noted), error) == 0;
+}
+
 /*
  * The lanes of a subscription share the row.  One that finds another at it
  * leaves it alone: that one's failure is as good a last one, and it may take
  * until its transaction ends.
  */
-void
+bool
 obx_failure_record(int32 subscription, int64 position, const char *error)
 {
 	ScanKeyData key;
@@ -354,10 +367,13 @@ obx_failure_record(int32 subscription, int64 position, const char *error)
 	Datum		values[FAILURE_COLUMNS];
 	bool		nulls[FAILURE_COLUMNS] = {false};
 	bool		replace[FAILURE_COLUMNS] = {true, true, true, true};
+	bool		noted;
 
 	if (!lock_failure(subscription))
-		return;
+		return false;
 	tuple = begin_failure_scan(&scan, &key, subscription);
+	noted = position == 0 && tuple != NULL &&
+		is_noted(tuple, RelationGetDescr(scan.table), error);
 	values[FAILURE_SUBSCRIPTION] = Int32GetDatum(subscription);
 	values[FAILURE_POSITION] = Int64GetDatum(position);
 	nulls[FAILURE_POSITION] = position == 0;
@@ -365,9 +381,34 @@ obx_failure_record(int32 subscription, int64 position, const char *error)
 	values[FAILURE_FAILED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
 	if (tuple == NULL)
 		obx_table_insert(scan.table, values, nulls);
-	else
+	else if (!noted)
 		obx_table_update(scan.table, tuple, values, nulls, replace);
 	obx_scan_end(&scan);
+	return !noted;
+}
+
+/* Is it noted that the subscription cannot run?  If so, the note may go. */
+static bool
+find_broken(int32 subscription, bool delete)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple = begin_failure_scan(&scan, &key, subscription);
+	bool		found;
+
+	found = tuple != NULL && is_of_subscription(tuple, RelationGetDescr(scan.table));
+	if (found && delete)
+		obx_table_delete(scan.table, tuple);
+	obx_scan_end(&scan);
+	return found;
+}
+
+/* Mostly there is nothing to clear, and then nothing is locked. */
+bool
+obx_failure_clear(int32 subscription)
+{
+	return find_broken(subscription, false) && lock_failure(subscription) &&
+		find_broken(subscription, true);
 }
 
 void

@@ -52,14 +52,20 @@ extern void obx_delivery_insert(const ObxDelivery *delivery);
 extern void obx_delivery_update(const ObxDelivery *delivery);
 extern void obx_delivery_delete(int32 subscription, int64 position);
 
-/* All of a subscription; with keep_dead, all that are not dead letters. */
-extern int64 obx_delivery_delete_all(int32 subscription, bool keep_dead);
+/* All of a subscription. */
+extern int64 obx_delivery_delete_all(int32 subscription);
 
 /*
  * Notes the failure as the subscription's last one, for outbox.status; waits
- * for nobody.  Who deletes the note holds the locks of all lanes.
+ * for nobody.  Position 0 says that it cannot run at all: false, if that is
+ * noted already.
  */
-extern void obx_failure_record(int32 subscription, int64 position, const char *error);
+extern bool obx_failure_record(int32 subscription, int64 position, const char *error);
+
+/* It runs, or is to try: true if it was noted that it cannot. */
+extern bool obx_failure_clear(int32 subscription);
+
+/* The caller holds the locks of all lanes. */
 extern void obx_failure_delete(int32 subscription);
 
 #endif							/* OBX_DELIVERY_H */

@@ -161,6 +161,7 @@ obx_lanes_seek(ObxSubscription *subscription, int64 position, ObxDropped *droppe
 	remember_delivered(subscription, lanes);
 	drop_open(subscription, position, dropped);
 
+	(void) obx_failure_clear(subscription->id);
 	subscription->first_position = position;
 	subscription->start_snapshot = (Datum) 0;
 	obx_subscription_update(subscription);

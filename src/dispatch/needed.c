@@ -88,7 +88,7 @@ obx_remnants_clean(void)
 		deleted++;
 		if (remaining > 0)
 			continue;
-		deleted += obx_delivery_delete_all(progress->subscription, false);
+		deleted += obx_delivery_delete_all(progress->subscription);
 		obx_failure_delete(progress->subscription);
 	}
 	return deleted;

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -124,11 +125,11 @@ report_loss(Pass *pass)
 								 " were dropped by outbox.max_retention before they were consumed",
 								 pass->progress.position + 1, pass->lost_until);
 
-	ereport(LOG,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("subscription \"%s\" lost events: %s", pass->subscription->name, error),
-			 errhint("outbox.seek() lets it go on.")));
-	obx_failure_record(pass->subscription->id, 0, error);
+	if (obx_failure_record(pass->subscription->id, 0, error))
+		ereport(LOG,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("subscription \"%s\" lost events: %s", pass->subscription->name, error),
+				 errhint("outbox.seek() lets it go on.")));
 	pass->result->outcome = OBX_PASS_BROKEN;
 }
 
@@ -137,6 +138,12 @@ open_target(void *arg)
 {
 	Pass	   *pass = arg;
 
+	/* nothing keeps a role from being dropped while its sessions go on */
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(pass->subscription->owner)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the owner does not exist any more"),
+				 errhint("Give it another owner with outbox.alter_subscription().")));
 	pass->batch->target = obx_target_open(pass->subscription);
 	pass->batch->filter = obx_filter_open(pass->subscription, pass->batch->target->tupdesc);
 }
@@ -148,14 +155,20 @@ require_target(Pass *pass)
 	ErrorData  *error = obx_guard_call(open_target, pass, pass->memory);
 
 	if (error == NULL)
+	{
+		if (obx_failure_clear(pass->subscription->id))
+			ereport(LOG,
+					(errmsg("subscription \"%s\" runs again", pass->subscription->name)));
 		return true;
+	}
 
-	ereport(LOG,
-			(errcode(error->sqlerrcode),
-			 errmsg("subscription \"%s\" cannot run: %s", pass->subscription->name,
-					error->message),
-			 error->hint ? errhint("%s", error->hint) : 0));
-	obx_failure_record(pass->subscription->id, 0, error->message);
+	/* it is tried every few seconds, and said once */
+	if (obx_failure_record(pass->subscription->id, 0, error->message))
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("subscription \"%s\" cannot run: %s", pass->subscription->name,
+						error->message),
+				 error->hint ? errhint("%s", error->hint) : 0));
 	pass->result->outcome = OBX_PASS_BROKEN;
 	return false;
 }

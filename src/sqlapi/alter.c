@@ -7,6 +7,7 @@
 
 #include "base/compat.h"
 #include "base/doorbell.h"
+#include "catalog/delivery.h"
 #include "dispatch/lanes.h"
 #include "log/generation.h"
 #include "sqlapi/argument.h"
@@ -47,6 +48,7 @@ obx_sql_alter_subscription(PG_FUNCTION_ARGS)
 		obx_lanes_divide(old, &new);
 	}
 	obx_subscription_update(&new);
+	(void) obx_failure_clear(new.id);
 	obx_doorbell_arm_configuration();
 	PG_RETURN_VOID();
 }

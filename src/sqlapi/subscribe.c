@@ -92,7 +92,7 @@ obx_sql_unsubscribe(PG_FUNCTION_ARGS)
 		idle = obx_lane_lock(subscription->id, lane, false);
 	if (idle && obx_progress_delete(subscription->id, 0))
 	{
-		obx_delivery_delete_all(subscription->id, false);
+		obx_delivery_delete_all(subscription->id);
 		obx_failure_delete(subscription->id);
 	}
 	obx_doorbell_arm_configuration();

@@ -25,6 +25,7 @@
 /* Waits after failures of the infrastructure, and after meeting someone else. */
 #define FIRST_DELAY_MS 1000
 #define LONGEST_DELAY_MS 30000
+#define BROKEN_LONGEST_MS 5000
 #define LOCKED_DELAY_MS 50
 #define LOCKED_LONGEST_MS 1000
 
@@ -326,8 +327,14 @@ settle_lane(ObxQueuedLane *lane, const ObxClaim *claim, const ObxPassResult *res
 		case OBX_PASS_BACKOFF:
 			lane->failures++;
 			lane->seen = -1;
+
+			/*
+			 * a repair rings no bell, so one that is broken is looked at
+			 * often
+			 */
 			lane->not_before = lane->due =
-				delay(now, FIRST_DELAY_MS, LONGEST_DELAY_MS, lane->failures);
+				delay(now, FIRST_DELAY_MS, result->outcome == OBX_PASS_BROKEN ?
+					  BROKEN_LONGEST_MS : LONGEST_DELAY_MS, lane->failures);
 			if (lane->again)
 				make_ready(lane, now);
 			break;
