@@ -93,6 +93,8 @@ $node->safe_psql($db, q{
 	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA outbox TO second;
 });
 
+# Small batches: after a crash, as many events as one holds go one by one.
+#
 # Each subscription has its table of effects.  "position" is NULL where a
 # handler of arrays cannot know it.
 sub add_subscription
@@ -110,7 +112,7 @@ sub add_subscription
 			$body
 		END \$\$;
 		SELECT outbox.subscribe('$name', handler => 'handle_$name', start => 'beginning', $options}
-	  . ($options =~ /batch_size/ ? ')' : ', batch_size => 200)'));
+	  . ($options =~ /batch_size/ ? ')' : ', batch_size => 50)'));
 	return;
 }
 
@@ -121,7 +123,7 @@ $node->safe_psql($db, q{
 	CREATE TABLE allowed (id int PRIMARY KEY);
 	INSERT INTO allowed VALUES (1);
 	CREATE TABLE reference (id int REFERENCES allowed DEFERRABLE INITIALLY DEFERRED);
-	SELECT outbox.subscribe('bell', channel => 'bell', start => 'beginning');
+	SELECT outbox.subscribe('bell', channel => 'bell', start => 'beginning', batch_size => 100);
 });
 
 # each kind of failure that is survived
@@ -147,7 +149,7 @@ add_subscription('batch', 'outbox.event[]',
 add_subscription('json', 'jsonb',
 	"INSERT INTO effect_json (position, id, key)
 	 VALUES ((e->>'position')::bigint, (e->>'id')::bigint, e->>'key');",
-	"types => '{hot.*,bulk}', batch_size => 1000");
+	"types => '{hot.*,bulk}', batch_size => 200");
 add_subscription('flaky', 'outbox.event',
 	"INSERT INTO effect_flaky (position, id, key) $event_effect; $trouble",
 	"types => '{*}', timeout => '100 milliseconds', $patient");
