@@ -170,10 +170,12 @@ static ErrorData *
 guard_run(Run *run)
 {
 	ErrorData  *error;
+	bool		is_nested = obx_context_current() != NULL;
 
 	run->filtering = false;
 	error = obx_guard_call(deliver_run, run, CurrentMemoryContext);
-	obx_context_leave();
+	if (!is_nested)
+		obx_context_leave();
 	if (error == NULL)
 		return NULL;
 

@@ -216,17 +216,22 @@ obx_filter_passes(ObxFilter *filter, const ObxTargetEvent *event)
 		.attempt = event->attempt,
 		.is_replay = event->is_replay
 	};
+
+	/* a handler may be receiving: what it is in stays its own */
+	bool		is_nested = obx_context_current() != NULL;
 	int			nest_level;
 	bool		passes;
 
 	error_context_stack = &callback;
 	nest_level = obx_call_begin(filter->subscription);
-	obx_context_enter(&context);
+	if (!is_nested)
+		obx_context_enter(&context);
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	passes = evaluate(filter, event->tuple);
 	PopActiveSnapshot();
-	obx_context_leave();
+	if (!is_nested)
+		obx_context_leave();
 	obx_call_end(nest_level);
 	error_context_stack = callback.previous;
 	return passes;

@@ -23,6 +23,14 @@
 #define STRETCH_KEYED		2
 #define STRETCH_HEADER		3
 
+static void
+find_last(ObxStretch *stretch)
+{
+	stretch->last = 0;
+	for (int lane = 0; lane < stretch->nlanes; lane++)
+		stretch->last = Max(stretch->last, stretch->passed[lane]);
+}
+
 /* ---- the row ---- */
 
 List *
@@ -45,6 +53,7 @@ obx_history_list(const ObxSubscription *subscription)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("unexpected history of subscription \"%s\"", subscription->name)));
+		find_last(stretch);
 		history = lappend(history, stretch);
 	}
 	return history;
@@ -77,7 +86,7 @@ obx_history_set(ObxSubscription *subscription, const List *history)
 }
 
 ObxStretch *
-obx_stretch_make(const ObxSubscription *subscription)
+obx_stretch_make(const ObxSubscription *subscription, const int64 *passed)
 {
 	ObxStretch *stretch = palloc(sizeof(ObxStretch));
 
@@ -87,6 +96,9 @@ obx_stretch_make(const ObxSubscription *subscription)
 	stretch->first = subscription->first_position;
 	stretch->nlanes = subscription->concurrency;
 	stretch->passed = palloc0(stretch->nlanes * sizeof(int64));
+	if (passed != NULL)
+		memcpy(stretch->passed, passed, stretch->nlanes * sizeof(int64));
+	find_last(stretch);
 	return stretch;
 }
 
@@ -102,16 +114,6 @@ lowest_passed(const ObxStretch *stretch)
 	return lowest;
 }
 
-static int64
-highest_passed(const ObxStretch *stretch)
-{
-	int64		highest = 0;
-
-	for (int lane = 0; lane < stretch->nlanes; lane++)
-		highest = Max(highest, stretch->passed[lane]);
-	return highest;
-}
-
 bool
 obx_stretch_divides_alike(const ObxStretch *one, const ObxStretch *other)
 {
@@ -124,7 +126,7 @@ covers(const ObxStretch *stretch, const ObxStretch *other)
 {
 	if (stretch->replayed != other->replayed || stretch->first > other->first)
 		return false;
-	if (lowest_passed(stretch) >= highest_passed(other))
+	if (lowest_passed(stretch) >= other->last)
 		return true;
 	if (!obx_stretch_divides_alike(stretch, other))
 		return false;
@@ -148,6 +150,7 @@ absorb(ObxStretch *stretch, const ObxStretch *other)
 	stretch->first = Min(stretch->first, other->first);
 	for (int lane = 0; lane < stretch->nlanes; lane++)
 		stretch->passed[lane] = Max(stretch->passed[lane], other->passed[lane]);
+	find_last(stretch);
 	return true;
 }
 
@@ -157,7 +160,7 @@ obx_history_add(List *history, ObxStretch *stretch)
 	List	   *result = NIL;
 	ListCell   *lc;
 
-	if (highest_passed(stretch) < stretch->first)
+	if (stretch->last < stretch->first)
 		return history;
 	foreach(lc, history)
 	{
@@ -197,7 +200,7 @@ obx_history_trim(List *history, int64 passed_by_all, int64 oldest)
 	{
 		ObxStretch *stretch = lfirst(lc);
 
-		if (highest_passed(stretch) >= (stretch->replayed ? oldest : passed_by_all + 1))
+		if (stretch->last >= (stretch->replayed ? oldest : passed_by_all + 1))
 			result = lappend(result, stretch);
 	}
 	return result;
@@ -228,6 +231,7 @@ obx_history_has(const List *history, bool replayed, int64 position, int64 id,
 		const ObxStretch *stretch = lfirst(lc);
 
 		if (stretch->replayed == replayed && position >= stretch->first &&
+			position <= stretch->last &&
 			position <= stretch->passed[lane_then(stretch, id, event)])
 			return true;
 	}

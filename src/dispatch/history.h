@@ -19,14 +19,16 @@ typedef struct ObxStretch
 	int64		first;
 	int			nlanes;
 	int64	   *passed;			/* of each lane */
+	int64		last;			/* the highest of these */
 } ObxStretch;
 
 /* A list of ObxStretch, in CurrentMemoryContext; and back. */
 extern List *obx_history_list(const ObxSubscription *subscription);
 extern void obx_history_set(ObxSubscription *subscription, const List *history);
 
-/* The subscription's lanes as a stretch, of nothing passed yet. */
-extern ObxStretch *obx_stretch_make(const ObxSubscription *subscription);
+/* The subscription's lanes as a stretch; NULL for what they passed is nothing. */
+extern ObxStretch *obx_stretch_make(const ObxSubscription *subscription,
+									const int64 *passed);
 
 /* Do both take the same lane for every event? */
 extern bool obx_stretch_divides_alike(const ObxStretch *one, const ObxStretch *other);

@@ -56,11 +56,11 @@ read_lanes(const ObxSubscription *subscription)
 static ObxStretch *
 make_stretch(const ObxSubscription *subscription, const ObxProgress *lanes)
 {
-	ObxStretch *stretch = obx_stretch_make(subscription);
+	int64	   *passed = palloc(subscription->concurrency * sizeof(int64));
 
-	for (int lane = 0; lane < stretch->nlanes; lane++)
-		stretch->passed[lane] = lanes[lane].position;
-	return stretch;
+	for (int lane = 0; lane < subscription->concurrency; lane++)
+		passed[lane] = lanes[lane].position;
+	return obx_stretch_make(subscription, passed);
 }
 
 static int64
@@ -107,11 +107,8 @@ remember_delivered(ObxSubscription *subscription, const ObxProgress *lanes)
 {
 	List	   *history = obx_history_replay(obx_history_list(subscription));
 	ObxStretch *stretch = make_stretch(subscription, lanes);
-	int64		last = 0;
 
-	for (int lane = 0; lane < stretch->nlanes; lane++)
-		last = Max(last, stretch->passed[lane]);
-	stretch->first = first_delivered(subscription, last);
+	stretch->first = first_delivered(subscription, stretch->last);
 	stretch->replayed = true;
 	history = obx_history_add(history, stretch);
 	obx_history_set(subscription, obx_history_trim(history, 0, oldest_kept()));
@@ -351,7 +348,7 @@ obx_lanes_divide(const ObxSubscription *old, ObxSubscription *new)
 		take_back(old, &lanes[lane]);
 
 	stretch = make_stretch(old, lanes);
-	begin_anew = !obx_stretch_divides_alike(stretch, obx_stretch_make(new));
+	begin_anew = !obx_stretch_divides_alike(stretch, obx_stretch_make(new, NULL));
 	if (begin_anew)
 		history = obx_history_add(history, stretch);
 	obx_history_set(new, obx_history_trim(history,
