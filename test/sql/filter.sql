@@ -124,6 +124,23 @@ SELECT subscription, data FROM effect;
 SELECT subscription, error FROM outbox.dead_letter;
 SHOW work_mem;
 
+-- a handler that receives what is filtered stays the cause of what it emits
+TRUNCATE effect;
+SELECT outbox.unsubscribe('slow');
+CREATE FUNCTION relay(e outbox.event) RETURNS void LANGUAGE sql AS
+$$
+    SELECT outbox.publish('Relayed', data) FROM outbox.receive('inbox');
+$$;
+SELECT outbox.subscribe('inbox', '{Order}', filter => $$ (data->>'amount')::numeric > 100 $$);
+SELECT outbox.subscribe('relay', '{Start}', handler => 'relay');
+SELECT outbox.publish('Order', data)
+FROM unnest(ARRAY['{"amount": 1}', '{"amount": "much"}', '{"amount": 300}']::jsonb[]) data;
+SELECT outbox.publish('Start');
+CALL outbox.run();
+SELECT e.type, e.data, c.type AS cause
+FROM outbox.event e LEFT JOIN outbox.event c ON c.id = e.causation_id WHERE e.type = 'Relayed';
+SELECT name, retrying, last_error FROM outbox.status WHERE name = 'inbox';
+
 -- the functions it names must be there, and the owner's to execute
 CREATE ROLE regress_filter_owner;
 GRANT EXECUTE ON FUNCTION outbox.subscribe TO regress_filter_owner;
@@ -133,6 +150,7 @@ SET ROLE regress_filter_owner;
 SELECT outbox.subscribe('mine', handler => 'handle', filter => 'shop.is_large(data)');
 RESET ROLE;
 
+SET client_min_messages = warning;
 DROP EXTENSION pg_outbox CASCADE;
 DROP SCHEMA shop CASCADE;
 DROP FUNCTION public.is_large;
