@@ -115,23 +115,31 @@ LEFT JOIN LATERAL (
     ORDER BY g.first_position DESC
     LIMIT 1) AS pending ON true
 LEFT JOIN LATERAL (
-    -- from the segment that a batch ended in to the batch's own record
+    -- from the segment that a batch ended in to the batch's own record; what
+    -- seeks, changes of lanes and retries record tells nothing
     SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY l.latency) AS p50,
            percentile_cont(0.99) WITHIN GROUP (ORDER BY l.latency) AS p99
     FROM (
         SELECT h."time" - g."time" AS latency
         FROM (
-            SELECT p."position", p."time"
-            FROM outbox.progress p
-            WHERE p.subscription = s.id AND p.delivered > 0 AND p.receipt IS NULL
-            ORDER BY p.lane, p.version DESC
-            LIMIT 1000) AS h
+            SELECT v."position", v."time", v.receipt, v.delivered,
+                   lag(v."position") OVER former AS former_position,
+                   lag(v.delivered) OVER former AS former_delivered
+            FROM (
+                SELECT p.lane, p.version, p."position", p."time", p.receipt, p.delivered
+                FROM outbox.progress p
+                WHERE p.subscription = s.id
+                ORDER BY p.lane, p.version DESC
+                LIMIT 1000) AS v
+            WINDOW former AS (PARTITION BY v.lane ORDER BY v.version)) AS h
         CROSS JOIN LATERAL (
             SELECT g."time"
             FROM outbox.segment g
             WHERE g.first_position <= h."position"
             ORDER BY g.first_position DESC
-            LIMIT 1) AS g) AS l) AS latency ON true;
+            LIMIT 1) AS g
+        WHERE h.receipt IS NULL AND h."position" > h.former_position
+          AND h.delivered > h.former_delivered) AS l) AS latency ON true;
 COMMENT ON VIEW outbox.status IS 'where each subscription stands';
 
 CREATE VIEW outbox.dead_letter AS

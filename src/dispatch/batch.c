@@ -100,6 +100,16 @@ is_deliverable(Run *run, ObxItem *item)
 	return !park_if_blocked(batch, item);
 }
 
+/* Do others wait?  Asked after each call of the subscriber's code. */
+static bool
+must_stop(const Run *run)
+{
+	const ObxBatch *batch = run->batch;
+
+	return run->may_stop && batch->yield != NULL &&
+		batch->yield(GetCurrentTimestamp() - run->began);
+}
+
 /* Hands over all items of the run in one call. */
 static void
 deliver_together(Run *run)
@@ -120,6 +130,8 @@ deliver_together(Run *run)
 			events[count++] = item->event;
 			item->state = OBX_ITEM_DONE;
 		}
+		if (batch->filter != NULL && must_stop(run))
+			run->end = run->current + 1;
 	}
 	run->current = run->first;
 	run->count = run->end - run->first;
@@ -139,14 +151,15 @@ deliver_singly(Run *run)
 		ObxItem    *item = &batch->items[run->current];
 
 		CHECK_FOR_INTERRUPTS();
-		if (!is_deliverable(run, item))
+		if (is_deliverable(run, item))
+		{
+			if (batch->target != NULL)
+				obx_target_deliver(batch->target, &item->event, 1);
+			item->state = OBX_ITEM_DONE;
+		}
+		else if (batch->filter == NULL)
 			continue;
-		if (batch->target != NULL)
-			obx_target_deliver(batch->target, &item->event, 1);
-		item->state = OBX_ITEM_DONE;
-
-		if (run->may_stop && batch->yield != NULL &&
-			batch->yield(GetCurrentTimestamp() - run->began))
+		if (must_stop(run))
 		{
 			run->current++;
 			return;

@@ -136,6 +136,13 @@ SELECT outbox.seek('p', outbox.head());
 SELECT outbox.ack('p', receipt) FROM receipt;
 SELECT data FROM outbox.receive('p', 10, '1 hour');
 
+-- what a seek or a change of lanes writes is no delivery, and has no latency
+SELECT outbox.unsubscribe('c');
+SELECT outbox.subscribe('c', channel => 'c', start => 'beginning');
+SELECT outbox.seek('c', outbox.head() + 1);
+SELECT outbox.alter_subscription('c', concurrency => 3);
+SELECT delivered, latency_p99 FROM outbox.status WHERE name = 'c';
+
 -- by members of the owner, outside of its handlers
 CREATE ROLE regress_stranger;
 GRANT EXECUTE ON FUNCTION outbox.seek TO regress_stranger;
