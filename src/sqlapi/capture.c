@@ -312,10 +312,7 @@ check_columns(ObxRule *rule, Relation rel)
 				 errhint("Exclude fewer columns.")));
 }
 
-/*
- * Without a key the events of a table have no order among each other: said
- * unless it was asked for.
- */
+/* Without a key the events of a table have no order: only if that was asked for. */
 static void
 check_key(ObxRule *rule, Relation rel)
 {
@@ -325,11 +322,12 @@ check_key(ObxRule *rule, Relation rel)
 	if (count > 0 || rule->no_key ||
 		(rule->operations != 0 && !(rule->operations & OBX_CAPTURE_ROWS)))
 		return;
-	ereport(NOTICE,
-			(errmsg("events of table \"%s\" have no key, so no order among each other when delivered",
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" has no key to order its events by",
 					RelationGetRelationName(rel)),
 			 errdetail("It has neither a primary key nor an index as its replica identity, and no key is named."),
-			 errhint("Name the columns that tell its rows apart: key => '{column,...}'; or '{}' if no order is wanted.")));
+			 errhint("Name the columns that tell its rows apart: key => '{column,...}'; or key => '{}' for events without a key, which have no order among each other.")));
 }
 
 /* ---- the functions ---- */

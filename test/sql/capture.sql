@@ -166,6 +166,7 @@ SELECT outbox.capture('order_matview');
 SELECT outbox.capture('order_seq');
 SELECT outbox.capture('order_temp');
 SELECT outbox.capture('order_foreign');
+SELECT outbox.capture('order_foreign', key => '{id}');
 SELECT outbox.capture('orders_pkey');
 SELECT outbox.capture('pg_class');
 SELECT outbox.capture('outbox.event');

@@ -139,13 +139,14 @@ ROLLBACK;
 SELECT outbox.uncapture('base');
 SELECT * FROM trigger;
 
--- a missing key is said
+-- a missing key is refused, unless none is wanted or no row is captured
 CREATE TABLE no_key (a integer, b integer NOT NULL, c text);
 SELECT outbox.capture('no_key');
 SELECT outbox.capture('no_key', operations => '{truncate}', name => 'truncated');
 SELECT outbox.capture('no_key', key => '{}', name => 'unordered');
 CREATE UNIQUE INDEX no_key_b ON no_key (b);
 SELECT outbox.capture('no_key', name => 'too early');
+SELECT outbox.capture('no_key', name => 'named', key => '{b}');
 ALTER TABLE no_key REPLICA IDENTITY USING INDEX no_key_b;
 SELECT outbox.capture('no_key', name => 'identity');
 BEGIN;
