@@ -78,3 +78,27 @@ CREATE FUNCTION outbox.nack(subscription text, receipt bigint, at_position bigin
     AS 'MODULE_PATHNAME', 'obx_sql_nack';
 COMMENT ON FUNCTION outbox.nack(text, bigint, bigint, text) IS
     'an event of a hand-out failed: it is handed out again later, or becomes a dead letter';
+
+-- For consumers elsewhere.
+
+CREATE FUNCTION outbox.to_cloudevent(event outbox.event) RETURNS jsonb
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'obx_sql_to_cloudevent';
+COMMENT ON FUNCTION outbox.to_cloudevent(outbox.event) IS
+    'an event in the JSON format of CloudEvents 1.0';
+
+CREATE VIEW outbox.debezium_outbox AS
+SELECT coalesce((SELECT max(g.generation) FROM outbox.generation g WHERE g.first_id <= e.id), 1)
+           || '-' || e.id AS id,
+       e.source AS aggregatetype,
+       e.key AS aggregateid,
+       e.type,
+       e.data AS payload,
+       e."time" AS "timestamp"
+FROM outbox.event e;
+COMMENT ON VIEW outbox.debezium_outbox IS
+    'the log in the layout of the table that Debezium''s outbox event router reads';
+COMMENT ON COLUMN outbox.debezium_outbox.id IS 'generation-id, as in to_cloudevent()';
+COMMENT ON COLUMN outbox.debezium_outbox.aggregatetype IS 'source of the event';
+COMMENT ON COLUMN outbox.debezium_outbox.aggregateid IS 'key of the event';
+COMMENT ON COLUMN outbox.debezium_outbox.payload IS 'data of the event';

@@ -48,12 +48,14 @@ CREATE TABLE outbox.generation (
     timeline integer NOT NULL,
     database oid NOT NULL,
     xid_offset bigint NOT NULL,
+    first_id bigint NOT NULL,
     "time" timestamptz NOT NULL,
     CONSTRAINT generation_pkey PRIMARY KEY (generation)
 );
 COMMENT ON TABLE outbox.generation IS 'in which cluster, on which timeline and in which database the log went on';
 COMMENT ON COLUMN outbox.generation.xid_offset IS
     'what the log adds to the cluster''s transaction ids, to keep them above those from before a move';
+COMMENT ON COLUMN outbox.generation.first_id IS 'ids of events from here on were drawn in it';
 
 -- One row per difference of two snapshots that holds events.  "transactions"
 -- lists the transactions in order, each with its number of events, so that a

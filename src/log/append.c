@@ -392,9 +392,10 @@ append_event(Datum *values, bool *nulls, bool held)
 		obx_doorbell_arm();
 	}
 
+	/* the transaction's first: a log that has moved steps the counter of ids */
+	values[OBX_EVENT_XID] = FullTransactionIdGetDatum(FullTransactionIdFromU64(obx_xid_own()));
 	id = nextval_internal(obx_object_require(OBX_EVENT_ID_SEQ), false);
 	values[OBX_EVENT_ID] = Int64GetDatum(id);
-	values[OBX_EVENT_XID] = FullTransactionIdGetDatum(FullTransactionIdFromU64(obx_xid_own()));
 	values[OBX_EVENT_TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
 	nulls[OBX_EVENT_ID] = nulls[OBX_EVENT_XID] = nulls[OBX_EVENT_TIME] = false;
 	fill_inherited(values, nulls, id);

@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 
 #include "base/compat.h"
+#include "base/json.h"
 #include "base/settings.h"
 #include "log/context.h"
 
@@ -61,18 +62,10 @@ static Jsonb *
 make_traceparent(const char *traceparent)
 {
 	JsonbParseState *state = NULL;
-	JsonbValue	key;
-	JsonbValue	value;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	key.type = jbvString;
-	key.val.string.val = "traceparent";
-	key.val.string.len = strlen("traceparent");
-	pushJsonbValue(&state, WJB_KEY, &key);
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, traceparent);
-	value.val.string.len = strlen(traceparent);
-	pushJsonbValue(&state, WJB_VALUE, &value);
+	obx_json_push_key(&state, "traceparent");
+	obx_json_push_string(&state, traceparent);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
@@ -98,15 +91,8 @@ obx_context_enter(const ObxContext *context)
 	if (context->headers != NULL && JB_ROOT_COUNT(context->headers) > 0)
 	{
 		Jsonb	   *headers = inherited_headers();
-		JsonbValue	key;
-		JsonbValue *value;
 
-		key.type = jbvString;
-		key.val.string.val = "traceparent";
-		key.val.string.len = strlen("traceparent");
-		value = findJsonbValueFromContainer(&headers->root, JB_FOBJECT, &key);
-		if (value != NULL && value->type == jbvString)
-			inherited.traceparent = pnstrdup(value->val.string.val, value->val.string.len);
+		inherited.traceparent = obx_json_find_string(headers, "traceparent");
 		headers = delete_header(headers, "traceparent");
 		if (JB_ROOT_COUNT(headers) > 0)
 			inherited.headers = JsonbToCString(NULL, &headers->root, VARSIZE(headers));

@@ -46,6 +46,7 @@ enum
 	TIMELINE,
 	DATABASE,
 	XID_OFFSET,
+	FIRST_ID,
 	TIME,
 	COLUMNS
 };
@@ -71,6 +72,7 @@ typedef struct Generation
 	int32		timeline;
 	Oid			database;
 	uint64		xid_offset;
+	int64		first_id;		/* ids from here on were drawn in it */
 } Generation;
 
 void		(*obx_generation_at_copy) (void) = NULL;
@@ -85,6 +87,23 @@ static struct
 								 * be under way.  Else invalid. */
 }			known;
 
+static Generation
+make_generation(HeapTuple tuple, TupleDesc tupdesc)
+{
+	Generation	generation;
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+
+	heap_deform_tuple(tuple, tupdesc, values, nulls);
+	generation.number = DatumGetInt32(values[GENERATION]);
+	generation.system_identifier = (uint64) DatumGetInt64(values[SYSTEM_IDENTIFIER]);
+	generation.timeline = DatumGetInt32(values[TIMELINE]);
+	generation.database = DatumGetObjectId(values[DATABASE]);
+	generation.xid_offset = (uint64) DatumGetInt64(values[XID_OFFSET]);
+	generation.first_id = DatumGetInt64(values[FIRST_ID]);
+	return generation;
+}
+
 /* The newest one recorded; number 0 if none is. */
 static Generation
 find_generation(void)
@@ -97,17 +116,7 @@ find_generation(void)
 				   obx_object_require(OBX_GENERATION_PKEY), NULL, NULL, 0, BackwardScanDirection);
 	tuple = obx_scan_next(&scan);
 	if (tuple != NULL)
-	{
-		Datum		values[COLUMNS];
-		bool		nulls[COLUMNS];
-
-		heap_deform_tuple(tuple, RelationGetDescr(scan.table), values, nulls);
-		generation.number = DatumGetInt32(values[GENERATION]);
-		generation.system_identifier = (uint64) DatumGetInt64(values[SYSTEM_IDENTIFIER]);
-		generation.timeline = DatumGetInt32(values[TIMELINE]);
-		generation.database = DatumGetObjectId(values[DATABASE]);
-		generation.xid_offset = (uint64) DatumGetInt64(values[XID_OFFSET]);
-	}
+		generation = make_generation(tuple, RelationGetDescr(scan.table));
 	obx_scan_end(&scan);
 	return generation;
 }
@@ -201,7 +210,8 @@ choose_offset(const Generation *previous, Move move)
 	return (last / OBX_OFFSET_UNIT + 1) * OBX_OFFSET_UNIT;
 }
 
-static void
+/* Returns the first id that will be drawn. */
+static int64
 step_id_counter(void)
 {
 	Oid			sequence = obx_object_require(OBX_EVENT_ID_SEQ);
@@ -216,6 +226,7 @@ step_id_counter(void)
 							   Int64GetDatum(id + OBX_ID_STEP));
 	SetUserIdAndSecContext(user, context);
 	table_close(log, NoLock);
+	return id + OBX_ID_STEP + 1;
 }
 
 static void
@@ -230,6 +241,7 @@ insert_generation(const Generation *generation)
 	values[TIMELINE] = Int32GetDatum(generation->timeline);
 	values[DATABASE] = ObjectIdGetDatum(generation->database);
 	values[XID_OFFSET] = Int64GetDatum((int64) generation->xid_offset);
+	values[FIRST_ID] = Int64GetDatum(generation->first_id);
 	values[TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
 	obx_table_insert(table, values, nulls);
 	table_close(table, NoLock);
@@ -243,7 +255,8 @@ make_next(const Generation *previous, Move move)
 		.system_identifier = GetSystemIdentifier(),
 		.timeline = (int32) obx_timeline(),
 		.database = MyDatabaseId,
-		.xid_offset = choose_offset(previous, move)
+		.xid_offset = choose_offset(previous, move),
+		.first_id = move == MOVE_NONE ? 1 : step_id_counter()
 	};
 
 	return next;
@@ -268,7 +281,6 @@ require_generation(void)
 
 	generation = make_next(&generation, move);
 	insert_generation(&generation);
-	step_id_counter();
 	if (move == MOVE_COPY && obx_generation_at_copy != NULL)
 		obx_generation_at_copy();
 	ereport(LOG,
@@ -302,6 +314,49 @@ int32
 obx_generation_number(void)
 {
 	return Max(find_generation().number, 1);
+}
+
+/* ---- ids of events ---- */
+
+struct ObxGenerations
+{
+	int			count;
+	Generation *generations;	/* ascending */
+};
+
+ObxGenerations *
+obx_generations_load(Snapshot snapshot)
+{
+	ObxGenerations *list = palloc(sizeof(ObxGenerations));
+	int			size = 4;
+	ObxScan		scan;
+	HeapTuple	tuple;
+
+	list->count = 0;
+	list->generations = palloc(size * sizeof(Generation));
+	obx_scan_begin(&scan, obx_object_require(OBX_GENERATION), AccessShareLock,
+				   obx_object_require(OBX_GENERATION_PKEY), snapshot, NULL, 0,
+				   ForwardScanDirection);
+	while ((tuple = obx_scan_next(&scan)) != NULL)
+	{
+		if (list->count == size)
+		{
+			size *= 2;
+			list->generations = repalloc(list->generations, size * sizeof(Generation));
+		}
+		list->generations[list->count++] = make_generation(tuple, RelationGetDescr(scan.table));
+	}
+	obx_scan_end(&scan);
+	return list;
+}
+
+int32
+obx_generation_of_id(const ObxGenerations *list, int64 id)
+{
+	for (int i = list->count - 1; i >= 0; i--)
+		if (list->generations[i].first_id <= id)
+			return list->generations[i].number;
+	return 1;
 }
 
 /* ---- transaction ids ---- */

@@ -4,11 +4,22 @@
 #ifndef OBX_GENERATION_H
 #define OBX_GENERATION_H
 
+#include "utils/snapshot.h"
+
 /* From _PG_init. */
 extern void obx_generation_init(void);
 
 /* The newest generation's number; 1 while nothing is recorded. */
 extern int32 obx_generation_number(void);
+
+/*
+ * All generations, to tell in which one an event's id was drawn.  An id says
+ * that by itself, since each generation draws larger ones than those before.
+ */
+typedef struct ObxGenerations ObxGenerations;
+
+extern ObxGenerations *obx_generations_load(Snapshot snapshot);
+extern int32 obx_generation_of_id(const ObxGenerations *generations, int64 id);
 
 /*
  * What is added to a transaction id of this cluster to make it one of the

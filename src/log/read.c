@@ -413,3 +413,60 @@ obx_event_position(Snapshot snapshot, int64 id)
 	}
 	return 0;
 }
+
+/* The position of an event of a transaction whose events begin at "first". */
+static int64
+find_in_transaction(Snapshot snapshot, uint64 xid, int64 id, int64 first, const ObxPlace *place)
+{
+	bool		is_behind = place->xid == xid && place->id < id;
+	ObxReader  *reader = obx_reader_begin(snapshot, is_behind ? place->position : first - 1,
+										  is_behind ? place->id : 0, false);
+	ObxReadEvent event;
+	int64		position = 0;
+
+	while (obx_reader_next(reader, &event) && event.xid == xid && event.id <= id)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (event.id == id)
+			position = event.position;
+	}
+	obx_reader_end(reader);
+	return position;
+}
+
+static bool
+is_in_segment(const ObxPlace *place, uint64 xid, int64 *first, int64 *events)
+{
+	return place->segment != NULL && obx_segment_lists(place->segment, xid, first, events);
+}
+
+int64
+obx_event_locate(Snapshot snapshot, uint64 xid, int64 id, ObxPlace *place)
+{
+	int64		first;
+	int64		events;
+	int64		position;
+
+	if (!is_in_segment(place, xid, &first, &events))
+	{
+		MemoryContext old = MemoryContextSwitchTo(place->memory);
+
+		MemoryContextReset(place->memory);
+		place->xid = 0;
+		place->segment = obx_segment_find_xid(xid, snapshot);
+		MemoryContextSwitchTo(old);
+		if (!is_in_segment(place, xid, &first, &events))
+			return 0;
+	}
+	if (id < place->segment->min_id || id > place->segment->max_id)
+		return 0;
+
+	position = events == 1 ? first : find_in_transaction(snapshot, xid, id, first, place);
+	if (position > 0)
+	{
+		place->xid = xid;
+		place->id = id;
+		place->position = position;
+	}
+	return position;
+}

@@ -48,4 +48,21 @@ extern TupleTableSlot *obx_event_make_slot(void);
 /* The position of an event, 0 if it has none (yet) or is not kept. */
 extern int64 obx_event_position(Snapshot snapshot, int64 id);
 
+/*
+ * The same for an event whose transaction is known, which makes it cheap; and
+ * cheaper still for events that are asked for in their order, since the place
+ * of the last one is remembered.  A place begins as zeros but for the memory,
+ * which is its own.
+ */
+typedef struct ObxPlace
+{
+	MemoryContext memory;
+	struct ObxSegment *segment;
+	uint64		xid;
+	int64		id;
+	int64		position;
+} ObxPlace;
+
+extern int64 obx_event_locate(Snapshot snapshot, uint64 xid, int64 id, ObxPlace *place);
+
 #endif							/* OBX_READ_H */

@@ -294,6 +294,70 @@ obx_segment_find_id(int64 event_id, int64 from, Snapshot snapshot)
 	return find_matching(from, snapshot, may_hold_id, event_id);
 }
 
+bool
+obx_segment_lists(const ObxSegment *segment, uint64 xid, int64 *first_position, int64 *events)
+{
+	int64		position = segment->first_position;
+
+	for (int i = 0; i < segment->ntransactions; i++)
+	{
+		if (segment->transactions[i].xid == xid)
+		{
+			*first_position = position;
+			*events = segment->transactions[i].events;
+			return true;
+		}
+		position += segment->transactions[i].events;
+	}
+	return false;
+}
+
+/*
+ * The first segment in whose snapshot the transaction has ended: bisection,
+ * for what has ended in one has ended in all that follow.
+ */
+static ObxSegment *
+find_ended(uint64 xid, Snapshot snapshot)
+{
+	ObxSegment *found = NULL;
+	int64		low = obx_segment_oldest(snapshot);
+	int64		high = low > 0 ? obx_segment_head(snapshot) : 0;
+
+	while (low <= high)
+	{
+		ObxSegment *segment = obx_segment_find_at(low + (high - low) / 2, snapshot);
+
+		if (segment == NULL)
+			break;
+		if (obx_snapshot_has_ended(segment->snapshot, xid))
+		{
+			found = segment;
+			high = segment->first_position - 1;
+		}
+		else
+			low = obx_segment_last_position(segment) + 1;
+	}
+	return found;
+}
+
+ObxSegment *
+obx_segment_find_xid(uint64 xid, Snapshot snapshot)
+{
+	ObxSegment *segment = find_ended(xid, snapshot);
+	uint64		xmax = segment != NULL ? segment->snapshot->xmax : 0;
+	int64		first_position;
+	int64		events;
+
+	/* a large difference took several segments, all with its snapshot */
+	while (segment != NULL && segment->snapshot->xmax == xmax)
+	{
+		if (obx_segment_lists(segment, xid, &first_position, &events))
+			return segment;
+		segment = obx_segment_find_at(obx_segment_last_position(segment) + 1, snapshot);
+	}
+	return NULL;
+}
+
 int64
 obx_segment_head(Snapshot snapshot)
 {

@@ -49,6 +49,13 @@ extern ObxSegment *obx_segment_find_since(TimestampTz time, Snapshot snapshot);
 /* The next in which an event of this id may be, at or after a position. */
 extern ObxSegment *obx_segment_find_id(int64 event_id, int64 from, Snapshot snapshot);
 
+/* The one that lists the transaction. */
+extern ObxSegment *obx_segment_find_xid(uint64 xid, Snapshot snapshot);
+
+/* Does it?  Then also the first position of its events, and how many there are. */
+extern bool obx_segment_lists(const ObxSegment *segment, uint64 xid, int64 *first_position,
+							  int64 *events);
+
 /*
  * The lock under which segments are written, until the transaction ends: while
  * it is held nobody else gives a position.  False if someone has it.

@@ -75,6 +75,22 @@ is( $other->safe_psql('postgres', q{
 	FROM outbox.read(0, 1000)}),
 	't', 'ids of transactions stay above those from before');
 
+# where a producer is the first to write, its event is of the new generation;
+# those from before stay of the old one
+my $quiet = new_server('quiet', conf => ["shared_preload_libraries = ''"]);
+$quiet->command_ok(
+	[ 'pg_restore', '--single-transaction', '-d', $quiet->connstr('postgres'), $dump ],
+	'restore without workers');
+$quiet->safe_psql('postgres', q{
+	SELECT outbox.publish('First');
+	SELECT outbox.publish('Second');
+	CALL outbox.run()});
+is( $quiet->safe_psql('postgres', q{
+	SELECT left(outbox.to_cloudevent(e)->>'id', 2) AS generation, count(*), min(type)
+	FROM outbox.event e GROUP BY 1 ORDER BY 1}),
+	"1-|11|late\n2-|2|First", 'events keep the generation that they were emitted in');
+
 $node->stop;
 $other->stop;
+$quiet->stop;
 done_testing();

@@ -1,0 +1,87 @@
+/*
+ * Making and reading jsonb objects.
+ *
+ * What PostgreSQL's own interface takes ten lines for.  Must not know what
+ * the objects are for.
+ */
+#include "postgres.h"
+
+#include "utils/numeric.h"
+
+#include "base/compat.h"
+#include "base/json.h"
+
+static JsonbValue
+make_string(const char *string)
+{
+	JsonbValue	value;
+
+	value.type = jbvString;
+	value.val.string.val = unconstify(char *, string);
+	value.val.string.len = strlen(string);
+	return value;
+}
+
+void
+obx_json_push_key(JsonbParseState **state, const char *name)
+{
+	JsonbValue	key = make_string(name);
+
+	pushJsonbValue(state, WJB_KEY, &key);
+}
+
+void
+obx_json_push_string(JsonbParseState **state, const char *string)
+{
+	JsonbValue	value = make_string(string);
+
+	pushJsonbValue(state, WJB_VALUE, &value);
+}
+
+void
+obx_json_push_number(JsonbParseState **state, int64 number)
+{
+	JsonbValue	value;
+
+	value.type = jbvNumeric;
+	value.val.numeric = int64_to_numeric(number);
+	pushJsonbValue(state, WJB_VALUE, &value);
+}
+
+void
+obx_json_push_null(JsonbParseState **state)
+{
+	JsonbValue	value = {.type = jbvNull};
+
+	pushJsonbValue(state, WJB_VALUE, &value);
+}
+
+void
+obx_json_push_jsonb(JsonbParseState **state, Jsonb *jsonb)
+{
+	JsonbValue	value;
+
+	if (JB_ROOT_IS_SCALAR(jsonb))
+		JsonbExtractScalar(&jsonb->root, &value);
+	else
+	{
+		value.type = jbvBinary;
+		value.val.binary.data = &jsonb->root;
+		value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
+	}
+	pushJsonbValue(state, WJB_VALUE, &value);
+}
+
+char *
+obx_json_find_string(Jsonb *object, const char *name)
+{
+	JsonbValue	key = make_string(name);
+	JsonbValue *value;
+
+	if (!JB_ROOT_IS_OBJECT(object))
+		return NULL;
+	value = findJsonbValueFromContainer(&object->root, JB_FOBJECT, &key);
+	if (value == NULL || value->type != jbvString)
+		return NULL;
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}

@@ -1,0 +1,25 @@
+/*
+ * Making and reading jsonb objects.
+ */
+#ifndef OBX_JSON_H
+#define OBX_JSON_H
+
+#include "utils/jsonb.h"
+
+/*
+ * Members of an object that is being made with pushJsonbValue(); nothing is
+ * copied before the object is finished.
+ */
+extern void obx_json_push_key(JsonbParseState **state, const char *name);
+extern void obx_json_push_string(JsonbParseState **state, const char *string);
+extern void obx_json_push_number(JsonbParseState **state, int64 number);
+extern void obx_json_push_null(JsonbParseState **state);
+extern void obx_json_push_jsonb(JsonbParseState **state, Jsonb *jsonb);
+
+/*
+ * The member of an object if it is a string, in CurrentMemoryContext; NULL if
+ * it is not there or something else.
+ */
+extern char *obx_json_find_string(Jsonb *object, const char *name);
+
+#endif							/* OBX_JSON_H */
