@@ -11,3 +11,4 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.progress', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.receipt_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.delivery', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.failure', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.schema_version', '');

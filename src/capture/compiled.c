@@ -26,7 +26,6 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "utils/syscache.h"
 
 #include "base/compat.h"
@@ -62,11 +61,11 @@ static uint64 invalidations = 0;
 /* ---- compiling ---- */
 
 /*
- * The table on which the rule was made, and its trigger: a partition's trigger
- * is a clone of the one above it.
+ * The table on which the rule was made, its trigger, and what that says of the
+ * table's version: a partition's trigger is a clone of the one above it.
  */
 static void
-find_source(Oid trigger, Oid *source_relation, Oid *source_trigger)
+find_source(Oid trigger, ObxCompiledRule *compiled)
 {
 	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
 
@@ -82,93 +81,35 @@ find_source(Oid trigger, Oid *source_relation, Oid *source_trigger)
 		tuple = systable_getnext(scan);
 		if (!HeapTupleIsValid(tuple))
 			elog(ERROR, "could not find trigger %u", trigger);
-		*source_relation = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
-		*source_trigger = trigger;
+		compiled->source_relation = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+		compiled->source_trigger = trigger;
 		trigger = ((Form_pg_trigger) GETSTRUCT(tuple))->tgparentid;
+		if (!OidIsValid(trigger))
+		{
+			char	   *argument = obx_rule_argument(tuple, RelationGetDescr(catalog));
+
+			compiled->own_headers.schema_version = obx_rule_from_json(argument)->schema_version;
+		}
 		systable_endscan(scan);
 	}
 	table_close(catalog, AccessShareLock);
 }
 
-static char *
-qualified_name(Oid relation)
-{
-	char	   *name = get_rel_name(relation);
-
-	if (name == NULL)
-		elog(ERROR, "cache lookup failed for relation %u", relation);
-	return psprintf("%s.%s", get_namespace_name(get_rel_namespace(relation)), name);
-}
-
-static void
-push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string, int length)
-{
-	JsonbValue	value;
-
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, string);
-	value.val.string.len = length;
-	pushJsonbValue(state, token, &value);
-}
-
-Jsonb *
-obx_headers_create(const char *partition, bool key_changed, const text *old_key)
-{
-	JsonbParseState *state = NULL;
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	if (partition != NULL)
-	{
-		push_string(&state, WJB_KEY, "partition", strlen("partition"));
-		push_string(&state, WJB_VALUE, partition, strlen(partition));
-	}
-	if (key_changed)
-	{
-		push_string(&state, WJB_KEY, "old_key", strlen("old_key"));
-		if (old_key != NULL)
-			push_string(&state, WJB_VALUE, VARDATA_ANY(old_key), VARSIZE_ANY_EXHDR(old_key));
-		else
-		{
-			JsonbValue	null;
-
-			null.type = jbvNull;
-			pushJsonbValue(&state, WJB_VALUE, &null);
-		}
-	}
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
-}
-
-Jsonb *
-obx_headers_create_moved(const char *partition, int64 departure)
-{
-	JsonbParseState *state = NULL;
-	JsonbValue	value;
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_string(&state, WJB_KEY, "partition", strlen("partition"));
-	push_string(&state, WJB_VALUE, partition, strlen(partition));
-	push_string(&state, WJB_KEY, "moved_from", strlen("moved_from"));
-	value.type = jbvNumeric;
-	value.val.numeric = int64_to_numeric(departure);
-	pushJsonbValue(&state, WJB_VALUE, &value);
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
-}
-
 static void
 compile_names(ObxCompiledRule *compiled, const ObxRule *rule)
 {
-	char	   *source = qualified_name(compiled->source_relation);
+	static const ObxHeaders no_headers = {0};
+	ObxHeaders *headers = &compiled->own_headers;
+	char	   *source = obx_relation_name(compiled->source_relation);
 
 	compiled->name = rule->name;
 	obx_event_check_source(source, strlen(source));
 	compiled->source = CStringGetTextDatum(source);
-	compiled->no_data = JsonbPGetDatum(obx_headers_create(NULL, false, NULL));
+	compiled->no_data = JsonbPGetDatum(obx_headers_create(&no_headers));
 	if (compiled->source_relation != compiled->relation)
-	{
-		compiled->partition = qualified_name(compiled->relation);
-		compiled->headers = JsonbPGetDatum(obx_headers_create(compiled->partition,
-															  false, NULL));
-	}
+		headers->partition = obx_relation_name(compiled->relation);
+	if (headers->partition != NULL || headers->schema_version > 1)
+		compiled->headers = JsonbPGetDatum(obx_headers_create(headers));
 
 	for (int i = 0; i < OBX_OPERATION_COUNT; i++)
 	{
@@ -265,7 +206,7 @@ compile_rule(Trigger *trigger, Relation rel, const char **name)
 	compiled->relation = RelationGetRelid(rel);
 	compiled->is_partition = rel->rd_rel->relispartition;
 	compiled->operations = rule->operations;
-	find_source(trigger->tgoid, &compiled->source_relation, &compiled->source_trigger);
+	find_source(trigger->tgoid, compiled);
 	compiled->old_values = rule->old_values;
 	compile_names(compiled, rule);
 	/* a TRUNCATE has no row, so it does not mind columns that are gone */

@@ -9,6 +9,7 @@
 #include "utils/reltrigger.h"
 
 #include "capture/encoder.h"
+#include "capture/headers.h"
 #include "capture/key.h"
 #include "capture/rule.h"
 
@@ -48,8 +49,8 @@ typedef struct ObxCompiledRule
 	Datum		type[OBX_OPERATION_COUNT];	/* text */
 	Datum		operation[OBX_OPERATION_COUNT]; /* text */
 	Datum		source;			/* text */
-	const char *partition;		/* schema.name, NULL: "source_relation" */
-	Datum		headers;		/* jsonb that names the partition, 0 for none */
+	ObxHeaders	own_headers;
+	Datum		headers;		/* the same as jsonb, 0 if there are none */
 	Datum		no_data;		/* jsonb {} */
 
 	AttrNumber	last_column;	/* highest number among data and key */
@@ -68,15 +69,5 @@ typedef struct ObxCompiledRule
  */
 extern ObxCompiledRule *obx_compiled_find(Trigger *trigger, Relation rel,
 										  const char **name);
-
-/*
- * An event's own headers: {} with the partition's name, unless NULL, and with
- * the old key, which may be NULL, if the key changed.
- */
-extern Jsonb *obx_headers_create(const char *partition, bool key_changed,
-								 const text *old_key);
-
-/* The same for a row that came from a partition, as the event of that id tells. */
-extern Jsonb *obx_headers_create_moved(const char *partition, int64 departure);
 
 #endif							/* OBX_COMPILED_H */

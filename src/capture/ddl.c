@@ -4,7 +4,7 @@
  *
  * After a command that makes or changes tables, rules follow: a renamed
  * column is written into them, tables that joined or left a captured one get
- * or lose its rules.  What rules cannot follow is refused here, when the
+ * or lose its rules, columns that differ get a new version.  What rules cannot follow is refused here, when the
  * command runs, so that no later INSERT of a user fails for it.
  */
 #include "postgres.h"
@@ -26,6 +26,7 @@
 
 #include "base/compat.h"
 #include "capture/rule.h"
+#include "capture/version.h"
 #include "catalog/names.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_capture_follow_ddl);
@@ -150,10 +151,36 @@ follow_rename(Node *command, List *relations)
 	RenameStmt *rename = (RenameStmt *) command;
 	ListCell   *lc;
 
-	if (!IsA(command, RenameStmt) || rename->renameType != OBJECT_COLUMN)
+	if (!IsA(command, RenameStmt) ||
+		(rename->renameType != OBJECT_COLUMN && rename->renameType != OBJECT_ATTRIBUTE))
 		return;
 	foreach(lc, relations)
 		obx_rule_rename_column(lfirst_oid(lc), rename->subname, rename->newname);
+}
+
+/* The tables that the command made or changed, also by changing their type. */
+static List *
+list_changed_tables(EventTriggerData * event)
+{
+	if (event->tag == CMDTAG_ALTER_TYPE)
+		return list_oids("SELECT DISTINCT c.oid FROM pg_catalog.pg_event_trigger_ddl_commands() d"
+						 " JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) d.objid"
+						 " JOIN pg_catalog.pg_class c ON c.reloftype OPERATOR(pg_catalog.=) t.reltype"
+						 " WHERE d.classid OPERATOR(pg_catalog.=) 1259");
+	return list_oids("SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_ddl_commands()"
+					 " WHERE classid OPERATOR(pg_catalog.=) 1259");
+}
+
+/* The tables of a schema that got another name. */
+static void
+follow_schema(Node *command)
+{
+	ListCell   *lc;
+
+	foreach(lc, list_oids("SELECT c.oid FROM pg_catalog.pg_event_trigger_ddl_commands() d"
+						  " JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) d.objid"
+						  " WHERE d.classid OPERATOR(pg_catalog.=) 2615 AND c.relhastriggers"))
+		obx_version_follow(lfirst_oid(lc), command);
 }
 
 static EventTriggerData *
@@ -176,14 +203,17 @@ Datum
 obx_sql_capture_follow_ddl(PG_FUNCTION_ARGS)
 {
 	EventTriggerData *event = require_event(fcinfo);
-	List	   *relations;
+	List	   *relations = list_changed_tables(event);
 	ListCell   *lc;
 
-	relations = list_oids("SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_ddl_commands()"
-						  " WHERE classid OPERATOR(pg_catalog.=) 1259");
 	follow_rename(event->parsetree, relations);
 	foreach(lc, relations)
+	{
 		follow_table(lfirst_oid(lc));
+		obx_version_follow(lfirst_oid(lc), event->parsetree);
+	}
+	if (event->tag == CMDTAG_ALTER_SCHEMA)
+		follow_schema(event->parsetree);
 
 	if (!IsA(event->parsetree, CreateTrigStmt))
 		PG_RETURN_NULL();
@@ -217,6 +247,7 @@ obx_sql_capture_follow_drop(PG_FUNCTION_ARGS)
 			continue;
 		check_rules(rel);
 		relation_close(rel, NoLock);
+		obx_version_follow(lfirst_oid(lc), NULL);
 	}
 	PG_RETURN_NULL();
 }

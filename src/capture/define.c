@@ -29,6 +29,7 @@
 #include "base/compat.h"
 #include "capture/condition.h"
 #include "capture/rule.h"
+#include "capture/version.h"
 #include "catalog/names.h"
 
 #define ROW_FUNCTION		"capture_row"
@@ -61,8 +62,8 @@ obx_rule_is_function(Oid function)
 }
 
 /* The trigger's first argument; it has one if the rule was made by us. */
-static char *
-get_argument(HeapTuple tuple, TupleDesc tupdesc)
+char *
+obx_rule_argument(HeapTuple tuple, TupleDesc tupdesc)
 {
 	bool		isnull;
 	Datum		arguments = heap_getattr(tuple, Anum_pg_trigger_tgargs, tupdesc, &isnull);
@@ -89,7 +90,7 @@ read_trigger(HeapTuple tuple, TupleDesc tupdesc)
 	trigger->type = form->tgtype;
 	trigger->enabled = form->tgenabled;
 	trigger->name = pstrdup(NameStr(form->tgname));
-	trigger->argument = get_argument(tuple, tupdesc);
+	trigger->argument = obx_rule_argument(tuple, tupdesc);
 	trigger->condition = isnull ? NULL : TextDatumGetCString(condition);
 	trigger->rule = obx_rule_from_json(trigger->argument);
 	return trigger;
@@ -236,6 +237,7 @@ obx_rule_create(Relation rel, ObxRule *rule, bool replicated)
 	if (rule->operations & ~allowed)
 		report_unserved(rule->operations, allowed);
 
+	rule->schema_version = obx_version_begin(rel);
 	trigger.argument = obx_rule_to_json(rule);
 	trigger.enabled = replicated ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_ORIGIN;
 	if (rule->operations & OBX_CAPTURE_ROWS)

@@ -284,7 +284,7 @@ obx_rule_permit_partitions(Relation rel)
 	}
 }
 
-/* ---- renaming ---- */
+/* ---- changing ---- */
 
 static bool
 rename_in(List *names, const char *old_name, const char *new_name)
@@ -355,6 +355,25 @@ obx_rule_rename_column(Oid relid, const char *old_name, const char *new_name)
 				replace_argument(catalog, lfirst_oid(below), trigger->trigger,
 								 obx_rule_to_json(rule));
 		}
+	}
+	table_close(catalog, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
+void
+obx_rule_set_version(Oid relid, int version)
+{
+	Relation	catalog = table_open(TriggerRelationId, RowExclusiveLock);
+	ListCell   *lc;
+
+	foreach(lc, obx_rule_list(relid))
+	{
+		ObxRuleTrigger *trigger = lfirst(lc);
+
+		if (OidIsValid(trigger->parent))
+			continue;
+		trigger->rule->schema_version = version;
+		replace_argument(catalog, relid, trigger->trigger, obx_rule_to_json(trigger->rule));
 	}
 	table_close(catalog, RowExclusiveLock);
 	CommandCounterIncrement();

@@ -98,6 +98,8 @@ obx_rule_to_json(const ObxRule *rule)
 	append_names(&json, "exclude", rule->exclude);
 	append_member(&json, "old_values", old_values_name[rule->old_values]);
 	append_member(&json, "condition", rule->condition);
+	if (rule->schema_version > 1)
+		appendStringInfo(&json, ", \"schema_version\": %d", rule->schema_version);
 	appendStringInfoChar(&json, '}');
 	return json.data;
 }
@@ -180,6 +182,19 @@ read_operations(Jsonb *json)
 	return operations != 0 ? operations : OBX_CAPTURE_ALL;
 }
 
+static int
+read_schema_version(Jsonb *json)
+{
+	JsonbValue	value;
+
+	if (!find_member(json, "schema_version", &value))
+		return 1;
+	if (value.type != jbvNumeric)
+		report_damaged("schema_version");
+	return DatumGetInt32(DirectFunctionCall1(numeric_int4,
+											 NumericGetDatum(value.val.numeric)));
+}
+
 ObxRule *
 obx_rule_from_json(const char *text)
 {
@@ -199,6 +214,7 @@ obx_rule_from_json(const char *text)
 	rule->columns = read_names(json, "columns", NULL);
 	rule->exclude = read_names(json, "exclude", NULL);
 	rule->condition = read_string(json, "condition");
+	rule->schema_version = read_schema_version(json);
 	old_values = read_string(json, "old_values");
 	if (old_values == NULL || !obx_old_values_parse(old_values, &rule->old_values))
 		report_damaged("old_values");

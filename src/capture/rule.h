@@ -38,6 +38,7 @@ typedef struct ObxRule
 	List	   *exclude;		/* column names */
 	ObxOldValues old_values;
 	char	   *condition;		/* as written, for people; NULL for none */
+	int			schema_version; /* of the table's columns, from 1 on */
 } ObxRule;
 
 extern char *obx_rule_to_json(const ObxRule *rule);
@@ -95,6 +96,9 @@ extern int	obx_rule_drop(Relation rel, const char *name);
 extern ObjectAddress obx_rule_create_trigger(Oid relid, const ObxRuleTrigger *trigger,
 											 Node *when);
 
+/* The argument of a rule's trigger: the rule's JSON. */
+extern char *obx_rule_argument(HeapTuple trigger, TupleDesc tupdesc);
+
 /* Is that a trigger function of rules? */
 extern bool obx_rule_is_function(Oid function);
 
@@ -115,6 +119,9 @@ extern void obx_rule_leave(Oid relid);
  * for which PostgreSQL asks for EXECUTE on the triggers' functions.
  */
 extern void obx_rule_permit_partitions(Relation rel);
+
+/* Writes a new version of the columns into the rules that are the table's own. */
+extern void obx_rule_set_version(Oid relid, int version);
 
 /* Writes a column's new name into the rules of a table, and their clones. */
 extern void obx_rule_rename_column(Oid relid, const char *old_name, const char *new_name);

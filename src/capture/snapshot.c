@@ -33,8 +33,8 @@
 #include "utils/ruleutils.h"
 
 #include "base/compat.h"
-#include "capture/compiled.h"
 #include "capture/encoder.h"
+#include "capture/headers.h"
 #include "capture/key.h"
 #include "capture/rule.h"
 #include "capture/snapshot.h"
@@ -207,12 +207,6 @@ map_columns(Relation rel, const AttrNumber *columns, int count, TupleDesc result
 	return mapped;
 }
 
-static char *
-qualified_name(Oid relid)
-{
-	return psprintf("%s.%s", get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
-}
-
 static void
 emit_row(SnapshotBatch *batch, ObxEncoder *encoder, ObxKey *key, Datum *row, bool *isnull,
 		 Oid relid)
@@ -220,8 +214,9 @@ emit_row(SnapshotBatch *batch, ObxEncoder *encoder, ObxKey *key, Datum *row, boo
 	Datum		values[OBX_EVENT_COLUMNS];
 	bool		nulls[OBX_EVENT_COLUMNS];
 	char	   *type = psprintf("%s.snapshot", RelationGetRelationName(batch->relation));
-	char	   *source = qualified_name(RelationGetRelid(batch->relation));
+	char	   *source = obx_relation_name(RelationGetRelid(batch->relation));
 	text	   *key_text = key != NULL ? obx_key_encode(key, row, isnull) : NULL;
+	ObxHeaders	headers = {NULL, batch->rule->schema_version};
 
 	obx_event_check_type(type, strlen(type));
 	obx_event_check_source(source, strlen(source));
@@ -239,9 +234,10 @@ emit_row(SnapshotBatch *batch, ObxEncoder *encoder, ObxKey *key, Datum *row, boo
 		nulls[OBX_EVENT_KEY] = false;
 	}
 	if (relid != RelationGetRelid(batch->relation))
+		headers.partition = obx_relation_name(relid);
+	if (headers.partition != NULL || headers.schema_version > 1)
 	{
-		values[OBX_EVENT_HEADERS] =
-			JsonbPGetDatum(obx_headers_create(qualified_name(relid), false, NULL));
+		values[OBX_EVENT_HEADERS] = JsonbPGetDatum(obx_headers_create(&headers));
 		nulls[OBX_EVENT_HEADERS] = false;
 	}
 	obx_event_append(values, nulls);

@@ -226,7 +226,7 @@ set_updated_key(Emission *emission, ObxCompiledRule *rule, TupleTableSlot *old,
 		datum_image_eq(PointerGetDatum(old_key), PointerGetDatum(new_key), false, -1))
 		return;
 	set_jsonb(emission, OBX_EVENT_HEADERS,
-			  obx_headers_create(rule->partition, true, old_key));
+			  obx_headers_create_rekeyed(&rule->own_headers, old_key));
 }
 
 static void
@@ -310,7 +310,7 @@ capture_insert(ObxCompiledRule *rule, TriggerData *data)
 	build_row(&emission, rule, OBX_OPERATION_INSERT, data->tg_trigslot);
 	if (departure != 0)
 		set_jsonb(&emission, OBX_EVENT_HEADERS,
-				  obx_headers_create_moved(rule->partition, departure));
+				  obx_headers_create_moved(&rule->own_headers, departure));
 	obx_event_append(emission.values, emission.nulls);
 }
 

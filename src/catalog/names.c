@@ -40,6 +40,8 @@ static const char *const object_name[OBX_OBJECT_COUNT] = {
 	[OBX_DELIVERY_OPEN_IDX] = "delivery_open_idx",
 	[OBX_FAILURE] = "failure",
 	[OBX_FAILURE_PKEY] = "failure_pkey",
+	[OBX_SCHEMA_VERSION] = "schema_version",
+	[OBX_SCHEMA_VERSION_PKEY] = "schema_version_pkey",
 };
 
 static Oid	object_oid[OBX_OBJECT_COUNT];

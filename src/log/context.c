@@ -17,7 +17,9 @@
 #include "log/context.h"
 
 /* headers that the extension sets event by event: nothing inherits them */
-static const char *const own_headers[] = {"partition", "old_key", "causes"};
+static const char *const own_headers[] = {
+	"partition", "old_key", "causes", "moved_from", "schema_version"
+};
 
 static const ObxContext *current = NULL;
 

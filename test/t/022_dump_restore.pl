@@ -37,6 +37,9 @@ my %state = (
 		FROM outbox.dead_letter},
 	'rules' => q{
 		SELECT string_agg(r::text, E'\n' ORDER BY relation, name) FROM outbox.capture_rule r},
+	'versions' => q{
+		SELECT string_agg(concat_ws(' ', source, version, columns, since), E'\n' ORDER BY source, version)
+		FROM outbox.schema_version},
 	'effects' => q{
 		SELECT count(*), md5(string_agg(concat_ws(' ', handler, id, number), E'\n' ORDER BY number)) FROM effect});
 
@@ -100,9 +103,9 @@ sub restores
 			FROM outbox.read(max_events => 1000000)}),
 		'0|0|0', "$title: every event has its one position");
 	is( $node->safe_psql($database, q{
-			SELECT string_agg(type, ',' ORDER BY "position")
+			SELECT string_agg(concat_ws(' ', type, headers ->> 'schema_version'), ',' ORDER BY "position")
 			FROM outbox.read((SELECT outbox.head() - 3))}),
-		'orders.inserted,orders.inserted,New', "$title: the new ones come last");
+		'orders.inserted 2,orders.inserted 2,New', "$title: the new ones come last");
 	is( $node->safe_psql($database, q{
 			SELECT count(*) FROM (SELECT xid, count(DISTINCT "position" - rank) AS stretches
 				FROM (SELECT xid, "position", rank() OVER (PARTITION BY xid ORDER BY "position") AS rank
@@ -122,6 +125,10 @@ $source->safe_psql('shop', q{
 	BEGIN
 		IF event.data ? 'fail' THEN RAISE 'fails' USING ERRCODE = event.data ->> 'fail'; END IF;
 	END $$;
+	ALTER TABLE orders ADD COLUMN note text;
+	CREATE TABLE gone (id integer PRIMARY KEY);
+	SELECT outbox.capture('gone');
+	DROP TABLE gone;
 	SELECT outbox.subscribe('quick', '{orders.*}', 'quick_handler');
 	SELECT outbox.subscribe('fails', handler => 'fails', backoff => '1 day', max_backoff => '1 day');
 	SELECT outbox.subscribe('channel', channel => 'c', concurrency => 2);

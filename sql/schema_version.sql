@@ -1,0 +1,18 @@
+-- Which columns a captured table had when.  The number of the version at
+-- present is in the argument of its rules' triggers, which is what events are
+-- written by; this is its history, for those who read them.
+
+CREATE TABLE outbox.schema_version (
+    source text COLLATE "C" NOT NULL,
+    version integer NOT NULL,
+    columns jsonb NOT NULL,
+    since timestamptz NOT NULL,
+    CONSTRAINT schema_version_pkey PRIMARY KEY (source, version)
+);
+COMMENT ON TABLE outbox.schema_version IS 'which columns the events of a captured table were made of';
+COMMENT ON COLUMN outbox.schema_version.source IS 'table, as the source of its events';
+COMMENT ON COLUMN outbox.schema_version.version IS
+    'as in headers.schema_version; events without that header have version 1';
+COMMENT ON COLUMN outbox.schema_version.columns IS
+    'array of {"name", "type"}, in the table''s order';
+COMMENT ON COLUMN outbox.schema_version.since IS 'when it was recorded';

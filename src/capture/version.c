@@ -1,0 +1,217 @@
+/*
+ * Versions of captured tables: which columns, of which types, an event's data
+ * was made of.
+ *
+ * Versions are counted for each source, by which events name their table; a
+ * table that is renamed goes on counting under its new name.  The number at
+ * present is part of the rules' own argument: so it changes with the relcache
+ * entry, and a row is never given another version than that of the columns by
+ * which it was written.  The history is outbox.schema_version.
+ *
+ * Only the rule's table counts; the tables below have the same columns.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "capture/headers.h"
+#include "capture/rule.h"
+#include "capture/version.h"
+#include "catalog/schema_version.h"
+
+/* ---- columns ---- */
+
+/* A type's name that does not depend on the search path. */
+static char *
+name_type(Oid type, int32 typmod)
+{
+	static const char system[] = "pg_catalog.";
+	char	   *name = format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN |
+											FORMAT_TYPE_FORCE_QUALIFY);
+
+	return strncmp(name, system, strlen(system)) == 0 ? name + strlen(system) : name;
+}
+
+static void
+push_member(JsonbParseState **state, const char *name, char *string)
+{
+	JsonbValue	value;
+
+	value.type = jbvString;
+	value.val.string.val = unconstify(char *, name);
+	value.val.string.len = strlen(name);
+	pushJsonbValue(state, WJB_KEY, &value);
+	value.val.string.val = string;
+	value.val.string.len = strlen(string);
+	pushJsonbValue(state, WJB_VALUE, &value);
+}
+
+static int
+count_columns(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	int			count;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	count = ((Form_pg_class) GETSTRUCT(tuple))->relnatts;
+	ReleaseSysCache(tuple);
+	return count;
+}
+
+/* As in outbox.schema_version.columns. */
+static Jsonb *
+describe_columns(Oid relid)
+{
+	JsonbParseState *state = NULL;
+	int			count = count_columns(relid);
+
+	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	for (int attnum = 1; attnum <= count; attnum++)
+	{
+		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
+											Int16GetDatum(attnum));
+		Form_pg_attribute attribute;
+
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for column %d of relation %u", attnum, relid);
+		attribute = (Form_pg_attribute) GETSTRUCT(tuple);
+		if (!attribute->attisdropped)
+		{
+			pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+			push_member(&state, "name", pstrdup(NameStr(attribute->attname)));
+			push_member(&state, "type", name_type(attribute->atttypid, attribute->atttypmod));
+			pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+		}
+		ReleaseSysCache(tuple);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
+}
+
+static bool
+columns_equal(Jsonb *a, Jsonb *b)
+{
+	return a != NULL && compareJsonbContainers(&a->root, &b->root) == 0;
+}
+
+/* ---- versions ---- */
+
+/* What the table's own rules say; 0 if it has none. */
+static int
+find_current(Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, obx_rule_list(relid))
+	{
+		ObxRuleTrigger *trigger = lfirst(lc);
+
+		if (!OidIsValid(trigger->parent))
+			return trigger->rule->schema_version;
+	}
+	return 0;
+}
+
+/*
+ * The number for these columns, which are recorded under it: that of the last
+ * version if they are the same, else the next one, and no less than "least".
+ */
+static int
+record(const char *source, Jsonb *columns, int least)
+{
+	Jsonb	   *last_columns;
+	int			last = obx_schema_version_last(source, &last_columns);
+
+	if (last >= least && columns_equal(last_columns, columns))
+		return last;
+	last = Max(last + 1, least);
+	obx_schema_version_insert(source, last, columns);
+	return last;
+}
+
+int
+obx_version_begin(Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+	int			current = find_current(relid);
+
+	if (current > 0)
+		return current;
+	return record(obx_relation_name(relid), describe_columns(relid), 1);
+}
+
+/* Does the command give columns, or the types they are of, to a table? */
+static bool
+changes_columns(Node *command)
+{
+	ListCell   *lc;
+
+	if (command == NULL)
+		return true;
+	if (IsA(command, RenameStmt))
+		return ((RenameStmt *) command)->renameType == OBJECT_COLUMN ||
+			((RenameStmt *) command)->renameType == OBJECT_ATTRIBUTE;
+	if (!IsA(command, AlterTableStmt))
+		return false;
+	foreach(lc, ((AlterTableStmt *) command)->cmds)
+	{
+		AlterTableType type = ((AlterTableCmd *) lfirst(lc))->subtype;
+
+		if (type == AT_AddColumn || type == AT_DropColumn || type == AT_AlterColumnType)
+			return true;
+	}
+	return false;
+}
+
+static bool
+changes_name(Node *command)
+{
+	return command != NULL && (IsA(command, RenameStmt) || IsA(command, AlterObjectSchemaStmt)) &&
+		!changes_columns(command);
+}
+
+/* One table with rules of its own, which say that it has that version. */
+static void
+follow_table(Oid relid, int current, Node *command)
+{
+	char	   *source = obx_relation_name(relid);
+	Jsonb	   *columns = describe_columns(relid);
+	Jsonb	   *recorded = obx_schema_version_find(source, current);
+	int			version;
+
+	if (columns_equal(recorded, columns))
+		return;
+
+	/*
+	 * Without a record the table has come by a new name, or by a dump that
+	 * left the log out; what it was before is then not known.
+	 */
+	if (recorded == NULL && !changes_columns(command) && !changes_name(command))
+		return;
+	version = record(source, columns, changes_name(command) ? current : current + 1);
+	if (version != current)
+		obx_rule_set_version(relid, version);
+}
+
+void
+obx_version_follow(Oid relid, Node *command)
+{
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
+	{
+		int			current = find_current(lfirst_oid(lc));
+
+		if (current > 0)
+			follow_table(lfirst_oid(lc), current, command);
+	}
+}
