@@ -69,10 +69,16 @@ CREATE TABLE outbox.segment (
     max_id bigint,
     min_time timestamptz,
     max_time timestamptz,
+    highest_id bigint NOT NULL,
+    latest_time timestamptz NOT NULL,
     transactions bytea NOT NULL,
     CONSTRAINT segment_pkey PRIMARY KEY (first_position)
 );
 COMMENT ON TABLE outbox.segment IS 'which positions the events of which transactions take';
 COMMENT ON COLUMN outbox.segment.snapshot IS 'snapshot up to which events have positions';
+COMMENT ON COLUMN outbox.segment.highest_id IS
+    'of its events and those of all before it: never falls, so that an id can be searched for by halves';
+COMMENT ON COLUMN outbox.segment.latest_time IS
+    'of its own time and those of all before it; likewise';
 COMMENT ON COLUMN outbox.segment.transactions IS
     'in order, per transaction: zigzag varint of the xid''s distance to the one before, varint of its number of events';

@@ -175,6 +175,9 @@ fill_context(FunctionTarget *target, const ObxTargetEvent *event, ObxContext *co
 		return;
 
 	context->event_id = event->id;
+	value = heap_getattr(event->tuple, OBX_EVENT_CAUSATION_ID + 1, target->target.tupdesc,
+						 &isnull);
+	context->causation_id = isnull ? OBX_CAUSE_NONE : DatumGetInt64(value);
 	value = heap_getattr(event->tuple, OBX_EVENT_CORRELATION_ID + 1, target->target.tupdesc,
 						 &isnull);
 	if (!isnull)

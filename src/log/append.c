@@ -42,6 +42,7 @@
 #include "catalog/names.h"
 #include "log/append.h"
 #include "log/context.h"
+#include "log/depth.h"
 #include "log/generation.h"
 #include "log/partition.h"
 
@@ -383,6 +384,7 @@ fill_inherited(Datum *values, bool *nulls, int64 id)
 static int64
 append_event(Datum *values, bool *nulls, bool held)
 {
+	int			depth = obx_depth_check(values[OBX_EVENT_TYPE]);
 	int64		id;
 
 	prepare_buffer();
@@ -392,13 +394,18 @@ append_event(Datum *values, bool *nulls, bool held)
 		obx_doorbell_arm();
 	}
 
-	/* the transaction's first: a log that has moved steps the counter of ids */
+	/*
+	 * the transaction's first: a log that has moved steps the counter of ids,
+	 * and searching for an id leans on it
+	 */
 	values[OBX_EVENT_XID] = FullTransactionIdGetDatum(FullTransactionIdFromU64(obx_xid_own()));
 	id = nextval_internal(obx_object_require(OBX_EVENT_ID_SEQ), false);
 	values[OBX_EVENT_ID] = Int64GetDatum(id);
 	values[OBX_EVENT_TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
 	nulls[OBX_EVENT_ID] = nulls[OBX_EVENT_XID] = nulls[OBX_EVENT_TIME] = false;
 	fill_inherited(values, nulls, id);
+	if (depth > 0)
+		obx_depth_note(id, depth);
 
 	/*
 	 * There is room for one, always: what is left after the last flush is of

@@ -7,6 +7,10 @@
 
 #include "utils/jsonb.h"
 
+/* For causation_id below, where it is no event's id. */
+#define OBX_CAUSE_UNKNOWN	0
+#define OBX_CAUSE_NONE		(-1)
+
 /*
  * The event being handled.  Set around a handler's call; everything in it
  * lives as long as that call.
@@ -19,6 +23,8 @@ typedef struct ObxContext
 	int			attempt;		/* 1 at the first call */
 	bool		is_replay;
 	int64		event_id;		/* the cause of what is emitted, 0 for none */
+	int64		causation_id;	/* that event's own cause: OBX_CAUSE_NONE, or
+								 * OBX_CAUSE_UNKNOWN: the log tells */
 	const char *correlation_id; /* NULL for none */
 	Jsonb	   *headers;		/* of the event, NULL for none */
 } ObxContext;

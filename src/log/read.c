@@ -264,8 +264,8 @@ resume(ObxReader *reader)
 	reader->left = 0;
 }
 
-ObxReader *
-obx_reader_begin(Snapshot snapshot, int64 after, int64 after_id, bool keep_locks)
+static ObxReader *
+make_reader(Snapshot snapshot, bool keep_locks)
 {
 	ObxReader  *reader = palloc0(sizeof(ObxReader));
 
@@ -275,6 +275,14 @@ obx_reader_begin(Snapshot snapshot, int64 after, int64 after_id, bool keep_locks
 	reader->segment_memory = AllocSetContextCreate(CurrentMemoryContext,
 												   "pg_outbox segment",
 												   ALLOCSET_DEFAULT_SIZES);
+	return reader;
+}
+
+ObxReader *
+obx_reader_begin(Snapshot snapshot, int64 after, int64 after_id, bool keep_locks)
+{
+	ObxReader  *reader = make_reader(snapshot, keep_locks);
+
 	reader->resume_after = after;
 	reader->resume_id = after_id;
 	if (begin_segment(reader, after) && reader->position < after)
@@ -348,13 +356,12 @@ find_in_partition(Oid relid, Snapshot snapshot, uint64 xid, int64 id, TupleTable
 	set_scan(&scan, xid, id - 1);
 	fetch_event(&scan);
 	found = scan.has_event && scan.id == id;
-	if (found && slot != NULL)
+	if (found)
 		ExecCopySlot(slot, scan.slot);
 	close_scan(&scan, false);
 	return found;
 }
 
-/* slot may be NULL */
 bool
 obx_event_find(Snapshot snapshot, uint64 xid, int64 id, TupleTableSlot *slot)
 {
@@ -366,52 +373,112 @@ obx_event_find(Snapshot snapshot, uint64 xid, int64 id, TupleTableSlot *slot)
 	return false;
 }
 
-/* The position of an event in the segment, 0 if it is not in there. */
+/* ---- events by their id ---- */
+
+/* The id of the transaction's last event, 0 if none is kept. */
 static int64
-find_in_segment(const ObxSegment *segment, Snapshot snapshot, int64 id)
+last_id(ObxReader *reader, uint64 xid)
 {
-	int64		position = segment->first_position;
+	int64		last = 0;
 
-	for (int i = 0; i < segment->ntransactions; i++)
+	for (int i = 0; i < reader->nscans; i++)
 	{
-		ObxReader  *reader;
-		ObxReadEvent event;
-		bool		found;
+		PartitionScan *scan = &reader->scans[i];
+		bool		isnull;
 
-		CHECK_FOR_INTERRUPTS();
-		found = obx_event_find(snapshot, segment->transactions[i].xid, id, NULL);
-		if (!found)
-		{
-			position += segment->transactions[i].events;
-			continue;
-		}
-
-		/* which of the transaction's events is it? */
-		reader = obx_reader_begin(snapshot, position - 1, 0, false);
-		while (obx_reader_next(reader, &event) && event.id < id)
-			CHECK_FOR_INTERRUPTS();
-		position = event.position;
-		obx_reader_end(reader);
-		return position;
+		set_scan(scan, xid, PG_INT64_MIN);
+		if (index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot))
+			last = Max(last, DatumGetInt64(slot_getattr(scan->slot, OBX_EVENT_ID + 1,
+														&isnull)));
 	}
-	return 0;
+	return last;
 }
 
-int64
-obx_event_position(Snapshot snapshot, int64 id)
+/* The scan that stands at the transaction's event of that id, NULL if none does. */
+static PartitionScan *
+find_scan(ObxReader *reader, uint64 xid, int64 id)
 {
-	int64		from = 1;
-	ObxSegment *segment;
-
-	while ((segment = obx_segment_find_id(id, from, snapshot)) != NULL)
+	for (int i = 0; i < reader->nscans; i++)
 	{
-		int64		position = find_in_segment(segment, snapshot, id);
-
-		if (position > 0)
-			return position;
-		from = segment->first_position + 1;
+		set_scan(&reader->scans[i], xid, id - 1);
+		fetch_event(&reader->scans[i]);
+		if (reader->scans[i].has_event && reader->scans[i].id == id)
+			return &reader->scans[i];
 	}
-	return 0;
+	return NULL;
+}
+
+/*
+ * Looks for an id in the reader's segment.  Transactions stand in the order of
+ * their last ids: in those before some place it cannot be, and mostly it is
+ * right there.
+ */
+static PartitionScan *
+find_in_segment(ObxReader *reader, int64 id)
+{
+	const ObxSegment *segment = reader->segment;
+	int			low = 0;
+	int			high = segment->ntransactions;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (last_id(reader, segment->transactions[middle].xid) >= id)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	for (; low < segment->ntransactions; low++)
+	{
+		PartitionScan *scan;
+
+		CHECK_FOR_INTERRUPTS();
+		scan = find_scan(reader, segment->transactions[low].xid, id);
+		if (scan != NULL)
+		{
+			reader->transaction = low;
+			return scan;
+		}
+	}
+	return NULL;
+}
+
+/* Looks for an id in the log; the scan and the reader stand there afterwards. */
+static PartitionScan *
+find_by_id(ObxReader *reader, int64 id)
+{
+	ObxIdSearch search;
+
+	obx_segment_search(&search, id, reader->snapshot);
+	for (;;)
+	{
+		MemoryContext old;
+		PartitionScan *scan;
+
+		MemoryContextReset(reader->segment_memory);
+		old = MemoryContextSwitchTo(reader->segment_memory);
+		reader->segment = obx_segment_search_next(&search, reader->snapshot);
+		MemoryContextSwitchTo(old);
+		if (reader->segment == NULL)
+			return NULL;
+		open_scans(reader);
+		scan = find_in_segment(reader, id);
+		if (scan != NULL)
+			return scan;
+	}
+}
+
+bool
+obx_event_find_by_id(Snapshot snapshot, int64 id, TupleTableSlot *slot)
+{
+	ObxReader  *reader = make_reader(snapshot, false);
+	PartitionScan *scan = find_by_id(reader, id);
+
+	if (scan != NULL)
+		ExecCopySlot(slot, scan->slot);
+	obx_reader_end(reader);
+	return scan != NULL;
 }
 
 /* The position of an event of a transaction whose events begin at "first". */
@@ -429,6 +496,27 @@ find_in_transaction(Snapshot snapshot, uint64 xid, int64 id, int64 first, const 
 		CHECK_FOR_INTERRUPTS();
 		if (event.id == id)
 			position = event.position;
+	}
+	obx_reader_end(reader);
+	return position;
+}
+
+int64
+obx_event_position(Snapshot snapshot, int64 id)
+{
+	ObxReader  *reader = make_reader(snapshot, false);
+	int64		position = 0;
+
+	if (find_by_id(reader, id) != NULL)
+	{
+		const ObxSegmentTransaction *transaction =
+		&reader->segment->transactions[reader->transaction];
+		const ObxPlace nowhere = {0};
+		int64		events;
+
+		(void) obx_segment_lists(reader->segment, transaction->xid, &position, &events);
+		if (events > 1)
+			position = find_in_transaction(snapshot, transaction->xid, id, position, &nowhere);
 	}
 	obx_reader_end(reader);
 	return position;

@@ -45,6 +45,9 @@ extern void obx_reader_end(ObxReader *reader);
 extern bool obx_event_find(Snapshot snapshot, uint64 xid, int64 id, TupleTableSlot *slot);
 extern TupleTableSlot *obx_event_make_slot(void);
 
+/* One that has a position, by its id alone; false if none such is kept. */
+extern bool obx_event_find_by_id(Snapshot snapshot, int64 id, TupleTableSlot *slot);
+
 /* The position of an event, 0 if it has none (yet) or is not kept. */
 extern int64 obx_event_position(Snapshot snapshot, int64 id);
 

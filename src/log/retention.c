@@ -161,7 +161,7 @@ drop_segments(int64 last_position)
 			.snapshot = last->snapshot
 		};
 
-		obx_segment_insert(&end);
+		obx_segment_insert(&end, last);
 	}
 	obx_segment_delete_before(last_position + 1);
 }

@@ -34,6 +34,8 @@ enum
 	MAX_ID,
 	MIN_TIME,
 	MAX_TIME,
+	HIGHEST_ID,
+	LATEST_TIME,
 	TRANSACTIONS,
 	COLUMNS
 };
@@ -141,6 +143,8 @@ make_segment(HeapTuple tuple, TupleDesc tupdesc)
 		segment->min_time = DatumGetTimestampTz(values[MIN_TIME]);
 		segment->max_time = DatumGetTimestampTz(values[MAX_TIME]);
 	}
+	segment->highest_id = DatumGetInt64(values[HIGHEST_ID]);
+	segment->latest_time = DatumGetTimestampTz(values[LATEST_TIME]);
 	decode_transactions(segment, values[TRANSACTIONS]);
 	return segment;
 }
@@ -163,11 +167,19 @@ obx_segment_lock(bool wait)
 }
 
 void
-obx_segment_insert(const ObxSegment *segment)
+obx_segment_insert(ObxSegment *segment, const ObxSegment *before)
 {
 	Relation	table = table_open(obx_object_require(OBX_SEGMENT), RowExclusiveLock);
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS] = {false};
+
+	segment->highest_id = segment->max_id;
+	segment->latest_time = segment->time;
+	if (before != NULL)
+	{
+		segment->highest_id = Max(segment->highest_id, before->highest_id);
+		segment->latest_time = Max(segment->latest_time, before->latest_time);
+	}
 
 	values[FIRST_POSITION] = Int64GetDatum(segment->first_position);
 	values[EVENTS] = Int64GetDatum(segment->events);
@@ -177,6 +189,8 @@ obx_segment_insert(const ObxSegment *segment)
 	values[MAX_ID] = Int64GetDatum(segment->max_id);
 	values[MIN_TIME] = TimestampTzGetDatum(segment->min_time);
 	values[MAX_TIME] = TimestampTzGetDatum(segment->max_time);
+	values[HIGHEST_ID] = Int64GetDatum(segment->highest_id);
+	values[LATEST_TIME] = TimestampTzGetDatum(segment->latest_time);
 	values[TRANSACTIONS] = PointerGetDatum(encode_transactions(segment));
 	nulls[MIN_ID] = nulls[MAX_ID] = nulls[MIN_TIME] = nulls[MAX_TIME] = segment->events == 0;
 
@@ -237,61 +251,96 @@ obx_segment_find_at(int64 position, Snapshot snapshot)
 	return segment != NULL && segment->events > 0 ? segment : NULL;
 }
 
-/* The first one that passes the test, from a position on. */
-static ObxSegment *
-find_matching(int64 from, Snapshot snapshot,
-			  bool (*matches) (const Datum *values, const bool *nulls, int64 arg), int64 arg)
+/* ---- searching by halves ---- */
+
+/* Must never be false of a segment after one of which it is true. */
+typedef bool (*Reached) (const Datum *values, const void *arg);
+
+/*
+ * Looks at the last segment that begins at or before a position: returns where
+ * that is, 0 if there is none, and whether it has reached what is looked for.
+ */
+static int64
+probe(int64 position, Snapshot snapshot, Reached reached, const void *arg, bool *is_reached)
 {
 	ScanKeyData key;
 	ObxScan		scan;
 	HeapTuple	tuple;
-	ObxSegment *segment = NULL;
+	int64		first_position = 0;
 
-	init_position_key(&key, BTGreaterStrategyNumber, from - 1);
-	begin_scan(&scan, &key, 1, snapshot, ForwardScanDirection);
-	while (segment == NULL && (tuple = obx_scan_next(&scan)) != NULL)
+	init_position_key(&key, BTLessEqualStrategyNumber, position);
+	begin_scan(&scan, &key, 1, snapshot, BackwardScanDirection);
+	tuple = obx_scan_next(&scan);
+	*is_reached = false;
+	if (tuple != NULL)
 	{
 		Datum		values[COLUMNS];
 		bool		nulls[COLUMNS];
 
-		CHECK_FOR_INTERRUPTS();
 		heap_deform_tuple(tuple, RelationGetDescr(scan.table), values, nulls);
-		if (matches(values, nulls, arg))
-			segment = make_segment(tuple, RelationGetDescr(scan.table));
+		first_position = DatumGetInt64(values[FIRST_POSITION]);
+		*is_reached = reached(values, arg);
 	}
 	obx_scan_end(&scan);
-	return segment;
+	return first_position;
+}
+
+/* The first position of the first segment that has reached it, 0 if none has. */
+static int64
+bisect(Snapshot snapshot, Reached reached, const void *arg)
+{
+	bool		is_reached;
+	int64		high = probe(PG_INT64_MAX, snapshot, reached, arg, &is_reached);
+	int64		low = 1;
+
+	if (!is_reached)
+		return 0;
+
+	/*
+	 * the one looked for begins at "low" at the earliest, at "high" at the
+	 * latest
+	 */
+	while (low < high)
+	{
+		int64		middle = low + (high - low) / 2;
+		int64		first_position = probe(middle, snapshot, reached, arg, &is_reached);
+
+		if (is_reached)
+			high = first_position;
+		else
+			low = middle + 1;
+	}
+	return high;
 }
 
 static bool
-is_made_since(const Datum *values, const bool *nulls, int64 time)
+has_time(const Datum *values, const void *arg)
 {
-	return !nulls[MIN_ID] && DatumGetTimestampTz(values[TIME]) >= time;
+	return DatumGetTimestampTz(values[LATEST_TIME]) >= *(const TimestampTz *) arg;
 }
 
 static bool
-may_hold_id(const Datum *values, const bool *nulls, int64 event_id)
+has_id(const Datum *values, const void *arg)
 {
-	return !nulls[MIN_ID] && DatumGetInt64(values[MIN_ID]) <= event_id &&
-		DatumGetInt64(values[MAX_ID]) >= event_id;
+	return DatumGetInt64(values[HIGHEST_ID]) >= *(const int64 *) arg;
 }
 
 static bool
-holds_events(const Datum *values, const bool *nulls, int64 arg)
+has_ended(const Datum *values, const void *arg)
 {
-	return !nulls[MIN_ID];
+	ObxSnapshot *snapshot = obx_snapshot_from_datum(values[SNAPSHOT]);
+	bool		result = obx_snapshot_has_ended(snapshot, *(const uint64 *) arg);
+
+	obx_snapshot_free(snapshot);
+	return result;
 }
 
 ObxSegment *
 obx_segment_find_since(TimestampTz time, Snapshot snapshot)
 {
-	return find_matching(1, snapshot, is_made_since, time);
-}
+	int64		position = bisect(snapshot, has_time, &time);
 
-ObxSegment *
-obx_segment_find_id(int64 event_id, int64 from, Snapshot snapshot)
-{
-	return find_matching(from, snapshot, may_hold_id, event_id);
+	return position > 0 ? obx_segment_find_at(position, snapshot) : NULL;
 }
 
 bool
@@ -312,38 +361,11 @@ obx_segment_lists(const ObxSegment *segment, uint64 xid, int64 *first_position, 
 	return false;
 }
 
-/*
- * The first segment in whose snapshot the transaction has ended: bisection,
- * for what has ended in one has ended in all that follow.
- */
-static ObxSegment *
-find_ended(uint64 xid, Snapshot snapshot)
-{
-	ObxSegment *found = NULL;
-	int64		low = obx_segment_oldest(snapshot);
-	int64		high = low > 0 ? obx_segment_head(snapshot) : 0;
-
-	while (low <= high)
-	{
-		ObxSegment *segment = obx_segment_find_at(low + (high - low) / 2, snapshot);
-
-		if (segment == NULL)
-			break;
-		if (obx_snapshot_has_ended(segment->snapshot, xid))
-		{
-			found = segment;
-			high = segment->first_position - 1;
-		}
-		else
-			low = obx_segment_last_position(segment) + 1;
-	}
-	return found;
-}
-
 ObxSegment *
 obx_segment_find_xid(uint64 xid, Snapshot snapshot)
 {
-	ObxSegment *segment = find_ended(xid, snapshot);
+	int64		position = bisect(snapshot, has_ended, &xid);
+	ObxSegment *segment = position > 0 ? obx_segment_find_at(position, snapshot) : NULL;
 	uint64		xmax = segment != NULL ? segment->snapshot->xmax : 0;
 	int64		first_position;
 	int64		events;
@@ -358,6 +380,78 @@ obx_segment_find_xid(uint64 xid, Snapshot snapshot)
 	return NULL;
 }
 
+/* ---- searching for an id ---- */
+
+/*
+ * Ids are drawn by transactions that have their xid already, and come into the
+ * log when those end: in the first segment with an id as high, or later.  How
+ * much later is bounded.  That segment was made after the id was drawn; so the
+ * transaction that made it took its own xid after the one looked for had
+ * taken his, and had ended when the next snapshot was taken, whose xmax is
+ * above both.  Once everything below has ended, nothing can come any more.
+ */
+void
+obx_segment_search(ObxIdSearch *search, int64 event_id, Snapshot snapshot)
+{
+	memset(search, 0, sizeof(ObxIdSearch));
+	search->id = event_id;
+	search->next_position = bisect(snapshot, has_id, &event_id);
+}
+
+/* Can the event be in the segment, or behind it?  Keeps account of how far to look. */
+static bool
+is_within(ObxIdSearch *search, const Datum *values)
+{
+	ObxSnapshot *snapshot = obx_snapshot_from_datum(values[SNAPSHOT]);
+	uint64		xmin = snapshot->xmin;
+	uint64		xmax = snapshot->xmax;
+
+	obx_snapshot_free(snapshot);
+	if (search->last_xmax != 0)
+		return xmax == search->last_xmax;
+	if (search->first_xmax == 0)
+		search->first_xmax = xmax;
+	else if (search->bound == 0 && xmax != search->first_xmax)
+		search->bound = xmax;
+	if (search->bound != 0 && xmin >= search->bound)
+		search->last_xmax = xmax;
+	return true;
+}
+
+ObxSegment *
+obx_segment_search_next(ObxIdSearch *search, Snapshot snapshot)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple;
+	ObxSegment *segment = NULL;
+
+	if (search->next_position == 0)
+		return NULL;
+	init_position_key(&key, BTGreaterStrategyNumber, search->next_position - 1);
+	search->next_position = 0;
+	begin_scan(&scan, &key, 1, snapshot, ForwardScanDirection);
+	while (segment == NULL && (tuple = obx_scan_next(&scan)) != NULL)
+	{
+		Datum		values[COLUMNS];
+		bool		nulls[COLUMNS];
+
+		CHECK_FOR_INTERRUPTS();
+		heap_deform_tuple(tuple, RelationGetDescr(scan.table), values, nulls);
+		if (!is_within(search, values))
+			break;
+		if (!nulls[MIN_ID] && DatumGetInt64(values[MIN_ID]) <= search->id &&
+			DatumGetInt64(values[MAX_ID]) >= search->id)
+			segment = make_segment(tuple, RelationGetDescr(scan.table));
+	}
+	obx_scan_end(&scan);
+	if (segment != NULL)
+		search->next_position = segment->first_position + 1;
+	return segment;
+}
+
+/* ---- the ends ---- */
+
 int64
 obx_segment_head(Snapshot snapshot)
 {
@@ -369,7 +463,7 @@ obx_segment_head(Snapshot snapshot)
 int64
 obx_segment_oldest(Snapshot snapshot)
 {
-	ObxSegment *segment = find_matching(1, snapshot, holds_events, 0);
+	ObxSegment *segment = obx_segment_find_at(1, snapshot);
 
 	return segment != NULL ? segment->first_position : 0;
 }

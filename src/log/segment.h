@@ -28,6 +28,8 @@ typedef struct ObxSegment
 	int64		max_id;
 	TimestampTz min_time;
 	TimestampTz max_time;
+	int64		highest_id;		/* of its events and of all those before */
+	TimestampTz latest_time;	/* of its own time and all those before */
 	int			ntransactions;
 	ObxSegmentTransaction *transactions;	/* in order */
 } ObxSegment;
@@ -46,8 +48,21 @@ extern ObxSegment *obx_segment_find_at(int64 position, Snapshot snapshot);
 /* The first one made at or after that time, that holds events. */
 extern ObxSegment *obx_segment_find_since(TimestampTz time, Snapshot snapshot);
 
-/* The next in which an event of this id may be, at or after a position. */
-extern ObxSegment *obx_segment_find_id(int64 event_id, int64 from, Snapshot snapshot);
+/* A search for the segments in which an event of some id may be. */
+typedef struct ObxIdSearch
+{
+	int64		id;
+	int64		next_position;	/* where to look on */
+	uint64		first_xmax;		/* of the first segment made after the id was
+								 * drawn */
+	uint64		bound;			/* above the xid of whoever drew it, 0: not
+								 * known yet */
+	uint64		last_xmax;		/* behind segments of this snapshot it cannot
+								 * be, 0: not known yet */
+} ObxIdSearch;
+
+extern void obx_segment_search(ObxIdSearch *search, int64 event_id, Snapshot snapshot);
+extern ObxSegment *obx_segment_search_next(ObxIdSearch *search, Snapshot snapshot);
 
 /* The one that lists the transaction. */
 extern ObxSegment *obx_segment_find_xid(uint64 xid, Snapshot snapshot);
@@ -62,7 +77,8 @@ extern bool obx_segment_lists(const ObxSegment *segment, uint64 xid, int64 *firs
  */
 extern bool obx_segment_lock(bool wait);
 
-extern void obx_segment_insert(const ObxSegment *segment);
+/* Fills in what it says of all segments from the one before (NULL: none). */
+extern void obx_segment_insert(ObxSegment *segment, const ObxSegment *before);
 
 /* Deletes those that end before the position.  For retention. */
 extern void obx_segment_delete_before(int64 position);

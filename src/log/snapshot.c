@@ -62,6 +62,13 @@ obx_snapshot_from_datum(Datum datum)
 	return snapshot;
 }
 
+void
+obx_snapshot_free(ObxSnapshot *snapshot)
+{
+	pfree(snapshot->running);
+	pfree(snapshot);
+}
+
 Datum
 obx_snapshot_to_datum(const ObxSnapshot *snapshot)
 {

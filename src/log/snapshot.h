@@ -20,6 +20,7 @@ extern ObxSnapshot *obx_snapshot_current(void);
 /* From and to SQL's pg_snapshot. */
 extern ObxSnapshot *obx_snapshot_from_datum(Datum datum);
 extern Datum obx_snapshot_to_datum(const ObxSnapshot *snapshot);
+extern void obx_snapshot_free(ObxSnapshot *snapshot);
 
 /* One in which no transaction has ended. */
 extern ObxSnapshot *obx_snapshot_empty(void);

@@ -200,35 +200,36 @@ sort_transactions(HTAB *hash, int *count)
 
 /* ---- appending ---- */
 
-/* Appends one segment of the given transactions; returns its last position. */
-static int64
-append_segment(const Transaction *transactions, int count, int64 head, ObxSnapshot *upper)
+/* Appends one segment of the given transactions, and returns it. */
+static ObxSegment *
+append_segment(const Transaction *transactions, int count, const ObxSegment *last,
+			   ObxSnapshot *upper)
 {
-	ObxSegment	segment = {
-		.first_position = head + 1,
-		.time = GetCurrentTimestamp(),
-		.snapshot = upper,
-		.min_id = transactions[0].min_id,
-		.max_id = transactions[0].max_id,
-		.min_time = transactions[0].min_time,
-		.max_time = transactions[0].max_time,
-		.ntransactions = count,
-		.transactions = palloc(count * sizeof(ObxSegmentTransaction))
-	};
+	ObxSegment *segment = palloc0(sizeof(ObxSegment));
+
+	segment->first_position = last != NULL ? obx_segment_last_position(last) + 1 : 1;
+	segment->time = GetCurrentTimestamp();
+	segment->snapshot = upper;
+	segment->min_id = transactions[0].min_id;
+	segment->max_id = transactions[0].max_id;
+	segment->min_time = transactions[0].min_time;
+	segment->max_time = transactions[0].max_time;
+	segment->ntransactions = count;
+	segment->transactions = palloc(count * sizeof(ObxSegmentTransaction));
 
 	for (int i = 0; i < count; i++)
 	{
-		segment.transactions[i].xid = transactions[i].xid;
-		segment.transactions[i].events = transactions[i].events;
-		segment.events += transactions[i].events;
-		segment.min_id = Min(segment.min_id, transactions[i].min_id);
-		segment.max_id = Max(segment.max_id, transactions[i].max_id);
-		segment.min_time = Min(segment.min_time, transactions[i].min_time);
-		segment.max_time = Max(segment.max_time, transactions[i].max_time);
+		segment->transactions[i].xid = transactions[i].xid;
+		segment->transactions[i].events = transactions[i].events;
+		segment->events += transactions[i].events;
+		segment->min_id = Min(segment->min_id, transactions[i].min_id);
+		segment->max_id = Max(segment->max_id, transactions[i].max_id);
+		segment->min_time = Min(segment->min_time, transactions[i].min_time);
+		segment->max_time = Max(segment->max_time, transactions[i].max_time);
 	}
-	obx_segment_insert(&segment);
-	pfree(segment.transactions);
-	return obx_segment_last_position(&segment);
+	obx_segment_insert(segment, last);
+	pfree(segment->transactions);
+	return segment;
 }
 
 static void
@@ -278,7 +279,6 @@ append_difference(int64 *appended)
 	ObxSegment *last = obx_segment_find_last(snapshot);
 	ObxSnapshot *upper = obx_snapshot_current();
 	int64		head = last != NULL ? obx_segment_last_position(last) : 0;
-	int64		before = head;
 	Transaction *transactions;
 	int			count;
 
@@ -297,10 +297,10 @@ append_difference(int64 *appended)
 	if (last != NULL && last->events == 0)
 		obx_segment_delete_before(last->first_position + 1);
 	for (int i = 0; i < count; i += OBX_SEGMENT_TRANSACTIONS)
-		head = append_segment(&transactions[i], Min(count - i, OBX_SEGMENT_TRANSACTIONS),
-							  head, upper);
-	*appended = head - before;
-	return head;
+		last = append_segment(&transactions[i], Min(count - i, OBX_SEGMENT_TRANSACTIONS),
+							  last, upper);
+	*appended = obx_segment_last_position(last) - head;
+	return head + *appended;
 }
 
 /* Has the partition a visible event with from <= xid < to, other than "own"'s? */

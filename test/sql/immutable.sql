@@ -110,7 +110,7 @@ DELETE FROM outbox.event;
 TRUNCATE outbox.event;
 COPY outbox.event FROM STDIN;
 \.
-INSERT INTO outbox.segment VALUES (100, 1, now(), '1:1:', NULL, NULL, NULL, NULL, '');
+INSERT INTO outbox.segment VALUES (100, 1, now(), '1:1:', NULL, NULL, NULL, NULL, 0, now(), '');
 RESET ROLE;
 BEGIN;
 ALTER TABLE outbox.event OWNER TO regress_outbox_owner;
