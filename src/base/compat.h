@@ -49,6 +49,18 @@
 #define obx_index_insert_cleanup(index, info) ((void) 0)
 #endif
 
+/*
+ * nbtree's descent to the leaf page of a key, which it returns locked
+ * exclusively: was given a snapshot before 16, and the table since.
+ */
+#if PG_VERSION_NUM >= 160000
+#define obx_bt_search(index, heap, key, buffer) \
+	_bt_search((index), (heap), (key), (buffer), BT_WRITE)
+#else
+#define obx_bt_search(index, heap, key, buffer) \
+	_bt_search((index), (key), (buffer), BT_WRITE, NULL)
+#endif
+
 /* RelationGetPartitionDesc() learned omit_detached in 14. */
 #if PG_VERSION_NUM >= 140000
 #define obx_partition_desc(rel) RelationGetPartitionDesc((rel), true)

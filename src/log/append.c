@@ -44,6 +44,7 @@
 #include "log/context.h"
 #include "log/depth.h"
 #include "log/generation.h"
+#include "log/order_index.h"
 #include "log/partition.h"
 
 /* A full buffer is written before its statement ends. */
@@ -169,56 +170,47 @@ open_partition(TimestampTz time)
 	return NULL;				/* keep the compiler quiet */
 }
 
-/* Is it the index on (xid, id) that every partition has? */
-static bool
-is_order_index(Relation index)
+static void
+insert_order_entries(Relation partition, Relation index, BufferedEvent *events, int count)
 {
-	return index->rd_index->indnkeyatts == 2 && index->rd_index->indnatts == 2 &&
-		index->rd_index->indkey.values[0] == OBX_EVENT_XID + 1 &&
-		index->rd_index->indkey.values[1] == OBX_EVENT_ID + 1 &&
-		RelationGetIndexPredicate(index) == NIL;
+	ObxOrderEntry entries[OBX_BUFFER_EVENTS];
+
+	for (int i = 0; i < count; i++)
+	{
+		entries[i].id = events[i].id;
+		entries[i].tid = events[i].slot->tts_tid;
+	}
+	obx_order_index_insert(partition, index, obx_xid_own(), entries, count);
 }
 
+/* Into an index that an administrator added. */
 static void
 insert_index_entries(Relation partition, Relation index, BufferedEvent *events, int count)
 {
 	IndexInfo  *info = BuildIndexInfo(index);
-	bool		direct = is_order_index(index);
-	Datum		xid = FullTransactionIdGetDatum(FullTransactionIdFromU64(obx_xid_own()));
-	EState	   *estate = direct ? NULL : CreateExecutorState();
+	EState	   *estate = CreateExecutorState();
+	ExprContext *econtext = GetPerTupleExprContext(estate);
 	ExprState  *predicate = NULL;
 	Datum		values[INDEX_MAX_KEYS];
-	bool		isnull[INDEX_MAX_KEYS] = {false};
+	bool		isnull[INDEX_MAX_KEYS];
 
-	if (!direct && info->ii_Predicate != NIL)
+	if (info->ii_Predicate != NIL)
 		predicate = ExecPrepareQual(info->ii_Predicate, estate);
 
 	for (int i = 0; i < count; i++)
 	{
-		if (direct)
-		{
-			values[0] = xid;
-			values[1] = Int64GetDatum(events[i].id);
-		}
-		else
-		{
-			/* an index that an administrator added */
-			ExprContext *econtext = GetPerTupleExprContext(estate);
-
-			ResetExprContext(econtext);
-			econtext->ecxt_scantuple = events[i].slot;
-			if (predicate != NULL && !ExecQual(predicate, econtext))
-				continue;
-			FormIndexDatum(info, events[i].slot, estate, values, isnull);
-		}
+		ResetExprContext(econtext);
+		econtext->ecxt_scantuple = events[i].slot;
+		if (predicate != NULL && !ExecQual(predicate, econtext))
+			continue;
+		FormIndexDatum(info, events[i].slot, estate, values, isnull);
 		obx_index_insert(index, values, isnull, &events[i].slot->tts_tid, partition,
 						 index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
 						 info);
 	}
 
 	obx_index_insert_cleanup(index, info);
-	if (estate != NULL)
-		FreeExecutorState(estate);
+	FreeExecutorState(estate);
 }
 
 /* Writes events that lie side by side in the buffer and in one partition. */
@@ -242,7 +234,11 @@ write_events(Relation partition, BufferedEvent *events, int count)
 		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
 
 		/* one that CREATE INDEX CONCURRENTLY has not built yet has no pages */
-		if (index->rd_index->indisready)
+		if (!index->rd_index->indisready)
+			;
+		else if (obx_order_index_is(index))
+			insert_order_entries(partition, index, events, count);
+		else
 			insert_index_entries(partition, index, events, count);
 		index_close(index, NoLock);
 	}

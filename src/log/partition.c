@@ -321,7 +321,8 @@ create_partition(TimestampTz lower, TimestampTz upper)
 	execute_ddl(psprintf("CREATE TABLE outbox.%s"
 						 " (LIKE outbox.event INCLUDING DEFAULTS INCLUDING STORAGE)",
 						 name));
-	execute_ddl(psprintf("CREATE INDEX ON outbox.%s (xid, id)", name));
+	execute_ddl(psprintf("CREATE INDEX ON outbox.%s (xid, id) WITH (deduplicate_items = off)",
+						 name));
 	execute_ddl(psprintf("ALTER TABLE outbox.event ATTACH PARTITION outbox.%s"
 						 " FOR VALUES FROM ('%s') TO ('%s')",
 						 name, format_bound(lower), format_bound(upper)));

@@ -1,0 +1,196 @@
+/*
+ * Writing the index on (xid, id).
+ *
+ * Most of what an event in a large statement costs would be its index entry:
+ * a descent or a comparison, a lock, and a WAL record longer than the entry,
+ * for each of them.  But the entries of a flush are neighbours: one
+ * transaction's, with rising ids.  So where many are to be inserted, nbtree
+ * finds and locks the leaf page of the first, and all that belong there and
+ * fit are added in one go and in one generic WAL record.  The entry that does
+ * not fit is inserted in the ordinary way, which splits the page.
+ *
+ * What must hold, and is what nbtree itself does when it adds an entry to a
+ * leaf page: the page is locked exclusively and is the one that the entry
+ * belongs to, entries stay in order and below the high key, and nothing else
+ * of the page changes.  Every entry that is inserted here is followed by a
+ * larger one, or by the high key, or by the end of the index; who else inserts
+ * finds and locks the page first, and sees all of them or none.
+ *
+ * Knows B-trees; must not know events.
+ */
+#include "postgres.h"
+
+#include "access/generic_xlog.h"
+#include "access/nbtree.h"
+#include "catalog/pg_am.h"
+#include "nodes/execnodes.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
+#include "utils/fmgroids.h"
+#include "utils/xid8.h"
+
+#include "base/compat.h"
+#include "log/event.h"
+#include "log/order_index.h"
+
+/* Fewer entries are cheaper one by one. */
+#define OBX_FILL_ENTRIES	8
+
+/* An index tuple as it lies in the page: no column is NULL, none varies. */
+typedef struct OrderTuple
+{
+	IndexTupleData head;
+	uint64		xid;
+	int64		id;
+} OrderTuple;
+
+StaticAssertDecl(sizeof(OrderTuple) == MAXALIGN(sizeof(OrderTuple)) &&
+				 offsetof(OrderTuple, xid) == MAXALIGN(sizeof(IndexTupleData)),
+				 "an index tuple's columns follow its header");
+
+bool
+obx_order_index_is(Relation index)
+{
+	return index->rd_rel->relam == BTREE_AM_OID &&
+		index->rd_index->indnkeyatts == 2 && index->rd_index->indnatts == 2 &&
+		index->rd_index->indkey.values[0] == OBX_EVENT_XID + 1 &&
+		index->rd_index->indkey.values[1] == OBX_EVENT_ID + 1 &&
+		index->rd_indoption[0] == 0 && index->rd_indoption[1] == 0 &&
+		index_getprocid(index, 1, BTORDER_PROC) == F_XID8CMP &&
+		index_getprocid(index, 2, BTORDER_PROC) == F_BTINT8CMP &&
+		!index->rd_index->indisunique &&
+		RelationGetIndexPredicate(index) == NIL;
+}
+
+static OrderTuple
+make_tuple(uint64 xid, const ObxOrderEntry *entry)
+{
+	OrderTuple	tuple = {.xid = xid,.id = entry->id};
+
+	tuple.head.t_tid = entry->tid;
+	tuple.head.t_info = sizeof(OrderTuple);
+	return tuple;
+}
+
+/*
+ * Does that entry come before what is at "offset" in the page?  The high key
+ * of a leaf page may lack columns, which then are smaller than any value.
+ */
+static bool
+is_before(Relation index, const OrderTuple *tuple, Page page, OffsetNumber offset)
+{
+	IndexTuple	other = (IndexTuple) PageGetItem(page, PageGetItemId(page, offset));
+	const OrderTuple *bound = (const OrderTuple *) other;
+	int			columns = BTreeTupleGetNAtts(other, index);
+
+	if (columns < 1)
+		return false;
+	if (tuple->xid != bound->xid)
+		return tuple->xid < bound->xid;
+	return columns > 1 && tuple->id < bound->id;
+}
+
+/* What bounds entries that are inserted at "offset": 0 if nothing does. */
+static OffsetNumber
+find_bound(Page page, OffsetNumber offset)
+{
+	BTPageOpaque opaque = (BTPageOpaque) PageGetSpecialPointer(page);
+
+	if (offset <= PageGetMaxOffsetNumber(page))
+		return offset;
+	return P_RIGHTMOST(opaque) ? InvalidOffsetNumber : P_HIKEY;
+}
+
+/*
+ * Adds as many entries to the page as belong there and fit; returns how many.
+ * It is locked exclusively, and "offset" is where the first one belongs.
+ */
+static int
+add_entries(Relation index, Buffer buffer, OffsetNumber offset, uint64 xid,
+			const ObxOrderEntry *entries, int count)
+{
+	GenericXLogState *state;
+	Page		page = BufferGetPage(buffer);
+	OffsetNumber bound = find_bound(page, offset);
+	OrderTuple	tuple = make_tuple(xid, &entries[0]);
+	int			added = 0;
+
+	if (PageGetFreeSpace(page) < 2 * sizeof(OrderTuple) ||
+		(bound != InvalidOffsetNumber && !is_before(index, &tuple, page, bound)))
+		return 0;
+
+	state = GenericXLogStart(index);
+	page = GenericXLogRegisterBuffer(state, buffer, 0);
+	for (; added < count; added++)
+	{
+		tuple = make_tuple(xid, &entries[added]);
+		if (PageGetFreeSpace(page) < sizeof(OrderTuple))
+			break;
+		/* what was at "offset" has moved on by as many as were added */
+		if (bound != InvalidOffsetNumber &&
+			!is_before(index, &tuple, page, bound == P_HIKEY ? bound : bound + added))
+			break;
+		if (PageAddItem(page, (Item) & tuple, sizeof(OrderTuple), offset + added,
+						false, false) == InvalidOffsetNumber)
+			elog(ERROR, "could not add an entry to index \"%s\"",
+				 RelationGetRelationName(index));
+	}
+	GenericXLogFinish(state);
+	return added;
+}
+
+/* Fills the leaf page that the first entry belongs to; returns with how many. */
+static int
+fill_leaf(Relation partition, Relation index, uint64 xid, const ObxOrderEntry *entries,
+		  int count)
+{
+	OrderTuple	tuple = make_tuple(xid, &entries[0]);
+	BTInsertStateData position = {.itup = &tuple.head,.itemsz = sizeof(OrderTuple)};
+	BTStack		stack;
+	int			added = 0;
+
+	position.itup_key = _bt_mkscankey(index, &tuple.head);
+	stack = obx_bt_search(index, partition, position.itup_key, &position.buf);
+	CheckForSerializableConflictIn(index, NULL, BufferGetBlockNumber(position.buf));
+
+	/* indexes of before version 12 break ties otherwise */
+	if (position.itup_key->heapkeyspace)
+	{
+		OffsetNumber offset = _bt_binsrch_insert(index, &position);
+
+		if (position.postingoff == 0)
+			added = add_entries(index, position.buf, offset, xid, entries, count);
+	}
+	_bt_relbuf(index, position.buf);
+	if (stack)
+		_bt_freestack(stack);
+	pfree(position.itup_key);
+	return added;
+}
+
+void
+obx_order_index_insert(Relation partition, Relation index, uint64 xid,
+					   const ObxOrderEntry *entries, int count)
+{
+	IndexInfo	info = {.type = T_IndexInfo};
+	bool		isnull[2] = {false, false};
+	Datum		values[2];
+	int			i = 0;
+
+	values[0] = FullTransactionIdGetDatum(FullTransactionIdFromU64(xid));
+	while (i < count)
+	{
+		ItemPointerData tid;
+
+		CHECK_FOR_INTERRUPTS();
+		if (count - i >= OBX_FILL_ENTRIES)
+			i += fill_leaf(partition, index, xid, &entries[i], count - i);
+		if (i == count)
+			break;
+		values[1] = Int64GetDatum(entries[i].id);
+		tid = entries[i].tid;
+		obx_index_insert(index, values, isnull, &tid, partition, UNIQUE_CHECK_NO, &info);
+		i++;
+	}
+	obx_index_insert_cleanup(index, &info);
+}
