@@ -162,6 +162,28 @@ obx_delivery_list_open(int32 subscription, int32 lane)
 	return list;
 }
 
+bool
+obx_delivery_is_waiting(int32 subscription, int32 lane, int64 position)
+{
+	ScanKeyData keys[3];
+	ObxScan		scan;
+	HeapTuple	tuple;
+	bool		waiting = false;
+
+	begin_scan(&scan, OBX_DELIVERY_OPEN_IDX, keys, init_lane_keys(keys, subscription, lane),
+			   AccessShareLock);
+	while (!waiting && (tuple = obx_scan_next(&scan)) != NULL)
+	{
+		const ObxDelivery *delivery = make_delivery(tuple, RelationGetDescr(scan.table));
+
+		if (delivery->position > position)
+			break;
+		waiting = delivery->state != OBX_DELIVERY_DEAD;
+	}
+	obx_scan_end(&scan);
+	return waiting;
+}
+
 ObxDelivery *
 obx_delivery_find(int32 subscription, int64 position)
 {

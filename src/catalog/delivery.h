@@ -39,6 +39,9 @@ typedef struct ObxDelivery
 /* The open ones of a lane, by position; in CurrentMemoryContext. */
 extern List *obx_delivery_list_open(int32 subscription, int32 lane);
 
+/* Does one of them, up to a position, wait for its delivery? */
+extern bool obx_delivery_is_waiting(int32 subscription, int32 lane, int64 position);
+
 /* All of a subscription, by position; likewise. */
 extern List *obx_delivery_list(int32 subscription);
 

@@ -42,32 +42,30 @@ typedef struct Run
 
 /* ---- one run ---- */
 
-/* Does the item wait for the earlier one, as long as that is open? */
+/* Does a retry wait for one before it in the batch?  Else it is the first of its key. */
 static bool
-waits_for(const ObxBatch *batch, const ObxItem *item, const ObxItem *earlier)
+is_behind(const ObxBatch *batch, const ObxItem *item)
 {
-	return batch->subscription->ordering == OBX_ORDERING_STRICT ||
-		(item->has_key && earlier->has_key && earlier->key_hash == item->key_hash);
+	while (item->behind >= 0)
+	{
+		item = &batch->items[item->behind];
+		if (item->state == OBX_ITEM_PARKED)
+			return true;
+		if (item->state == OBX_ITEM_FAILED)
+			return item->delivery->open;
+		/* one that was skipped waited for nothing, and says nothing */
+		if (item->state != OBX_ITEM_SKIPPED)
+			return false;
+	}
+	return false;
 }
 
-/* Marks and counts the items that must wait behind their key. */
+/* Marks the items that must wait behind their key. */
 static bool
 park_if_blocked(ObxBatch *batch, ObxItem *item)
 {
-	/* a retry is the first of its key, or follows it in this very batch */
-	if (batch->is_retry)
-	{
-		for (ObxItem *earlier = batch->items; earlier < item; earlier++)
-			if ((earlier->state == OBX_ITEM_PARKED ||
-				 (earlier->state == OBX_ITEM_FAILED && earlier->delivery->open)) &&
-				waits_for(batch, item, earlier))
-			{
-				item->state = OBX_ITEM_PARKED;
-				return true;
-			}
-		return false;
-	}
-	if (!obx_lane_is_blocked(batch->lane, batch->subscription, item->has_key, item->key_hash))
+	if (batch->is_retry ? !is_behind(batch, item) :
+		!obx_lane_is_blocked(batch->lane, item->has_key, item->key_hash))
 		return false;
 	item->state = OBX_ITEM_PARKED;
 	return true;
@@ -482,6 +480,14 @@ obx_batch_park(ObxBatch *batch, ObxItem *item)
 	obx_lane_add(batch->lane, delivery);
 }
 
+/* Nothing is left to wait for. */
+static void
+end_retry(ObxBatch *batch, const ObxItem *item)
+{
+	obx_delivery_delete(batch->subscription->id, item->event.position);
+	obx_lane_remove(batch->lane, item->event.position);
+}
+
 void
 obx_batch_write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress)
 {
@@ -490,12 +496,15 @@ obx_batch_write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress)
 		case OBX_ITEM_DONE:
 			progress->delivered++;
 			if (batch->is_retry)
-				obx_delivery_delete(batch->subscription->id, item->event.position);
+				end_retry(batch, item);
 			break;
 		case OBX_ITEM_FAILED:
 			progress->failed++;
 			if (batch->is_retry)
+			{
 				obx_delivery_update(item->delivery);
+				obx_lane_change(batch->lane, item->delivery);
+			}
 			else
 				obx_delivery_insert(item->delivery);
 			obx_failure_record(batch->subscription->id, item->event.position,
@@ -507,7 +516,7 @@ obx_batch_write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress)
 			break;
 		case OBX_ITEM_SKIPPED:
 			if (batch->is_retry)
-				obx_delivery_delete(batch->subscription->id, item->event.position);
+				end_retry(batch, item);
 			break;
 		case OBX_ITEM_PENDING:
 			elog(ERROR, "event at position " INT64_FORMAT " was not dealt with",
@@ -530,12 +539,11 @@ obx_batch_write(ObxBatch *batch, ObxProgress *progress)
 	for (int i = 0; i < batch->reached; i++)
 		obx_batch_write_item(batch, &batch->items[i], progress);
 
+	obx_lane_settle(batch->lane);
+
 	if (batch->is_retry)
-	{
-		obx_lane_settle(batch->subscription, batch->lane->key.lane);
-		obx_lane_forget(batch->lane);
-	}
-	else if (batch->reached == batch->nitems)
+		return batch->reached > 0;
+	if (batch->reached == batch->nitems)
 	{
 		progress->position = batch->read_position;
 		progress->event_id = batch->read_id;

@@ -33,6 +33,8 @@ typedef struct ObxItem
 	ObxDelivery *delivery;		/* its row, NULL for an event met the first
 								 * time */
 	bool		counted;		/* the row counts this attempt already */
+	int			behind;			/* of retries: the item before it that it
+								 * waits for if that is not done, -1 for none */
 } ObxItem;
 
 typedef struct ObxBatch

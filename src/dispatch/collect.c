@@ -56,39 +56,21 @@ add_item(ObxBatch *batch, TupleTableSlot *slot, int64 position, int64 id, uint64
 	item->event.tuple = ExecCopySlotHeapTuple(slot);
 	item->xid = xid;
 	item->state = OBX_ITEM_PENDING;
+	item->behind = -1;
 	return item;
 }
 
 /* ---- retries ---- */
 
-static bool
-is_due(const ObxBatch *batch, const ObxDelivery *delivery, TimestampTz now)
-{
-	return delivery->state == OBX_DELIVERY_RETRY && delivery->next_at <= now &&
-		delivery->position < batch->retry_before;
-}
-
-/* Is it parked behind a key whose first event is in the batch already? */
-static bool
-follows_item(const ObxBatch *batch, const ObxDelivery *delivery)
-{
-	if (delivery->state != OBX_DELIVERY_PARKED)
-		return false;
-	if (batch->subscription->ordering == OBX_ORDERING_STRICT)
-		return batch->nitems > 0;
-	for (int i = 0; i < batch->nitems; i++)
-		if (delivery->has_key && batch->items[i].has_key &&
-			batch->items[i].key_hash == delivery->key_hash)
-			return true;
-	return false;
-}
-
 /* Adds the event of a delivery row; the slot is for reading it. */
 static ObxItem *
-add_delivery(ObxBatch *batch, const ObxDelivery *delivery, TupleTableSlot *slot)
+add_delivery(ObxBatch *batch, int64 position, TupleTableSlot *slot)
 {
+	ObxDelivery *delivery = obx_delivery_find(batch->subscription->id, position);
 	ObxItem    *item;
 
+	if (delivery == NULL)
+		elog(ERROR, "delivery of position " INT64_FORMAT " is gone", position);
 	if (!obx_event_find(GetActiveSnapshot(), delivery->xid, delivery->event_id, slot))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -99,24 +81,19 @@ add_delivery(ObxBatch *batch, const ObxDelivery *delivery, TupleTableSlot *slot)
 	item->event.attempt = delivery->attempts + 1;
 	item->has_key = delivery->has_key;
 	item->key_hash = delivery->key_hash;
-	item->delivery = obx_delivery_find(delivery->subscription, delivery->position);
-	if (item->delivery == NULL)
-		elog(ERROR, "delivery of position " INT64_FORMAT " is gone", delivery->position);
+	item->delivery = delivery;
 	return item;
 }
 
 void
 obx_batch_collect_marked(ObxBatch *batch, int64 position)
 {
-	ObxDelivery *delivery = obx_delivery_find(batch->subscription->id, position);
 	TupleTableSlot *slot = obx_event_make_slot();
 	ObxItem    *item;
 
 	batch->is_retry = true;
-	if (delivery == NULL)
-		elog(ERROR, "delivery of position " INT64_FORMAT " is gone", position);
-	delivery->attempts--;
-	item = add_delivery(batch, delivery, slot);
+	item = add_delivery(batch, position, slot);
+	item->event.attempt--;
 	item->delivery->attempts--;
 	item->counted = true;
 	ExecDropSingleTupleTableSlot(slot);
@@ -129,27 +106,32 @@ obx_batch_collect_marked(ObxBatch *batch, int64 position)
 bool
 obx_batch_collect_retries(ObxBatch *batch, int limit)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TupleTableSlot *slot = NULL;
-	ListCell   *lc;
+	TupleTableSlot *slot;
+	ObxOpen   **due;
+	int			count;
 
 	batch->is_retry = true;
-	foreach(lc, batch->lane->open)
+	due = obx_lane_list_due(batch->lane, GetCurrentTimestamp(), batch->retry_before,
+							limit - batch->nitems, &count);
+	if (count == 0)
+		return batch->nitems > 0;
+
+	slot = obx_event_make_slot();
+	for (int i = 0; i < count; i++)
 	{
-		ObxDelivery *delivery = lfirst(lc);
+		ObxWaiting *waiting = due[i]->waiting;
+		ObxItem    *item = add_delivery(batch, due[i]->position, slot);
 
-		if (batch->nitems == limit)
-			break;
-		if (!is_due(batch, delivery, now) && !follows_item(batch, delivery))
+		if (waiting == NULL)
 			continue;
-
-		if (slot == NULL)
-			slot = obx_event_make_slot();
-		add_delivery(batch, delivery, slot);
+		item->behind = waiting->last_item;
+		waiting->last_item = batch->nitems - 1;
 	}
-	if (slot != NULL)
-		ExecDropSingleTupleTableSlot(slot);
-	return batch->nitems > 0;
+	for (int i = 0; i < count; i++)
+		if (due[i]->waiting != NULL)
+			due[i]->waiting->last_item = -1;
+	ExecDropSingleTupleTableSlot(slot);
+	return true;
 }
 
 /* ---- new events ---- */

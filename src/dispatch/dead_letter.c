@@ -63,7 +63,7 @@ change_lane(const ObxSubscription *subscription, int lane, int64 position,
 	if (count == 0)
 		return 0;
 
-	obx_lane_settle(subscription, lane);
+	obx_lane_settle_rows(subscription, lane);
 	/* what dispatchers know of the lane is not so any more */
 	if (obx_progress_find(subscription->id, lane, &progress))
 		obx_progress_advance(&progress);

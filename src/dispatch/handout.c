@@ -33,20 +33,10 @@
 static bool
 is_blocked(const ObxPullLane *work, const ObxItem *item, bool is_new)
 {
-	ListCell   *lc;
-
-	if (!obx_lane_is_blocked(work->lane, work->subscription, item->has_key, item->key_hash))
-		return false;
 	if (is_new)
-		return true;
-	foreach(lc, work->lane->open)
-	{
-		const ObxDelivery *delivery = lfirst(lc);
-
-		if (delivery->position < item->event.position && obx_item_has_key_of(item, delivery))
-			return true;
-	}
-	return false;
+		return obx_lane_is_blocked(work->lane, item->has_key, item->key_hash);
+	return obx_lane_is_blocked_at(work->lane, item->has_key, item->key_hash,
+								  item->event.position);
 }
 
 /* Going on behind a gap would hide it. */
@@ -145,22 +135,9 @@ collect_retries(ObxPullLane *work, int limit)
 		failures = batch->failures;
 		filter_items(work);
 		sift_items(work);
-		obx_lane_settle(work->subscription, work->progress.lane);
-		obx_pull_lane_load(work);
+		obx_lane_settle(work->lane);
 	} while (batch->nitems == 0 && batch->failures == failures);
 	return batch->nitems > 0;
-}
-
-/*
- * Under "strict", the position that all behind it waits for.  It may lie
- * before the lane: several lanes have left it where their successor begins.
- */
-static int64
-first_open(const ObxPullLane *work)
-{
-	if (work->subscription->ordering != OBX_ORDERING_STRICT || work->lane->open == NIL)
-		return PG_INT64_MAX;
-	return ((const ObxDelivery *) linitial(work->lane->open))->position;
 }
 
 /* How many of those owed do not have to wait for what is open. */
@@ -168,7 +145,7 @@ static int
 count_servable(const ObxPullLane *work)
 {
 	const ObxProgress *progress = &work->progress;
-	int64		end = first_open(work);
+	int64		end = obx_lane_first_strict(work->lane);
 	int			count = 0;
 
 	while (count < progress->nowed && progress->owed[count] < end)
@@ -214,7 +191,7 @@ collect_owed(ObxPullLane *work, int limit)
 static bool
 is_strictly_blocked(const ObxPullLane *work)
 {
-	return first_open(work) <= work->progress.position + 1;
+	return obx_lane_first_strict(work->lane) <= work->progress.position + 1;
 }
 
 /* Reads a stretch of the log. */
@@ -283,7 +260,7 @@ collect(ObxPullLane *work, int limit)
 	work->batch = obx_pull_lane_make_batch(work, limit);
 	if (progress->nowed > 0)
 		work->batch->retry_before = progress->owed[0];
-	if ((progress->nowed > 0 || first_open(work) == PG_INT64_MAX || is_strictly_blocked(work)) &&
+	if ((progress->nowed > 0 || obx_lane_first_strict(work->lane) == PG_INT64_MAX || is_strictly_blocked(work)) &&
 		collect_retries(work, limit))
 		return true;
 
@@ -292,7 +269,7 @@ collect(ObxPullLane *work, int limit)
 		return true;
 	if (progress->nowed > 0)
 		return false;
-	work->batch->read_before = first_open(work);
+	work->batch->read_before = obx_lane_first_strict(work->lane);
 	if (collect_new(work, limit))
 		return true;
 	/* reading on may have come to what is open */

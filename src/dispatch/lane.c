@@ -3,7 +3,11 @@
  *
  * Most lanes wait for nothing, and then this costs a look at a version.
  * Where many events are parked, loading them for every batch would cost more
- * with each one parked; hence the cache.
+ * with each one parked.  So what was loaded is kept, and follows what this
+ * process writes: a batch costs by what is in it, not by what waits.
+ *
+ * In the list of a key the first delivery is a retry (or a dead letter that
+ * blocks), and those behind it are parked; only retries are in the heap.
  */
 #include "postgres.h"
 
@@ -36,7 +40,8 @@ forget_since(SubTransactionId subxact)
 static void
 end_transaction(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_ABORT)
+	/* of one that is prepared, nobody here learns how it ends */
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		forget_since(TopSubTransactionId);
 }
 
@@ -75,91 +80,343 @@ find_or_make(int32 subscription, int32 lane_number)
 	return lane;
 }
 
-static void
-block_key(ObxLane *lane, const ObxDelivery *delivery)
-{
-	if (!delivery->has_key)
-		return;
-	if (lane->blocked == NULL)
-	{
-		HASHCTL		control = {
-			.keysize = sizeof(int64),
-			.entrysize = sizeof(int64),
-			.hcxt = lane->memory
-		};
+/* ---- what is open ---- */
 
-		lane->blocked = hash_create("pg_outbox blocked keys", 64, &control,
-									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-	hash_search(lane->blocked, &delivery->key_hash, HASH_ENTER, NULL);
+/* pairingheap_comparator: the one due next is the greatest */
+static int
+compare_times(const pairingheap_node * left, const pairingheap_node * right, void *arg)
+{
+	TimestampTz a = pairingheap_const_container(ObxOpen, retry, left)->next_at;
+	TimestampTz b = pairingheap_const_container(ObxOpen, retry, right)->next_at;
+
+	return a < b ? 1 : a > b ? -1 : 0;
 }
 
-ObxLane *
-obx_lane_load(int32 subscription, int32 lane_number, int64 version)
+/* pairingheap_comparator: the first by position is the greatest */
+static int
+compare_positions(const pairingheap_node * left, const pairingheap_node * right, void *arg)
 {
-	ObxLane    *lane = find_or_make(subscription, lane_number);
-	MemoryContext old;
-	ListCell   *lc;
+	int64		a = pairingheap_const_container(ObxOpen, retry, left)->position;
+	int64		b = pairingheap_const_container(ObxOpen, retry, right)->position;
 
-	if (lane->version == version && lane->catalog == obx_object_require(OBX_SUBSCRIPTION))
-	{
-		lane->loaded_in = GetCurrentSubTransactionId();
-		return lane;
-	}
+	return a < b ? 1 : a > b ? -1 : 0;
+}
 
+static ObxOpen *
+first_of(pairingheap * heap)
+{
+	return pairingheap_container(ObxOpen, retry, pairingheap_first(heap));
+}
+
+static HTAB *
+make_table(const char *name, Size entry_size, MemoryContext memory)
+{
+	HASHCTL		control = {
+		.keysize = sizeof(int64),
+		.entrysize = entry_size,
+		.hcxt = memory
+	};
+
+	return hash_create(name, 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* Empties the lane. */
+static void
+reset_lane(ObxLane *lane)
+{
 	if (lane->memory == NULL)
 		lane->memory = AllocSetContextCreate(TopMemoryContext, "pg_outbox lane",
 											 ALLOCSET_SMALL_SIZES);
-	MemoryContextReset(lane->memory);
-	lane->blocked = NULL;
-	old = MemoryContextSwitchTo(lane->memory);
-	lane->open = obx_delivery_list_open(subscription, lane_number);
-	foreach(lc, lane->open)
-		block_key(lane, lfirst(lc));
-	MemoryContextSwitchTo(old);
-	lane->version = version;
-	lane->catalog = obx_object_require(OBX_SUBSCRIPTION);
-	lane->loaded_in = GetCurrentSubTransactionId();
-	return lane;
+	else if (lane->open != NULL)
+		MemoryContextReset(lane->memory);
+	lane->open = lane->waiting = NULL;
+	lane->later = lane->due = NULL;
+	lane->unsettled = NIL;
 }
 
-bool
-obx_lane_is_blocked(const ObxLane *lane, const ObxSubscription *subscription, bool has_key,
-					int64 key_hash)
+/* Those among which a delivery waits; made if there are none yet. */
+static ObxWaiting *
+require_waiting(ObxLane *lane, const ObxDelivery *delivery)
 {
-	return has_key && subscription->ordering == OBX_ORDERING_KEY && lane->blocked != NULL &&
-		hash_search(lane->blocked, &key_hash, HASH_FIND, NULL) != NULL;
+	int64		key = lane->ordering == OBX_ORDERING_STRICT ? 0 : delivery->key_hash;
+	ObxWaiting *waiting;
+	bool		found;
+
+	if (lane->ordering == OBX_ORDERING_NONE ||
+		(lane->ordering == OBX_ORDERING_KEY && !delivery->has_key))
+		return NULL;
+	waiting = hash_search(lane->waiting, &key, HASH_ENTER, &found);
+	if (!found)
+	{
+		dlist_init(&waiting->open);
+		waiting->unsettled = false;
+		waiting->last_item = -1;
+	}
+	return waiting;
+}
+
+static ObxWaiting *
+find_waiting(const ObxLane *lane, int64 key_hash)
+{
+	return lane->waiting == NULL ? NULL :
+		hash_search(lane->waiting, &key_hash, HASH_FIND, NULL);
+}
+
+static ObxOpen *
+find_open(const ObxLane *lane, int64 position)
+{
+	ObxOpen    *open = lane->open == NULL ? NULL :
+	hash_search(lane->open, &position, HASH_FIND, NULL);
+
+	if (open == NULL)
+		elog(ERROR, "delivery of position " INT64_FORMAT " is not open", position);
+	return open;
+}
+
+static ObxOpen *
+first_open(const ObxWaiting *waiting)
+{
+	return dlist_head_element(ObxOpen, node, unconstify(dlist_head *, &waiting->open));
+}
+
+/* Puts it in its place among those it waits for; mostly it is the last one. */
+static void
+insert_by_position(ObxWaiting *waiting, ObxOpen *open)
+{
+	dlist_node *node = &waiting->open.head;
+
+	while (dlist_has_prev(&waiting->open, node))
+	{
+		node = dlist_prev_node(&waiting->open, node);
+		if (dlist_container(ObxOpen, node, node)->position < open->position)
+		{
+			dlist_insert_after(node, &open->node);
+			return;
+		}
+	}
+	dlist_push_head(&waiting->open, &open->node);
+}
+
+/* Out of the heap that it is in. */
+static void
+remove_retry(ObxLane *lane, ObxOpen *open)
+{
+	if (open->state == OBX_DELIVERY_RETRY)
+		pairingheap_remove(open->is_due ? lane->due : lane->later, &open->retry);
+	open->is_due = false;
+}
+
+static void
+set_state(ObxLane *lane, ObxOpen *open, ObxDeliveryState state, TimestampTz next_at)
+{
+	remove_retry(lane, open);
+	open->state = state;
+	open->next_at = next_at;
+	if (state == OBX_DELIVERY_RETRY)
+		pairingheap_add(lane->later, &open->retry);
+}
+
+static void
+note_unsettled(ObxLane *lane, ObxWaiting *waiting)
+{
+	MemoryContext old;
+
+	if (waiting == NULL || waiting->unsettled)
+		return;
+	old = MemoryContextSwitchTo(lane->memory);
+	waiting->unsettled = true;
+	lane->unsettled = lappend(lane->unsettled, waiting);
+	MemoryContextSwitchTo(old);
+}
+
+static ObxWaiting *
+add_open(ObxLane *lane, const ObxDelivery *delivery)
+{
+	ObxOpen    *open;
+
+	if (lane->open == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(lane->memory);
+
+		lane->open = make_table("pg_outbox open deliveries", sizeof(ObxOpen), lane->memory);
+		lane->waiting = make_table("pg_outbox blocked keys", sizeof(ObxWaiting), lane->memory);
+		lane->later = pairingheap_allocate(compare_times, NULL);
+		lane->due = pairingheap_allocate(compare_positions, NULL);
+		MemoryContextSwitchTo(old);
+	}
+	open = hash_search(lane->open, &delivery->position, HASH_ENTER, NULL);
+	open->event_id = delivery->event_id;
+	open->xid = delivery->xid;
+	open->state = OBX_DELIVERY_PARKED;
+	open->is_due = false;
+	open->waiting = require_waiting(lane, delivery);
+	if (open->waiting != NULL)
+		insert_by_position(open->waiting, open);
+	set_state(lane, open, delivery->state, delivery->next_at);
+	return open->waiting;
 }
 
 void
 obx_lane_add(ObxLane *lane, const ObxDelivery *delivery)
 {
-	MemoryContext old = MemoryContextSwitchTo(lane->memory);
-	ObxDelivery *copy = palloc(sizeof(ObxDelivery));
+	note_unsettled(lane, add_open(lane, delivery));
+}
 
-	/* of the error, nobody asks a lane */
-	*copy = *delivery;
-	copy->sqlstate = copy->error = copy->error_detail = copy->error_context = NULL;
-	lane->open = lappend(lane->open, copy);
-	block_key(lane, copy);
-	MemoryContextSwitchTo(old);
+void
+obx_lane_remove(ObxLane *lane, int64 position)
+{
+	ObxOpen    *open = find_open(lane, position);
+
+	remove_retry(lane, open);
+	if (open->waiting != NULL)
+	{
+		dlist_delete(&open->node);
+		note_unsettled(lane, open->waiting);
+	}
+	hash_search(lane->open, &position, HASH_REMOVE, NULL);
+}
+
+void
+obx_lane_change(ObxLane *lane, const ObxDelivery *delivery)
+{
+	ObxOpen    *open;
+
+	if (!delivery->open)
+	{
+		obx_lane_remove(lane, delivery->position);
+		return;
+	}
+	open = find_open(lane, delivery->position);
+	set_state(lane, open, delivery->state, delivery->next_at);
+	note_unsettled(lane, open->waiting);
+}
+
+ObxLane *
+obx_lane_load(const ObxSubscription *subscription, int32 lane_number, int64 version)
+{
+	ObxLane    *lane = find_or_make(subscription->id, lane_number);
+	Oid			catalog = obx_object_require(OBX_SUBSCRIPTION);
+
+	if (lane->version != version || lane->catalog != catalog ||
+		lane->ordering != subscription->ordering)
+	{
+		List	   *rows = obx_delivery_list_open(subscription->id, lane_number);
+		ListCell   *lc;
+
+		lane->version = -1;
+		lane->ordering = subscription->ordering;
+		reset_lane(lane);
+		foreach(lc, rows)
+			(void) add_open(lane, lfirst(lc));
+		lane->version = version;
+		lane->catalog = catalog;
+	}
+	lane->loaded_in = GetCurrentSubTransactionId();
+	return lane;
+}
+
+/* ---- asking ---- */
+
+bool
+obx_lane_is_blocked(const ObxLane *lane, bool has_key, int64 key_hash)
+{
+	return has_key && lane->ordering == OBX_ORDERING_KEY && find_waiting(lane, key_hash) != NULL;
+}
+
+bool
+obx_lane_is_blocked_at(const ObxLane *lane, bool has_key, int64 key_hash, int64 position)
+{
+	return obx_lane_is_blocked(lane, has_key, key_hash) &&
+		first_open(find_waiting(lane, key_hash))->position < position;
 }
 
 TimestampTz
 obx_lane_due(const ObxLane *lane)
 {
-	TimestampTz due = DT_NOEND;
-	ListCell   *lc;
-
-	foreach(lc, lane->open)
-	{
-		const ObxDelivery *delivery = lfirst(lc);
-
-		if (delivery->state == OBX_DELIVERY_RETRY)
-			due = Min(due, delivery->next_at);
-	}
-	return due;
+	if (lane->open == NULL)
+		return DT_NOEND;
+	if (!pairingheap_is_empty(lane->due))
+		return first_of(lane->due)->next_at;
+	return pairingheap_is_empty(lane->later) ? DT_NOEND : first_of(lane->later)->next_at;
 }
+
+int64
+obx_lane_first_strict(const ObxLane *lane)
+{
+	ObxWaiting *waiting = lane->ordering == OBX_ORDERING_STRICT ? find_waiting(lane, 0) : NULL;
+
+	return waiting == NULL ? PG_INT64_MAX : first_open(waiting)->position;
+}
+
+/* What is parked behind it and would be next of its key, NULL for none. */
+static ObxOpen *
+next_parked(ObxOpen *open)
+{
+	ObxOpen    *next;
+
+	if (open->waiting == NULL || !dlist_has_next(&open->waiting->open, &open->node))
+		return NULL;
+	next = dlist_container(ObxOpen, node, dlist_next_node(&open->waiting->open, &open->node));
+	return next->state == OBX_DELIVERY_PARKED ? next : NULL;
+}
+
+/*
+ * What is parked comes into the heap when the one before it is taken, and for
+ * that long; the retries go back to it, for they are due until dealt with.
+ */
+ObxOpen   **
+obx_lane_list_due(ObxLane *lane, TimestampTz now, int64 before, int limit, int *count)
+{
+	ObxOpen   **list;
+	pairingheap *due = lane->due;
+
+	*count = 0;
+	if (obx_lane_due(lane) > now)
+		return NULL;
+	while (!pairingheap_is_empty(lane->later) && first_of(lane->later)->next_at <= now)
+	{
+		ObxOpen    *open = first_of(lane->later);
+
+		pairingheap_remove_first(lane->later);
+		open->is_due = true;
+		pairingheap_add(due, &open->retry);
+	}
+
+	list = palloc(limit * sizeof(ObxOpen *));
+	while (*count < limit && !pairingheap_is_empty(due) && first_of(due)->position < before)
+	{
+		ObxOpen    *open = first_of(due);
+		ObxOpen    *next = next_parked(open);
+
+		pairingheap_remove_first(due);
+		open->is_due = false;
+		list[(*count)++] = open;
+		if (next != NULL)
+		{
+			next->is_due = true;
+			pairingheap_add(due, &next->retry);
+		}
+	}
+	for (int i = 0; i < *count; i++)
+	{
+		ObxOpen    *next = next_parked(list[i]);
+
+		if (next != NULL && next->is_due)
+		{
+			pairingheap_remove(due, &next->retry);
+			next->is_due = false;
+		}
+	}
+	for (int i = 0; i < *count; i++)
+		if (list[i]->state == OBX_DELIVERY_RETRY)
+		{
+			list[i]->is_due = true;
+			pairingheap_add(due, &list[i]->retry);
+		}
+	return list;
+}
+
+/* ---- settling ---- */
 
 void
 obx_lane_forget(ObxLane *lane)
@@ -168,7 +425,7 @@ obx_lane_forget(ObxLane *lane)
 }
 
 /* The first one is tried next; what is behind it waits, whatever it was. */
-static void
+static bool
 settle_delivery(ObxDelivery *delivery, bool is_first)
 {
 	if (is_first && delivery->state == OBX_DELIVERY_PARKED)
@@ -180,25 +437,65 @@ settle_delivery(ObxDelivery *delivery, bool is_first)
 	else if (!is_first && delivery->state == OBX_DELIVERY_RETRY)
 		delivery->state = OBX_DELIVERY_PARKED;
 	else
-		return;
+		return false;
 	obx_delivery_update(delivery);
+	return true;
+}
+
+static void
+settle_open(ObxLane *lane, ObxOpen *open, bool is_first)
+{
+	ObxDelivery *delivery;
+
+	if (open->state != (is_first ? OBX_DELIVERY_PARKED : OBX_DELIVERY_RETRY))
+		return;
+	delivery = obx_delivery_find(lane->key.subscription, open->position);
+	if (delivery == NULL)
+		elog(ERROR, "delivery of position " INT64_FORMAT " is gone", open->position);
+	if (settle_delivery(delivery, is_first))
+		set_state(lane, open, delivery->state, delivery->next_at);
+}
+
+/*
+ * Only the first can have become so by removing others, and only the second
+ * can have been the first before one was added.
+ */
+void
+obx_lane_settle(ObxLane *lane)
+{
+	ListCell   *lc;
+
+	foreach(lc, lane->unsettled)
+	{
+		ObxWaiting *waiting = lfirst(lc);
+		ObxOpen    *first;
+
+		waiting->unsettled = false;
+		if (dlist_is_empty(&waiting->open))
+		{
+			hash_search(lane->waiting, &waiting->key_hash, HASH_REMOVE, NULL);
+			continue;
+		}
+		first = first_open(waiting);
+		settle_open(lane, first, true);
+		if (dlist_has_next(&waiting->open, &first->node))
+			settle_open(lane, dlist_container(ObxOpen, node,
+											  dlist_next_node(&waiting->open, &first->node)),
+						false);
+	}
+	list_free(lane->unsettled);
+	lane->unsettled = NIL;
 }
 
 void
-obx_lane_settle(const ObxSubscription *subscription, int32 lane)
+obx_lane_settle_rows(const ObxSubscription *subscription, int32 lane)
 {
-	HASHCTL		control = {
-		.keysize = sizeof(int64),
-		.entrysize = sizeof(int64),
-		.hcxt = CurrentMemoryContext
-	};
 	HTAB	   *seen;
 	ListCell   *lc;
 
 	if (subscription->ordering == OBX_ORDERING_NONE)
 		return;
-	seen = hash_create("pg_outbox keys", 64, &control,
-					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	seen = make_table("pg_outbox keys", sizeof(int64), CurrentMemoryContext);
 	foreach(lc, obx_delivery_list_open(subscription->id, lane))
 	{
 		ObxDelivery *delivery = lfirst(lc);
@@ -210,10 +507,12 @@ obx_lane_settle(const ObxSubscription *subscription, int32 lane)
 		else if (!delivery->has_key)
 			continue;
 		hash_search(seen, &key, HASH_ENTER, &found);
-		settle_delivery(delivery, !found);
+		(void) settle_delivery(delivery, !found);
 	}
 	hash_destroy(seen);
 }
+
+/* ---- locks ---- */
 
 /* an "object" of the class that our table is, so no other extension's */
 static LOCKTAG

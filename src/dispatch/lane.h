@@ -7,6 +7,8 @@
 #include "catalog/delivery.h"
 #include "catalog/subscription.h"
 #include "executor/tuptable.h"
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
 #include "utils/hsearch.h"
 
 typedef struct ObxLaneKey
@@ -14,6 +16,30 @@ typedef struct ObxLaneKey
 	int32		subscription;
 	int32		lane;
 } ObxLaneKey;
+
+/* Open deliveries that wait for one another: those of a key, or under "strict" all. */
+typedef struct ObxWaiting
+{
+	int64		key_hash;		/* hash key */
+	dlist_head	open;			/* of ObxOpen, by position */
+	bool		unsettled;		/* is in the lane's list of those */
+	int			last_item;		/* scratch of who collects a batch */
+} ObxWaiting;
+
+/* An open delivery: as much of its row as it takes to see when it is due. */
+typedef struct ObxOpen
+{
+	int64		position;		/* hash key */
+	int64		event_id;
+	uint64		xid;
+	TimestampTz next_at;
+	ObxDeliveryState state;
+	ObxWaiting *waiting;		/* NULL: waits for none, and none for it */
+	dlist_node	node;			/* in waiting->open */
+	pairingheap_node retry;		/* while its state is retry: in lane->due, if
+								 * it was found to be, else in lane->later */
+	bool		is_due;
+} ObxOpen;
 
 /*
  * A lane as this process knows it, from one pass to the next.  It holds what
@@ -28,9 +54,13 @@ typedef struct ObxLane
 								 * lanes have the same numbers */
 	SubTransactionId loaded_in; /* if that aborts, the version may be
 								 * another's */
+	ObxOrdering ordering;		/* by which deliveries wait for each other */
 	MemoryContext memory;		/* holds what follows */
-	List	   *open;			/* of ObxDelivery, by position */
-	HTAB	   *blocked;		/* hashes of the keys they block */
+	HTAB	   *open;			/* of ObxOpen, by position; NULL for none */
+	HTAB	   *waiting;		/* of ObxWaiting, by key */
+	pairingheap *later;			/* retries, the one due next first */
+	pairingheap *due;			/* those whose time has come, by position */
+	List	   *unsettled;		/* of ObxWaiting, changed since settled last */
 
 	/* hints that need not survive */
 	bool		retried_last;	/* the last batch was of retries */
@@ -39,26 +69,48 @@ typedef struct ObxLane
 } ObxLane;
 
 /* The lane as of a version of its progress; the caller holds its lock. */
-extern ObxLane *obx_lane_load(int32 subscription, int32 lane, int64 version);
+extern ObxLane *obx_lane_load(const ObxSubscription *subscription, int32 lane, int64 version);
 
 /* Must an event of this key wait?  Events without a key never do. */
-extern bool obx_lane_is_blocked(const ObxLane *lane, const ObxSubscription *subscription,
-								bool has_key, int64 key_hash);
+extern bool obx_lane_is_blocked(const ObxLane *lane, bool has_key, int64 key_hash);
 
-/* Adds a copy of a new open delivery, the last one by position. */
+/* Must it, if it is not new, but at this position? */
+extern bool obx_lane_is_blocked_at(const ObxLane *lane, bool has_key, int64 key_hash,
+								   int64 position);
+
+/*
+ * Make the lane follow what its caller writes to outbox.delivery: a new row,
+ * another state of one, none any more.  Then obx_lane_settle().
+ */
 extern void obx_lane_add(ObxLane *lane, const ObxDelivery *delivery);
+extern void obx_lane_change(ObxLane *lane, const ObxDelivery *delivery);
+extern void obx_lane_remove(ObxLane *lane, int64 position);
+
+/*
+ * After such changes: of each key the first one left is tried next, now if it
+ * was parked without an attempt; those behind it are parked.  Looks at keys
+ * that were changed only, and writes rows that become different.
+ */
+extern void obx_lane_settle(ObxLane *lane);
+
+/* The same for all of a lane, by what the table says. */
+extern void obx_lane_settle_rows(const ObxSubscription *subscription, int32 lane);
+
+/*
+ * The retries that are due, and lie before a position, with what is parked
+ * behind them: at most "limit", by position.  In CurrentMemoryContext.
+ */
+extern ObxOpen **obx_lane_list_due(ObxLane *lane, TimestampTz now, int64 before, int limit,
+								   int *count);
 
 /* When the next retry is due; DT_NOEND for never. */
 extern TimestampTz obx_lane_due(const ObxLane *lane);
 
+/* Under "strict", the first position that is open; PG_INT64_MAX if none is. */
+extern int64 obx_lane_first_strict(const ObxLane *lane);
+
 /* The lane's state is not what was loaded any more. */
 extern void obx_lane_forget(ObxLane *lane);
-
-/*
- * Once open deliveries have changed: of each key the first one left is tried
- * next, now if it was parked without an attempt; those behind it are parked.
- */
-extern void obx_lane_settle(const ObxSubscription *subscription, int32 lane);
 
 /* Takes the lane's lock until the transaction ends; false if someone has it. */
 extern bool obx_lane_lock(int32 subscription, int32 lane, bool wait);

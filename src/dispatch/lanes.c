@@ -278,7 +278,7 @@ move_deliveries(const ObxSubscription *old, const ObxSubscription *new)
 	PopActiveSnapshot();
 	ExecDropSingleTupleTableSlot(event);
 	for (int lane = 0; lane < new->concurrency; lane++)
-		obx_lane_settle(new, lane);
+		obx_lane_settle_rows(new, lane);
 }
 
 /* The former lane that is farthest behind. */

@@ -57,17 +57,8 @@ load_state(Pass *pass, int32 id, int lane)
 		pass->result->outcome = OBX_PASS_STOPPED;
 		return false;
 	}
-	pass->lane = obx_lane_load(id, lane, pass->progress.version);
+	pass->lane = obx_lane_load(pass->subscription, lane, pass->progress.version);
 	return true;
-}
-
-/* The first position that is open, if any. */
-static int64
-first_open(const Pass *pass)
-{
-	if (pass->lane->open == NIL)
-		return PG_INT64_MAX;
-	return ((const ObxDelivery *) linitial(pass->lane->open))->position;
 }
 
 /*
@@ -77,7 +68,7 @@ first_open(const Pass *pass)
 static bool
 is_turn_of(const Pass *pass, bool retries)
 {
-	return retries == (first_open(pass) <= pass->progress.position + 1);
+	return retries == (obx_lane_first_strict(pass->lane) <= pass->progress.position + 1);
 }
 
 /* Collects what is next: retries and new events take turns. */
@@ -99,8 +90,7 @@ collect(Pass *pass)
 			continue;
 		pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->yield,
 									 !pass->ops->owns_session);
-		if (pass->subscription->ordering == OBX_ORDERING_STRICT)
-			pass->batch->read_before = first_open(pass);
+		pass->batch->read_before = obx_lane_first_strict(pass->lane);
 		pass->lane->retried_last = retries;
 		if (retries ? obx_batch_collect_retries(pass->batch, limit) :
 			obx_batch_collect_new(pass->batch, &pass->progress, limit))
@@ -218,7 +208,7 @@ write_state(Pass *pass)
 	if (pass->lane->version >= 0)
 		pass->lane->version = pass->progress.version;
 	else
-		pass->lane = obx_lane_load(pass->subscription->id, pass->lane->key.lane,
+		pass->lane = obx_lane_load(pass->subscription, pass->lane->key.lane,
 								   pass->progress.version);
 
 	pass->result->handled += batch->reached;

@@ -53,12 +53,15 @@ obx_pull_lane_is_visible(const ObxProgress *progress)
 							 GetTransactionSnapshot()) == progress->version;
 }
 
+/* Lanes in which fewer deliveries are open are read anew by each call. */
+#define OBX_PULL_LANE_KEPT 100
+
 void
 obx_pull_lane_load(ObxPullLane *work)
 {
-	work->lane = obx_lane_load(work->progress.subscription, work->progress.lane,
-							   work->progress.version);
-	obx_lane_forget(work->lane);
+	work->lane = obx_lane_load(work->subscription, work->progress.lane, work->progress.version);
+	if (work->lane->open == NULL || hash_get_num_entries(work->lane->open) < OBX_PULL_LANE_KEPT)
+		obx_lane_forget(work->lane);
 }
 
 void
@@ -95,6 +98,8 @@ obx_pull_lane_write(ObxPullLane *work)
 		progress->event_id = progress->read_id;
 	}
 	obx_progress_advance(progress);
+	if (work->lane != NULL && work->lane->version >= 0)
+		work->lane->version = progress->version;
 }
 
 void

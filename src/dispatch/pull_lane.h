@@ -28,10 +28,7 @@ extern bool obx_pull_lane_is_out(const ObxProgress *progress);
 /* Does the consumer's transaction see the lane as it is? */
 extern bool obx_pull_lane_is_visible(const ObxProgress *progress);
 
-/*
- * Reads what the lane waits for.  This process must not trust it later: the
- * transaction may be rolled back, and others serve the lane.
- */
+/* Reads what the lane waits for. */
 extern void obx_pull_lane_load(ObxPullLane *work);
 
 /* Activates the snapshot to read the log with. */

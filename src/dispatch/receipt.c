@@ -102,10 +102,14 @@ obx_receipt_ack(const ObxSubscription *subscription, int64 receipt, int64 up_to)
 
 	if (is_retry)
 	{
+		obx_pull_lane_load(&work);
 		for (int i = 0; i < count; i++)
+		{
 			obx_delivery_delete(subscription->id, progress->retries[i]);
+			obx_lane_remove(work.lane, progress->retries[i]);
+		}
+		obx_lane_settle(work.lane);
 		remove_positions(progress->retries, &progress->nretries, 0, count);
-		obx_lane_settle(work.subscription, progress->lane);
 	}
 	else
 	{
@@ -220,6 +224,6 @@ obx_receipt_nack(const ObxSubscription *subscription, int64 receipt, int64 posit
 	 * A dead letter blocks nothing, so those parked behind it may go on; and
 	 * one nacked before may not, if it is behind this one.
 	 */
-	obx_lane_settle(work.subscription, work.progress.lane);
+	obx_lane_settle(work.lane);
 	obx_pull_lane_write(&work);
 }

@@ -41,20 +41,11 @@ static bool
 lane_is_done(const ObxSubscription *subscription, int lane, int64 position)
 {
 	ObxProgress progress;
-	ListCell   *lc;
 
 	if (!obx_progress_find(subscription->id, lane, &progress))
 		return true;			/* removed meanwhile */
-	if (progress.position < position)
-		return false;
-	foreach(lc, obx_delivery_list_open(subscription->id, lane))
-	{
-		const ObxDelivery *delivery = lfirst(lc);
-
-		if (delivery->position <= position && delivery->state != OBX_DELIVERY_DEAD)
-			return false;
-	}
-	return true;
+	return progress.position >= position &&
+		!obx_delivery_is_waiting(subscription->id, lane, position);
 }
 
 static bool
