@@ -1,4 +1,4 @@
--- Watching.  The views read tables and PostgreSQL's own functions only, so
+-- Watching.  These views read tables and PostgreSQL's own functions only, so
 -- that SELECT on a view is all that its reader needs.
 
 CREATE VIEW outbox.status AS
