@@ -12,7 +12,7 @@ use OutboxServer;
 
 my $db = 'postgres';
 my $seed = $ENV{OUTBOX_SEED} // 4;
-my $node = new_server('complete', conf => [ 'wal_level = logical', 'max_wal_senders = 4' ]);
+my $node = new_server('complete', conf => [ 'wal_level = logical', 'max_wal_senders = 4', 'max_prepared_transactions = 10' ]);
 
 note "OUTBOX_SEED=$seed";
 srand($seed);
@@ -32,7 +32,37 @@ $node->safe_psql($db, q{
 	CREATE TABLE split_c0 PARTITION OF split_c FOR VALUES WITH (MODULUS 1, REMAINDER 0);
 	CREATE TABLE below (id serial PRIMARY KEY, r integer DEFAULT nextval('rows'), v text,
 		flat integer REFERENCES flat ON UPDATE CASCADE ON DELETE CASCADE DEFERRABLE);
+	CREATE TABLE log (id serial PRIMARY KEY, r integer DEFAULT nextval('rows'), v text);
 	CREATE VIEW shown AS SELECT id, v, n FROM flat WHERE id < 40;
+	-- a view that rules write through, and one that a trigger does
+	CREATE VIEW ruled AS SELECT id, v FROM flat;
+	CREATE RULE ins AS ON INSERT TO ruled DO INSTEAD
+		INSERT INTO flat (id, v) VALUES (new.id, new.v || ' by rule') ON CONFLICT DO NOTHING;
+	CREATE RULE del AS ON DELETE TO ruled DO INSTEAD
+		(INSERT INTO log (v) VALUES ('del ' || old.id); UPDATE flat SET v = 'deleted' WHERE id = old.id);
+	CREATE VIEW guarded AS SELECT id, region, v FROM split;
+	CREATE FUNCTION write_guarded() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		UPDATE split SET v = new.v || ' guarded', region = new.region WHERE id = old.id AND region = old.region;
+		RETURN new;
+	END $$;
+	CREATE TRIGGER write INSTEAD OF UPDATE ON guarded FOR EACH ROW EXECUTE FUNCTION write_guarded();
+	-- what is written by a trigger before the row is, and at commit
+	CREATE FUNCTION edit() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF new.v = 'v3' THEN RETURN NULL; END IF;
+		new.v := new.v || '!';
+		RETURN new;
+	END $$;
+	CREATE TRIGGER edit BEFORE INSERT OR UPDATE ON below FOR EACH ROW EXECUTE FUNCTION edit();
+	CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO log (v) VALUES (tg_op || ' ' || new.v);
+		RETURN NULL;
+	END $$;
+	CREATE CONSTRAINT TRIGGER note AFTER INSERT OR UPDATE ON split DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW WHEN (new.v < 'v4') EXECUTE FUNCTION note();
+	ALTER TABLE log REPLICA IDENTITY FULL;
 	ALTER TABLE flat REPLICA IDENTITY FULL;
 	ALTER TABLE below REPLICA IDENTITY FULL;
 	ALTER TABLE split_a REPLICA IDENTITY FULL;
@@ -66,13 +96,27 @@ sub statement
 		"UPDATE split SET region = '$r' WHERE id = $i",
 		"UPDATE split SET region = chr(97 + (ascii(region) - 96) % 3), v = $t WHERE id = $k",
 		"DELETE FROM split_b WHERE id = $i",
-		"UPDATE split_a SET v = $t WHERE id BETWEEN $i AND $k");
+		"UPDATE split_a SET v = $t WHERE id BETWEEN $i AND $k",
+		"INSERT INTO ruled VALUES ($i, $t), ($k, $t)",
+		"DELETE FROM ruled WHERE id BETWEEN $i AND $i + 1",
+		"UPDATE guarded SET region = '$r', v = $t WHERE id = $i",
+		"UPDATE flat SET v = s.v FROM split s WHERE s.id = flat.id AND flat.id < $i",
+		"DELETE FROM below USING flat WHERE below.flat = flat.id AND flat.id = $i",
+		"INSERT INTO below (v, flat) SELECT v, flat FROM below ORDER BY id LIMIT 3",
+		"TRUNCATE log",
+		"DO 'BEGIN UPDATE flat SET n = 1 WHERE id = $i; UPDATE flat SET n = 1 / (id - $k); " .
+		  "EXCEPTION WHEN division_by_zero THEN UPDATE flat SET n = 2 WHERE id = $k; END'",
+		"DO 'DECLARE c CURSOR FOR SELECT * FROM flat WHERE id < 40 ORDER BY id FOR UPDATE; r record; " .
+		  "BEGIN OPEN c; FETCH c INTO r; IF FOUND THEN UPDATE flat SET n = $i WHERE CURRENT OF c; END IF; END'",
+		"TRUNCATE log;\nCOPY log (v) FROM PROGRAM 'echo frozen' (FREEZE)");
 
 	push @kinds, "MERGE INTO flat USING generate_series($i, $i + 3) s (i) ON id = i " .
 	  "WHEN MATCHED AND i % 3 = 0 THEN DELETE WHEN MATCHED THEN UPDATE SET v = $t " .
 	  "WHEN NOT MATCHED THEN INSERT (id, v) VALUES (i, $t)" if $has_merge;
 	return pick(@kinds) . ";\n";
 }
+
+my $prepared = 0;
 
 sub script
 {
@@ -91,7 +135,9 @@ sub script
 			$sql .= statement();
 			$sql .= pick("ROLLBACK TO s;\n", "RELEASE s;\n") if $nested;
 		}
-		$sql .= rand() < 0.15 ? "ROLLBACK;\n" : "COMMIT;\n";
+		my $gid = 'g' . ++$prepared;
+		$sql .= rand() < 0.15 ? "ROLLBACK;\n" : rand() > 0.1 ? "COMMIT;\n" :
+		  "PREPARE TRANSACTION '$gid';\n" . pick('COMMIT', 'COMMIT', 'ROLLBACK') . " PREPARED '$gid';\n";
 	}
 	return $sql;
 }
@@ -125,7 +171,7 @@ subtest 'the same changes as logical decoding' => sub
 
 	plan skip_all => 'wal2json is not installed (tools/setup installs it)' if $status != 0;
 	$node->safe_psql($db, q{
-		SELECT outbox.capture(t, old_values => 'all') FROM unnest('{flat,split,below}'::regclass[]) t});
+		SELECT outbox.capture(t, old_values => 'all') FROM unnest('{flat,split,below,log}'::regclass[]) t});
 	run_together(map { script(150) } 1 .. 3);
 	$node->safe_psql($db, q{
 		CALL outbox.run();
@@ -137,25 +183,26 @@ subtest 'the same changes as logical decoding' => sub
 		FROM (
 			SELECT position, 1 AS part, source, CASE WHEN moved THEN 'D' ELSE upper(left(operation, 1)) END AS action,
 				CASE WHEN moved THEN old ELSE data END AS image, CASE WHEN NOT moved THEN old END AS former
-			FROM outbox.read(0, 10000000),
+			FROM outbox.read(0, 10000000) e,
 			LATERAL (SELECT operation = 'update' AND source = 'public.split' AND
 				translate(old ->> 'region', 'd', 'c') <> translate(data ->> 'region', 'd', 'c')) m (moved)
+			WHERE operation <> 'truncate'
 			UNION ALL
 			SELECT position, 2, source, 'I', data, NULL
 			FROM outbox.read(0, 10000000)
 			WHERE operation = 'update' AND source = 'public.split' AND
 				translate(old ->> 'region', 'd', 'c') <> translate(data ->> 'region', 'd', 'c')
 		) e;
+		CREATE TABLE change AS
+		SELECT row_number() OVER () AS number, data::jsonb AS j
+		FROM pg_logical_slot_get_changes('differ', NULL, NULL, 'format-version', '2',
+			'include-transaction', 'false');
 		CREATE TABLE decoded AS
-		WITH change AS (
-			SELECT row_number() OVER () AS number, data::jsonb AS j
-			FROM pg_logical_slot_get_changes('differ', NULL, NULL, 'format-version', '2',
-				'include-transaction', 'false')
-		), image AS (
+		WITH image AS (
 			SELECT number, 'public.' || regexp_replace(j ->> 'table', '_.*', '') AS source, j ->> 'action' AS action,
 				(SELECT jsonb_object_agg(c ->> 'name', c -> 'value') FROM jsonb_array_elements(j -> 'columns') c) AS new,
 				(SELECT jsonb_object_agg(c ->> 'name', c -> 'value') FROM jsonb_array_elements(j -> 'identity') c) AS old
-			FROM change WHERE j ->> 'table' ~ '^(flat|split|below)'
+			FROM change WHERE j ->> 'table' ~ '^(flat|split|below|log)' AND j ->> 'action' <> 'T'
 		)
 		SELECT source, (coalesce(new, old) ->> 'r')::integer AS r, action, coalesce(new, old) AS image,
 			CASE WHEN action = 'U' THEN old END AS former,
@@ -175,12 +222,16 @@ subtest 'the same changes as logical decoding' => sub
 		WHERE c.action IS DISTINCT FROM d.action OR texts(c.image) IS DISTINCT FROM texts(d.image)
 		   OR texts(c.former) IS DISTINCT FROM texts(d.former)
 		ORDER BY 1, 2, 3 LIMIT 10}), '', 'all of them, in the order of each row');
+	is($node->safe_psql($db, q{
+		SELECT count(*) FROM outbox.event WHERE operation = 'truncate' AND source = 'public.log'}),
+		$node->safe_psql($db, q{SELECT count(*) FROM change WHERE j ->> 'action' = 'T'}),
+		'and all that were truncated');
 	cmp_ok($node->safe_psql($db, q{
 		SELECT count(*) FROM outbox.event WHERE source = 'public.split' AND operation = 'update'
 		AND translate(old ->> 'region', 'd', 'c') <> translate(data ->> 'region', 'd', 'c')}),
 		'>', 5, 'rows moved, each as one event');
 	$node->safe_psql($db, q{
-		SELECT outbox.uncapture(t) FROM unnest('{flat,split,below}'::regclass[]) t;
+		SELECT outbox.uncapture(t) FROM unnest('{flat,split,below,log}'::regclass[]) t;
 		SELECT pg_drop_replication_slot('differ')});
 };
 
