@@ -117,6 +117,9 @@ obx_move_finish(Oid rule, Relation partition, HeapTuple new, int64 *event)
 	departure->old = NULL;
 	if (!is_arrival(departure, new))
 	{
+		/* a foreign row does not say who made it: that it follows must do */
+		if (partition->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
+			*event = departure->event;
 		heap_freetuple(old);
 		return NULL;
 	}

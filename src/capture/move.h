@@ -23,6 +23,8 @@ extern void obx_move_begin(Oid rule, Oid partition, HeapTuple old, int64 event);
 /*
  * If a row has come by the update that made the rule's last row leave: the row
  * as it was, in a slot of this partition's layout, which the caller drops.
+ * *event is what obx_move_begin() was told; also, with no row, where the
+ * partition is foreign, of whose rows only the order tells that they came.
  */
 extern TupleTableSlot *obx_move_finish(Oid rule, Relation partition, HeapTuple new,
 									   int64 *event);
