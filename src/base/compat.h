@@ -27,10 +27,52 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
-#include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 130000
 #error "pg_outbox needs PostgreSQL 13 or newer"
+#endif
+
+/* Variable-length values moved from postgres.h into a header of their own in 16. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* OIDs of catalog indexes stand beside their catalogs from 14 on. */
+#if PG_VERSION_NUM < 140000
+#include "catalog/indexing.h"
+#endif
+
+/* pg_ltoa() and pg_lltoa() return the length of what they wrote from 14 on. */
+#if PG_VERSION_NUM >= 140000
+#define obx_ltoa(value, out) pg_ltoa((value), (out))
+#define obx_lltoa(value, out) pg_lltoa((value), (out))
+#else
+#include "utils/builtins.h"
+static inline int
+obx_ltoa(int32 value, char *out)
+{
+	pg_ltoa(value, out);
+	return strlen(out);
+}
+
+static inline int
+obx_lltoa(int64 value, char *out)
+{
+	pg_lltoa(value, out);
+	return strlen(out);
+}
+#endif
+
+/* Wait events moved from pgstat.h into a header of their own in 14. */
+#if PG_VERSION_NUM >= 140000
+#include "utils/wait_event.h"
+#endif
+
+/* Is this process a background worker?  A variable before 17. */
+#if PG_VERSION_NUM >= 170000
+#define obx_is_background_worker() AmBackgroundWorkerProcess()
+#else
+#define obx_is_background_worker() IsBackgroundWorker
 #endif
 
 /* index_insert() learned indexUnchanged in 14. */

@@ -160,11 +160,11 @@ append_column(StringInfo out, KeyColumn *column, Datum value)
 			return;
 		case INT4OID:
 			enlargeStringInfo(out, 12);
-			out->len += pg_ltoa(DatumGetInt32(value), out->data + out->len);
+			out->len += obx_ltoa(DatumGetInt32(value), out->data + out->len);
 			return;
 		case INT8OID:
 			enlargeStringInfo(out, 24);
-			out->len += pg_lltoa(DatumGetInt64(value), out->data + out->len);
+			out->len += obx_lltoa(DatumGetInt64(value), out->data + out->len);
 			return;
 		case TEXTOID:
 		case VARCHAROID:

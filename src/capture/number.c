@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "capture/number.h"
 
 #define SHORT_FORM		0x8000

@@ -288,7 +288,7 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 static void
 report_trouble(const char *subscription, const ErrorData *error)
 {
-	ereport(IsBackgroundWorker ? LOG : WARNING,
+	ereport(obx_is_background_worker() ? LOG : WARNING,
 			(errcode(error->sqlerrcode),
 			 errmsg("could not serve subscription \"%s\": %s", subscription, error->message),
 			 error->detail ? errdetail_internal("%s", error->detail) : 0,

@@ -422,7 +422,7 @@ lock_default(bool urgent)
 		refusals = 0;
 		return true;
 	}
-	if (!urgent || !IsBackgroundWorker || ++refusals < OBX_REFUSALS)
+	if (!urgent || !obx_is_background_worker() || ++refusals < OBX_REFUSALS)
 		return false;
 
 	error = obx_guard_call(wait_for_default, &patience, CurrentMemoryContext);
