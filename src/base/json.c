@@ -72,6 +72,17 @@ obx_json_push_jsonb(JsonbParseState **state, Jsonb *jsonb)
 	pushJsonbValue(state, WJB_VALUE, &value);
 }
 
+Jsonb *
+obx_json_make_string(const char *name, const char *string)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	obx_json_push_key(&state, name);
+	obx_json_push_string(&state, string);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
 char *
 obx_json_find_string(Jsonb *object, const char *name)
 {

@@ -16,6 +16,9 @@ extern void obx_json_push_number(JsonbParseState **state, int64 number);
 extern void obx_json_push_null(JsonbParseState **state);
 extern void obx_json_push_jsonb(JsonbParseState **state, Jsonb *jsonb);
 
+/* An object with one member, a string. */
+extern Jsonb *obx_json_make_string(const char *name, const char *string);
+
 /*
  * The member of an object if it is a string, in CurrentMemoryContext; NULL if
  * it is not there or something else.

@@ -81,8 +81,8 @@ is_hex(const char *value, int count, bool zero_allowed)
  * W3C Trace Context: version-traceid-parentid-flags.  Version 00 ends there;
  * a later one may go on after another dash, and ff is none.
  */
-static bool
-is_traceparent(const char *value)
+bool
+obx_traceparent_is_valid(const char *value)
 {
 	const int	length = 2 + 1 + 32 + 1 + 16 + 1 + 2;
 
@@ -100,7 +100,7 @@ is_traceparent(const char *value)
 static bool
 check_traceparent(char **newval, void **extra, GucSource source)
 {
-	if (*newval == NULL || (*newval)[0] == '\0' || is_traceparent(*newval))
+	if (*newval == NULL || (*newval)[0] == '\0' || obx_traceparent_is_valid(*newval))
 		return true;
 	GUC_check_errdetail("A W3C traceparent looks like \"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\".");
 	return false;

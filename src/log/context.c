@@ -2,7 +2,8 @@
  * What an event inherits: correlation, cause and headers.
  *
  * The three settings win over what the handled event hands down, because a
- * handler that sets one means it.  Must not know who dispatches.
+ * handler that sets one means it; and over what a comment says of the client's
+ * statement, which is asked outside of handlers only.  Must not know who dispatches.
  */
 #include "postgres.h"
 
@@ -14,6 +15,7 @@
 #include "base/compat.h"
 #include "base/json.h"
 #include "base/settings.h"
+#include "log/comment.h"
 #include "log/context.h"
 
 /* headers that the extension sets event by event: nothing inherits them */
@@ -58,17 +60,6 @@ merge_headers(Jsonb *under, Jsonb *over)
 		return under;
 	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(under),
 											  JsonbPGetDatum(over)));
-}
-
-static Jsonb *
-make_traceparent(const char *traceparent)
-{
-	JsonbParseState *state = NULL;
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	obx_json_push_key(&state, "traceparent");
-	obx_json_push_string(&state, traceparent);
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
 /* what the handled event hands down, traceparent included */
@@ -136,9 +127,11 @@ obx_context_headers(Jsonb *own)
 													 CStringGetDatum(inherited.headers)));
 
 	if (obx_traceparent != NULL && obx_traceparent[0] != '\0')
-		headers = merge_headers(headers, make_traceparent(obx_traceparent));
-	else if (inherited.traceparent != NULL && current != NULL)
-		headers = merge_headers(headers, make_traceparent(inherited.traceparent));
+		headers = merge_headers(headers, obx_json_make_string("traceparent", obx_traceparent));
+	else if (current == NULL)
+		headers = merge_headers(obx_comment_headers(), headers);
+	else if (inherited.traceparent != NULL)
+		headers = merge_headers(headers, obx_json_make_string("traceparent", inherited.traceparent));
 
 	headers = merge_headers(headers, own);
 	return headers != NULL ? headers : empty_object();

@@ -45,7 +45,7 @@ extern const char *obx_context_correlation(void);
 /*
  * The headers of an event emitted now, "own" (or NULL) being those it was
  * given: inherited or session headers, under the session's traceparent, under
- * its own.  May return "own" itself.
+ * its own; below them all, outside of a handler, that of a comment.  May return "own" itself.
  */
 extern Jsonb *obx_context_headers(Jsonb *own);
 

@@ -71,5 +71,29 @@ $node->safe_psql('postgres', q{
 	SELECT outbox.publish('Again', key => 'c')});
 chain_ends('c', 3, 'in a new log with the ids of the old one');
 
+# the trace context in a comment, by the extended protocol and with prepared statements
+{
+	my $script = $node->basedir . '/trace.sql';
+
+	open(my $out, '>', $script) or die "could not write $script: $!";
+	print $out qq{SELECT outbox.publish('Traced', key => 'none');
+SELECT outbox.publish('Traced', key => 'one') /*traceparent='00-00000000000000000000000000000001-000000000000000a-01'*/;
+SELECT outbox.publish('Traced', key => 'two') /*traceparent='00-00000000000000000000000000000002-000000000000000a-01'*/;
+};
+	close($out) or die;
+	for my $protocol (qw(simple extended prepared))
+	{
+		$node->command_ok([
+				'pgbench', '-n', '-M', $protocol, '-t', 50, '-f', $script, '-h', $node->host,
+				'-p', $node->port, 'postgres'], "$protocol protocol");
+	}
+	is($node->safe_psql('postgres', q{
+			SELECT key, count(*), count(headers->>'traceparent'), min(headers->>'traceparent')
+			FROM outbox.event WHERE type = 'Traced' GROUP BY key ORDER BY key}),
+		"none|150|0|\none|150|150|00-00000000000000000000000000000001-000000000000000a-01\n"
+		. "two|150|150|00-00000000000000000000000000000002-000000000000000a-01",
+		'each statement has its own trace context, whatever the protocol');
+}
+
 $node->stop;
 done_testing();
