@@ -102,3 +102,11 @@ COMMENT ON COLUMN outbox.debezium_outbox.id IS 'generation-id, as in to_cloudeve
 COMMENT ON COLUMN outbox.debezium_outbox.aggregatetype IS 'source of the event';
 COMMENT ON COLUMN outbox.debezium_outbox.aggregateid IS 'key of the event';
 COMMENT ON COLUMN outbox.debezium_outbox.payload IS 'data of the event';
+
+-- The inbox: for consumers that may be given an event more than once.
+
+CREATE FUNCTION outbox.once(consumer text, event_id bigint) RETURNS boolean
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_once';
+COMMENT ON FUNCTION outbox.once(text, bigint) IS
+    'true the first time that a consumer asks about an event, in the caller''s transaction';

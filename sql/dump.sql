@@ -12,3 +12,7 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.receipt_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.delivery', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.failure', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.schema_version', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.seen_turn', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.seen_0', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.seen_1', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.seen_2', '');

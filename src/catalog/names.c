@@ -42,6 +42,14 @@ static const char *const object_name[OBX_OBJECT_COUNT] = {
 	[OBX_FAILURE_PKEY] = "failure_pkey",
 	[OBX_SCHEMA_VERSION] = "schema_version",
 	[OBX_SCHEMA_VERSION_PKEY] = "schema_version_pkey",
+	[OBX_SEEN_0] = "seen_0",
+	[OBX_SEEN_1] = "seen_1",
+	[OBX_SEEN_2] = "seen_2",
+	[OBX_SEEN_0_IDX] = "seen_0_idx",
+	[OBX_SEEN_1_IDX] = "seen_1_idx",
+	[OBX_SEEN_2_IDX] = "seen_2_idx",
+	[OBX_SEEN_TURN] = "seen_turn",
+	[OBX_SEEN_TURN_IDX] = "seen_turn_idx",
 };
 
 static Oid	object_oid[OBX_OBJECT_COUNT];

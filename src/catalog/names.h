@@ -31,6 +31,14 @@ typedef enum ObxObject
 	OBX_FAILURE_PKEY,
 	OBX_SCHEMA_VERSION,
 	OBX_SCHEMA_VERSION_PKEY,
+	OBX_SEEN_0,					/* these are in turn, as are their indexes */
+	OBX_SEEN_1,
+	OBX_SEEN_2,
+	OBX_SEEN_0_IDX,
+	OBX_SEEN_1_IDX,
+	OBX_SEEN_2_IDX,
+	OBX_SEEN_TURN,
+	OBX_SEEN_TURN_IDX,
 	OBX_OBJECT_COUNT
 } ObxObject;
 

@@ -12,10 +12,22 @@
 #include "base/compat.h"
 #include "base/settings.h"
 #include "log/append.h"
+#include "log/claim.h"
 #include "sqlapi/argument.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_publish);
 PG_FUNCTION_INFO_V1(obx_sql_publish_many);
+
+/* The arguments; NULL for what is not given. */
+typedef struct Publication
+{
+	text	   *type;
+	Jsonb	   *data;
+	text	   *key;
+	text	   *source;
+	Jsonb	   *headers;
+	text	   *idempotency_key;
+} Publication;
 
 /* ---- one event ---- */
 
@@ -39,39 +51,81 @@ check_headers(Jsonb *headers)
 				 errhint("Pass something like {\"name\": \"value\"}.")));
 }
 
-/* Checks and appends; what is not given is NULL. */
-static int64
-publish_event(text *type, Datum data, text *key, text *source, Jsonb *headers)
+/* The columns of the event; checked, but for what it inherits. */
+static void
+fill_event(const Publication *publication, Datum *values, bool *nulls)
 {
-	Datum		values[OBX_EVENT_COLUMNS];
-	bool		nulls[OBX_EVENT_COLUMNS];
+	text	   *source = publication->source != NULL ? publication->source : default_source();
 
-	memset(nulls, true, sizeof(nulls));
-	obx_event_check_type(VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
-	values[OBX_EVENT_TYPE] = PointerGetDatum(type);
+	memset(nulls, true, OBX_EVENT_COLUMNS * sizeof(bool));
+	obx_event_check_type(VARDATA_ANY(publication->type), VARSIZE_ANY_EXHDR(publication->type));
+	values[OBX_EVENT_TYPE] = PointerGetDatum(publication->type);
 	nulls[OBX_EVENT_TYPE] = false;
 
-	if (source == NULL)
-		source = default_source();
 	obx_event_check_source(VARDATA_ANY(source), VARSIZE_ANY_EXHDR(source));
 	values[OBX_EVENT_SOURCE] = PointerGetDatum(source);
 	nulls[OBX_EVENT_SOURCE] = false;
 
-	if (key != NULL)
+	if (publication->key != NULL)
 	{
-		obx_event_check_key(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
-		values[OBX_EVENT_KEY] = PointerGetDatum(key);
+		obx_event_check_key(VARDATA_ANY(publication->key), VARSIZE_ANY_EXHDR(publication->key));
+		values[OBX_EVENT_KEY] = PointerGetDatum(publication->key);
 		nulls[OBX_EVENT_KEY] = false;
 	}
-	if (headers != NULL)
+	if (publication->headers != NULL)
 	{
-		check_headers(headers);
-		values[OBX_EVENT_HEADERS] = JsonbPGetDatum(headers);
+		check_headers(publication->headers);
+		values[OBX_EVENT_HEADERS] = JsonbPGetDatum(publication->headers);
 		nulls[OBX_EVENT_HEADERS] = false;
 	}
-	values[OBX_EVENT_DATA] = data;
+	values[OBX_EVENT_DATA] = JsonbPGetDatum(publication->data);
 	nulls[OBX_EVENT_DATA] = false;
-	return obx_event_append(values, nulls);
+}
+
+static void
+check_idempotency_key(text *key)
+{
+	int			length = VARSIZE_ANY_EXHDR(key);
+
+	if (length == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("idempotency key must not be empty"),
+				 errdetail("A key has 1 to %d bytes.", OBX_KEY_MAX_LENGTH),
+				 errhint("Pass null for an event without an idempotency key.")));
+	if (length > OBX_KEY_MAX_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("idempotency key is too long"),
+				 errdetail("It has %d bytes, the limit is %d.", length, OBX_KEY_MAX_LENGTH),
+				 errhint("Pass a hash of what is long, such as an MD5.")));
+}
+
+/*
+ * Checks and emits, unless the idempotency key has been used.  *event_id is
+ * the event of now, or of then; returns whether it is of now.
+ */
+static bool
+publish_event(const Publication *publication, int64 *event_id)
+{
+	Datum		values[OBX_EVENT_COLUMNS];
+	bool		nulls[OBX_EVENT_COLUMNS];
+	ObxClaim	claim;
+
+	fill_event(publication, values, nulls);
+	if (publication->idempotency_key == NULL)
+	{
+		*event_id = obx_event_append(values, nulls);
+		return true;
+	}
+
+	check_idempotency_key(publication->idempotency_key);
+	if (!obx_claim_begin(&claim, PointerGetDatum(cstring_to_text("")),
+						 PointerGetDatum(publication->idempotency_key), event_id))
+		return false;
+	*event_id = obx_event_append(values, nulls);
+	obx_claim_finish(&claim, *event_id);
+	return true;
 }
 
 static void
@@ -83,28 +137,35 @@ refuse_argument(const char *name)
 			 errhint("Leave it out.")));
 }
 
+static text *
+get_text(FunctionCallInfo fcinfo, int number)
+{
+	return PG_ARGISNULL(number) ? NULL : PG_GETARG_TEXT_PP(number);
+}
+
 /*
  * publish(type, data, key, source, headers, idempotency_key, deliver_at)
  */
 Datum
 obx_sql_publish(PG_FUNCTION_ARGS)
 {
+	Publication publication;
 	int64		id;
 
 	PreventCommandIfReadOnly("outbox.publish()");
 	obx_argument_require(fcinfo, 0, "type");
 	obx_argument_require(fcinfo, 1, "data");
 	obx_argument_require(fcinfo, 4, "headers");
-	if (!PG_ARGISNULL(5))
-		refuse_argument("idempotency_key");
 	if (!PG_ARGISNULL(6))
 		refuse_argument("deliver_at");
 
-	id = publish_event(PG_GETARG_TEXT_PP(0),
-					   JsonbPGetDatum(PG_GETARG_JSONB_P(1)),
-					   PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2),
-					   PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3),
-					   PG_GETARG_JSONB_P(4));
+	publication.type = get_text(fcinfo, 0);
+	publication.data = PG_GETARG_JSONB_P(1);
+	publication.key = get_text(fcinfo, 2);
+	publication.source = get_text(fcinfo, 3);
+	publication.headers = PG_GETARG_JSONB_P(4);
+	publication.idempotency_key = get_text(fcinfo, 5);
+	(void) publish_event(&publication, &id);
 	obx_append_flush();
 	PG_RETURN_INT64(id);
 }
@@ -137,33 +198,32 @@ is_member(const JsonbValue *key, const char *name)
 		memcmp(key->val.string.val, name, key->val.string.len) == 0;
 }
 
+/* The members of an element. */
 static void
-publish_element(JsonbContainer * element, int number)
+read_element(JsonbContainer * element, int number, Publication *publication)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(element);
 	JsonbValue	key;
 	JsonbValue	value;
-	text	   *type = NULL;
-	text	   *event_key = NULL;
-	text	   *source = NULL;
-	Jsonb	   *headers = NULL;
-	Jsonb	   *data = NULL;
 
+	memset(publication, 0, sizeof(Publication));
 	JsonbIteratorNext(&iterator, &key, true);	/* the object's begin */
 	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
 	{
 		JsonbIteratorNext(&iterator, &value, true);
 		if (is_member(&key, "type"))
-			type = get_string(&value, number, "type");
+			publication->type = get_string(&value, number, "type");
 		else if (is_member(&key, "data"))
-			data = JsonbValueToJsonb(&value);
+			publication->data = JsonbValueToJsonb(&value);
 		else if (is_member(&key, "key"))
-			event_key = get_string(&value, number, "key");
+			publication->key = get_string(&value, number, "key");
 		else if (is_member(&key, "source"))
-			source = get_string(&value, number, "source");
+			publication->source = get_string(&value, number, "source");
 		else if (is_member(&key, "headers"))
-			headers = value.type == jbvNull ? NULL : JsonbValueToJsonb(&value);
-		else if (is_member(&key, "idempotency_key") || is_member(&key, "deliver_at"))
+			publication->headers = value.type == jbvNull ? NULL : JsonbValueToJsonb(&value);
+		else if (is_member(&key, "idempotency_key"))
+			publication->idempotency_key = get_string(&value, number, "idempotency_key");
+		else if (is_member(&key, "deliver_at"))
 		{
 			if (value.type != jbvNull)
 				refuse_argument(pnstrdup(key.val.string.val, key.val.string.len));
@@ -173,17 +233,17 @@ publish_element(JsonbContainer * element, int number)
 											key.val.string.len, key.val.string.val));
 	}
 
-	if (type == NULL)
+	if (publication->type == NULL)
 		report_element(number, "has no type");
-	if (data == NULL)
-		data = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
-	publish_event(type, JsonbPGetDatum(data), event_key, source, headers);
+	if (publication->data == NULL)
+		publication->data = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+															   CStringGetDatum("{}")));
 }
 
 typedef struct PublishMany
 {
 	Jsonb	   *events;
-	int64		count;
+	int64		published;
 } PublishMany;
 
 static void
@@ -194,18 +254,24 @@ publish_elements(void *arg)
 	JsonbValue	value;
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox publish",
 												 ALLOCSET_DEFAULT_SIZES);
+	int			number = 0;
 
 	JsonbIteratorNext(&iterator, &value, true); /* the array's begin */
 	while (JsonbIteratorNext(&iterator, &value, true) == WJB_ELEM)
 	{
 		MemoryContext old = MemoryContextSwitchTo(memory);
 
+		Publication publication;
+		int64		id;
+
 		CHECK_FOR_INTERRUPTS();
-		many->count++;
+		number++;
 		if (value.type != jbvBinary ||
 			!JsonContainerIsObject(value.val.binary.data))
-			report_element((int) many->count, "is not an object");
-		publish_element(value.val.binary.data, (int) many->count);
+			report_element(number, "is not an object");
+		read_element(value.val.binary.data, number, &publication);
+		if (publish_event(&publication, &id))
+			many->published++;
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(memory);
 	}
@@ -229,5 +295,5 @@ obx_sql_publish_many(PG_FUNCTION_ARGS)
 				 errmsg("argument \"events\" must be a JSON array"),
 				 errhint("Each element is an object with the names of publish()'s arguments.")));
 	obx_append_together(publish_elements, &many);
-	PG_RETURN_INT64(many.count);
+	PG_RETURN_INT64(many.published);
 }

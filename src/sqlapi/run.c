@@ -18,6 +18,7 @@
 #include "catalog/subscription.h"
 #include "dispatch/needed.h"
 #include "dispatch/pass.h"
+#include "log/claim.h"
 #include "log/context.h"
 #include "log/generation.h"
 #include "log/partition.h"
@@ -176,6 +177,8 @@ keep_house(void)
 	SPI_commit();
 	obx_progress_clean();
 	obx_remnants_clean();
+	SPI_commit();
+	obx_claim_forget();
 	SPI_commit();
 }
 

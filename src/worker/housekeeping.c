@@ -1,6 +1,6 @@
 /*
  * What the sequencer's process does by the clock: partitions ahead of need,
- * retention, superseded rows of progress.
+ * retention, superseded rows of progress, keys that are past their window.
  *
  * Each task runs in a transaction of its own; one that fails is reported,
  * tried again ever less often, and keeps nothing else from running.  A task
@@ -14,6 +14,7 @@
 #include "base/settings.h"
 #include "catalog/progress.h"
 #include "dispatch/needed.h"
+#include "log/claim.h"
 #include "log/partition.h"
 #include "log/retention.h"
 #include "worker/housekeeping.h"
@@ -114,6 +115,12 @@ clean_remnants(void)
 	(void) obx_remnants_clean();
 }
 
+static int64
+forget_interval(void)
+{
+	return bound_interval(obx_idempotency_window * USECS_PER_SEC / 8);
+}
+
 static Task tasks[] = {
 	{
 		.failures = {.what = "could not make partitions"},
@@ -141,6 +148,12 @@ static Task tasks[] = {
 		.activity = "cleaning up after unsubscribing",
 		.perform = clean_remnants,
 		.interval = longest_interval
+	},
+	{
+		.failures = {.what = "could not forget idempotency keys"},
+		.activity = "forgetting idempotency keys",
+		.perform = obx_claim_forget,
+		.interval = forget_interval
 	},
 };
 

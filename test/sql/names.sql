@@ -10,7 +10,7 @@ SELECT CASE WHEN f.oid IS NULL THEN 'missing: ' || n.name
                  || CASE f.prokind WHEN 'p' THEN 'procedure' ELSE 'returns ' || pg_get_function_result(f.oid) END
        END
 FROM unnest('{publish,publish_many,capture,uncapture,subscribe,unsubscribe,pause,resume,
-              read,oldest,head,position_of,wait,run,apply_retention,generation,
+              read,oldest,head,position_of,once,wait,run,apply_retention,generation,
               current_position,current_attempt,current_subscription,is_replay}'::name[]) WITH ORDINALITY AS n (name, number)
 LEFT JOIN pg_proc f ON f.proname = n.name AND f.pronamespace = 'outbox'::regnamespace
 ORDER BY n.number;
