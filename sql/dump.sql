@@ -10,6 +10,7 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.subscription', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.progress', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.receipt_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.delivery', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.aggregate_window', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.failure', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.schema_version', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.seen_turn', '');

@@ -28,12 +28,17 @@ CREATE TABLE outbox.subscription (
     first_position bigint NOT NULL,
     history bigint[],
     created_at timestamptz NOT NULL,
+    emit_type text,
+    max_events bigint,
+    quiet interval,
+    period interval,
+    "until" text,
     CONSTRAINT subscription_pkey PRIMARY KEY (id),
     CONSTRAINT subscription_name_key UNIQUE (name)
 );
 COMMENT ON TABLE outbox.subscription IS 'what was asked for; changes rarely';
 COMMENT ON COLUMN outbox.subscription.handler_argument IS
-    'event, event[] or jsonb: handlers are kept by name, for pg_upgrade refuses regprocedure';
+    'event, event[], jsonb, or of a reducer jsonb, event: functions are kept by name, for pg_upgrade refuses regprocedure';
 COMMENT ON COLUMN outbox.subscription.start_snapshot IS
     'start => ''now'': events of transactions that had ended in it are not delivered';
 
@@ -41,6 +46,11 @@ COMMENT ON COLUMN outbox.subscription.first_position IS
     'where the lanes began, at subscribe or by the last seek';
 COMMENT ON COLUMN outbox.subscription.history IS
     'what former lanes dealt with; for each: 1 if before a seek, plus 2 if by key, their first position, their number, what each passed';
+COMMENT ON COLUMN outbox.subscription.emit_type IS 'aggregates: type of the events that it emits';
+COMMENT ON COLUMN outbox.subscription.max_events IS 'aggregates: a window is complete with so many events';
+COMMENT ON COLUMN outbox.subscription.quiet IS 'aggregates: or when none has come for so long';
+COMMENT ON COLUMN outbox.subscription.period IS 'aggregates: or so long after the first one';
+COMMENT ON COLUMN outbox.subscription."until" IS 'aggregates: or when this holds of the state';
 
 -- Insert-only: a row that every batch updates would die of dead versions
 -- under a held xmin horizon.  The newest version counts; the unique index is
@@ -62,6 +72,7 @@ CREATE TABLE outbox.progress (
     retries bigint[],
     read_position bigint,
     read_event_id bigint,
+    due timestamptz,
     CONSTRAINT progress_pkey PRIMARY KEY (subscription, lane, version)
 );
 COMMENT ON TABLE outbox.progress IS 'how far each lane of a subscription has come; the newest version counts';
@@ -76,6 +87,8 @@ COMMENT ON COLUMN outbox.progress.handed IS 'pull: how many of those owed, from 
 COMMENT ON COLUMN outbox.progress.retries IS 'pull: or, which rows of outbox.delivery it has';
 COMMENT ON COLUMN outbox.progress.read_position IS 'pull: how far the log was read, where that is not "position"';
 COMMENT ON COLUMN outbox.progress.read_event_id IS 'pull: id of the event there';
+COMMENT ON COLUMN outbox.progress.due IS
+    'aggregates: no window of the lane is due before; NULL: none is';
 
 CREATE TABLE outbox.delivery (
     subscription integer NOT NULL,
@@ -105,6 +118,40 @@ COMMENT ON COLUMN outbox.delivery.key_hash IS 'hash of the ordering key; NULL fo
 
 CREATE SEQUENCE outbox.receipt_seq AS bigint;
 COMMENT ON SEQUENCE outbox.receipt_seq IS 'receipts of hand-outs to pull consumers';
+
+-- What aggregates have folded and not emitted yet.  Insert-only like progress:
+-- a batch inserts one version of each window that it changed, the newest one
+-- counts, and one that says that the window is closed goes when no snapshot can
+-- find those before it any more.
+CREATE TABLE outbox.aggregate_window (
+    subscription integer NOT NULL,
+    key text COLLATE "C",
+    version bigint NOT NULL,
+    due timestamptz,
+    open boolean NOT NULL,
+    events bigint NOT NULL,
+    since timestamptz NOT NULL,
+    latest timestamptz NOT NULL,
+    state jsonb,
+    correlation_id text,
+    traceparent text,
+    last_position bigint NOT NULL,
+    last_event_id bigint NOT NULL,
+    causes bigint[]
+);
+CREATE INDEX aggregate_window_key_idx ON outbox.aggregate_window (subscription, key, version);
+CREATE INDEX aggregate_window_due_idx ON outbox.aggregate_window (subscription, due);
+COMMENT ON TABLE outbox.aggregate_window IS
+    'aggregates: what was folded and not emitted yet, by key; the newest version counts';
+COMMENT ON COLUMN outbox.aggregate_window.key IS 'key of the events; NULL: those that have none';
+COMMENT ON COLUMN outbox.aggregate_window.version IS 'that of the progress of the batch';
+COMMENT ON COLUMN outbox.aggregate_window.due IS 'when it is complete by time; NULL: never';
+COMMENT ON COLUMN outbox.aggregate_window.open IS 'false: the key has no window now';
+COMMENT ON COLUMN outbox.aggregate_window.since IS 'when its first event got its position';
+COMMENT ON COLUMN outbox.aggregate_window.latest IS 'when its latest event did';
+COMMENT ON COLUMN outbox.aggregate_window.correlation_id IS 'of the first event';
+COMMENT ON COLUMN outbox.aggregate_window.traceparent IS 'of the first event''s headers';
+COMMENT ON COLUMN outbox.aggregate_window.causes IS 'ids of the events, the first 1,000';
 
 -- The last failure of each subscription, for outbox.status.
 CREATE TABLE outbox.failure (

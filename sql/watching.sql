@@ -48,23 +48,26 @@ exception AS (
     GROUP BY d.subscription
 ),
 handler AS (
-    SELECT s.id, f.oid AS function, n.oid AS schema, f.prokind = 'f' AND NOT f.proretset AS fits
+    SELECT s.id, f.oid AS function, n.oid AS schema, f.prokind = 'f' AND NOT f.proretset
+               AND (s.kind <> 'aggregate' OR f.prorettype = 'jsonb'::regtype AND NOT f.proisstrict) AS fits
     FROM outbox.subscription s
     LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = s.handler_schema
     LEFT JOIN pg_catalog.pg_proc f
-        ON f.pronamespace = n.oid AND f.proname = s.handler_name AND f.pronargs = 1
+        ON f.pronamespace = n.oid AND f.proname = s.handler_name
+       AND f.pronargs = CASE s.kind WHEN 'aggregate' THEN 2 ELSE 1 END
        AND f.proargtypes[0] = CASE s.handler_argument
                                   WHEN 'event' THEN 'outbox.event'::regtype
                                   WHEN 'event[]' THEN 'outbox.event[]'::regtype
                                   ELSE 'jsonb'::regtype END
-    WHERE s.kind = 'function'
+       AND (s.kind <> 'aggregate' OR f.proargtypes[1] = 'outbox.event'::regtype)
+    WHERE s.handler_name IS NOT NULL
 )
 SELECT s.name,
        pg_catalog.pg_get_userbyid(s.owner) AS owner,
        s.kind,
        CASE
            WHEN s.paused THEN 'paused'
-           WHEN r.oid IS NULL OR s.kind = 'function' AND
+           WHEN r.oid IS NULL OR s.handler_name IS NOT NULL AND
                 (h.function IS NULL OR NOT h.fits OR NOT pg_catalog.has_function_privilege(r.oid, h.function, 'EXECUTE')
                  OR NOT pg_catalog.has_schema_privilege(r.oid, h.schema, 'USAGE'))
                THEN 'broken'
@@ -85,15 +88,17 @@ SELECT s.name,
        p.failed,
        CASE
            WHEN r.oid IS NULL THEN 'the owner does not exist any more'
-           WHEN s.kind = 'function' AND h.function IS NULL THEN
+           WHEN s.handler_name IS NOT NULL AND h.function IS NULL THEN
                pg_catalog.format('function %I.%I(%s) does not exist', s.handler_schema, s.handler_name,
                                  CASE s.handler_argument WHEN 'jsonb' THEN 'jsonb'
+                                      WHEN 'jsonb, event' THEN 'jsonb, outbox.event'
                                       ELSE 'outbox.' || s.handler_argument END)
-           WHEN s.kind = 'function' AND NOT h.fits THEN
-               pg_catalog.format('function %I.%I cannot be a handler', s.handler_schema, s.handler_name)
-           WHEN s.kind = 'function' AND NOT pg_catalog.has_function_privilege(r.oid, h.function, 'EXECUTE') THEN
+           WHEN s.handler_name IS NOT NULL AND NOT h.fits THEN
+               pg_catalog.format('function %I.%I cannot be a %s', s.handler_schema, s.handler_name,
+                                 CASE s.kind WHEN 'aggregate' THEN 'reducer' ELSE 'handler' END)
+           WHEN s.handler_name IS NOT NULL AND NOT pg_catalog.has_function_privilege(r.oid, h.function, 'EXECUTE') THEN
                pg_catalog.format('role %I may not execute function %I.%I', r.rolname, s.handler_schema, s.handler_name)
-           WHEN s.kind = 'function' AND NOT pg_catalog.has_schema_privilege(r.oid, h.schema, 'USAGE') THEN
+           WHEN s.handler_name IS NOT NULL AND NOT pg_catalog.has_schema_privilege(r.oid, h.schema, 'USAGE') THEN
                pg_catalog.format('role %I may not use schema %I', r.rolname, s.handler_schema)
            ELSE f.error
        END AS last_error,

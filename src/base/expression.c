@@ -9,8 +9,12 @@
 #include "postgres.h"
 
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
+#include "parser/parse_clause.h"
+#include "parser/parse_collate.h"
 #include "parser/parser.h"
+#include "utils/lsyscache.h"
 
 #include "base/compat.h"
 #include "base/expression.h"
@@ -45,6 +49,77 @@ obx_expression_parse(const char *text)
 	plain->limitOption = select->limitOption;
 	return equal(plain, select) ? target->val : NULL;
 }
+
+/* ---- analysis ---- */
+
+/* Of what, and for whom. */
+typedef struct Check
+{
+	const ObxExpressionKind *kind;
+	Oid			owner;
+} Check;
+
+/* For check_functions_in_node: may the owner call it? */
+static bool
+is_forbidden(Oid function, void *arg)
+{
+	const Check *check = arg;
+
+	if (obx_object_aclcheck(ProcedureRelationId, function, check->owner,
+							ACL_EXECUTE) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" may not execute function %s",
+						GetUserNameFromId(check->owner, true), get_func_name(function)),
+				 errdetail("%s runs with the rights of the subscription's owner.",
+						   check->kind->sentence),
+				 errhint("Grant EXECUTE on the function to the role.")));
+	return false;
+}
+
+static bool
+check_node(Node *node, void *arg)
+{
+	const Check *check = arg;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var) && ((Var *) node)->varattno < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s cannot use system columns", check->kind->subject),
+				 errhint("The columns of an event are those of outbox.event.")));
+	(void) check_functions_in_node(node, is_forbidden, arg);
+	return expression_tree_walker(node, check_node, arg);
+}
+
+Node *
+obx_expression_analyze(ParseState *pstate, const char *text, const ObxExpressionKind *kind,
+					   Oid owner)
+{
+	Check		check = {.kind = kind,.owner = owner};
+	Node	   *raw = obx_expression_parse(text);
+	Node	   *expression;
+
+	if (raw == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("%s is not one expression", kind->name),
+				 errdetail("%s is a boolean expression over %s.", kind->sentence, kind->over),
+				 errhint("Write what could stand in a WHERE, such as: %s.", kind->example)));
+	pstate->p_sourcetext = obx_expression_query(text);
+	expression = transformWhereClause(pstate, raw, EXPR_KIND_WHERE, kind->name);
+	if (pstate->p_hasSubLinks)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s cannot have subqueries", kind->subject),
+				 errhint("Let a function look elsewhere, and call it in the %s.", kind->name)));
+	assign_expr_collations(pstate, expression);
+	(void) check_node(expression, &check);
+	return expression;
+}
+
+/* ---- errors ---- */
 
 void
 obx_expression_point(const char *text)

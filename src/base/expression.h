@@ -4,7 +4,17 @@
 #ifndef OBX_EXPRESSION_H
 #define OBX_EXPRESSION_H
 
-#include "nodes/nodes.h"
+#include "parser/parse_node.h"
+
+/* What an expression is, in messages. */
+typedef struct ObxExpressionKind
+{
+	const char *name;			/* "filter" */
+	const char *subject;		/* "a filter" */
+	const char *sentence;		/* "A filter" */
+	const char *over;			/* "the columns of outbox.event" */
+	const char *example;
+} ObxExpressionKind;
 
 /*
  * The one expression that the text holds, not analysed; NULL if it holds
@@ -14,6 +24,14 @@ extern Node *obx_expression_parse(const char *text);
 
 /* What positions in the parsed expression count from. */
 extern const char *obx_expression_query(const char *text);
+
+/*
+ * The text as a boolean expression, analysed with the names that pstate knows,
+ * in the current search_path.  Raises an error if it is none, has subqueries or
+ * system columns, or names a function that the owner may not call.
+ */
+extern Node *obx_expression_analyze(ParseState *pstate, const char *text,
+									const ObxExpressionKind *kind, Oid owner);
 
 /*
  * For an error context callback around parsing and analysing: makes the

@@ -31,6 +31,30 @@ obx_table_insert(Relation table, Datum *values, bool *nulls)
 	return tuple;
 }
 
+void
+obx_inserter_begin(ObxInserter *inserter, Oid table)
+{
+	inserter->table = table_open(table, RowExclusiveLock);
+	inserter->indexes = CatalogOpenIndexes(inserter->table);
+}
+
+void
+obx_inserter_insert(ObxInserter *inserter, Datum *values, bool *nulls)
+{
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(inserter->table), values, nulls);
+
+	CatalogTupleInsertWithInfo(inserter->table, tuple, inserter->indexes);
+	heap_freetuple(tuple);
+}
+
+/* The lock is kept until the transaction ends. */
+void
+obx_inserter_end(ObxInserter *inserter)
+{
+	CatalogCloseIndexes(inserter->indexes);
+	table_close(inserter->table, NoLock);
+}
+
 /*
  * Replaces the columns marked in "replace".  Two sessions that update one row
  * at a time are the caller's to exclude: the second one fails.

@@ -26,6 +26,17 @@ typedef struct ObxScan
 	ScanDirection direction;
 } ObxScan;
 
+/* For many rows of one table. */
+typedef struct ObxInserter
+{
+	Relation	table;
+	void	   *indexes;		/* CatalogIndexState */
+} ObxInserter;
+
+extern void obx_inserter_begin(ObxInserter *inserter, Oid table);
+extern void obx_inserter_insert(ObxInserter *inserter, Datum *values, bool *nulls);
+extern void obx_inserter_end(ObxInserter *inserter);
+
 extern HeapTuple obx_table_insert(Relation table, Datum *values, bool *nulls);
 extern void obx_table_update(Relation table, HeapTuple old, Datum *values, bool *nulls,
 							 bool *replace);

@@ -43,6 +43,7 @@ enum
 	RETRIES,
 	READ_POSITION,
 	READ_EVENT_ID,
+	DUE,
 	COLUMNS
 };
 
@@ -130,6 +131,7 @@ make_progress(HeapTuple tuple, TupleDesc tupdesc, ObxProgress *progress)
 	progress->delivered = DatumGetInt64(values[DELIVERED]);
 	progress->failed = DatumGetInt64(values[FAILED]);
 	make_handout(values, nulls, progress);
+	progress->due = nulls[DUE] ? 0 : DatumGetTimestampTz(values[DUE]);
 }
 
 /* ---- finding ---- */
@@ -225,6 +227,8 @@ obx_progress_advance(ObxProgress *progress)
 	values[FAILED] = Int64GetDatum(progress->failed);
 	values[TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
 	fill_handout(progress, values, nulls);
+	values[DUE] = TimestampTzGetDatum(progress->due);
+	nulls[DUE] = (progress->due == 0);
 	heap_freetuple(obx_table_insert(table, values, nulls));
 	table_close(table, NoLock);
 }

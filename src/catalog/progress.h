@@ -42,7 +42,19 @@ typedef struct ObxProgress
 	int64	   *retries;		/* or these, which have delivery rows, are */
 	int64		read_position;	/* if any is owed: how far the log was read */
 	int64		read_id;
+
+	/* Lanes of aggregates: none of their windows is due before; 0 for never */
+	TimestampTz due;
 } ObxProgress;
+
+/* Of two times that an aggregate may be due, 0 for never. */
+static inline TimestampTz
+obx_due_earlier(TimestampTz one, TimestampTz other)
+{
+	if (one == 0 || other == 0)
+		return one == 0 ? other : one;
+	return Min(one, other);
+}
 
 /* The newest version; false when the lane has none. */
 extern bool obx_progress_find(int32 subscription, int32 lane, ObxProgress *progress);

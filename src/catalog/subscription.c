@@ -50,13 +50,19 @@ enum
 	FIRST_POSITION,
 	HISTORY,
 	CREATED_AT,
+	EMIT_TYPE,
+	MAX_EVENTS,
+	QUIET,
+	PERIOD,
+	UNTIL,
 	COLUMNS
 };
 
 static const char *const kind_name[] = {
 	[OBX_KIND_FUNCTION] = "function",
 	[OBX_KIND_CHANNEL] = "channel",
-	[OBX_KIND_PULL] = "pull"
+	[OBX_KIND_PULL] = "pull",
+	[OBX_KIND_AGGREGATE] = "aggregate"
 };
 
 static const char *const ordering_name[] = {
@@ -69,7 +75,8 @@ static const char *const argument_name[] = {
 	[OBX_ARGUMENT_NONE] = "",
 	[OBX_ARGUMENT_EVENT] = "event",
 	[OBX_ARGUMENT_EVENT_ARRAY] = "event[]",
-	[OBX_ARGUMENT_JSONB] = "jsonb"
+	[OBX_ARGUMENT_JSONB] = "jsonb",
+	[OBX_ARGUMENT_REDUCER] = "jsonb, event"
 };
 
 const char *
@@ -163,6 +170,11 @@ make_subscription(HeapTuple tuple, TupleDesc tupdesc)
 	if (!nulls[HISTORY])
 		subscription->history = obx_int64_list(values[HISTORY], &subscription->nhistory);
 	subscription->created_at = DatumGetTimestampTz(values[CREATED_AT]);
+	subscription->emit_type = get_text(values, nulls, EMIT_TYPE);
+	subscription->max_events = nulls[MAX_EVENTS] ? 0 : DatumGetInt64(values[MAX_EVENTS]);
+	subscription->quiet = nulls[QUIET] ? 0 : read_interval(values, QUIET);
+	subscription->period = nulls[PERIOD] ? 0 : read_interval(values, PERIOD);
+	subscription->until = get_text(values, nulls, UNTIL);
 	return subscription;
 }
 
@@ -214,6 +226,14 @@ fill_row(const ObxSubscription *subscription, Datum *values, bool *nulls)
 	values[HISTORY] = subscription->nhistory == 0 ? (Datum) 0 :
 		obx_int64_array(subscription->history, subscription->nhistory);
 	values[CREATED_AT] = TimestampTzGetDatum(subscription->created_at);
+	set_text(values, nulls, EMIT_TYPE, subscription->emit_type);
+	values[MAX_EVENTS] = Int64GetDatum(subscription->max_events);
+	nulls[MAX_EVENTS] = (subscription->max_events == 0);
+	values[QUIET] = form_interval(subscription->quiet);
+	nulls[QUIET] = (subscription->quiet == 0);
+	values[PERIOD] = form_interval(subscription->period);
+	nulls[PERIOD] = (subscription->period == 0);
+	set_text(values, nulls, UNTIL, subscription->until);
 }
 
 /* ---- finding ---- */

@@ -12,7 +12,8 @@ typedef enum ObxKind
 {
 	OBX_KIND_FUNCTION,
 	OBX_KIND_CHANNEL,
-	OBX_KIND_PULL
+	OBX_KIND_PULL,
+	OBX_KIND_AGGREGATE
 } ObxKind;
 
 typedef enum ObxOrdering
@@ -27,7 +28,8 @@ typedef enum ObxArgument
 	OBX_ARGUMENT_NONE,
 	OBX_ARGUMENT_EVENT,
 	OBX_ARGUMENT_EVENT_ARRAY,
-	OBX_ARGUMENT_JSONB
+	OBX_ARGUMENT_JSONB,
+	OBX_ARGUMENT_REDUCER		/* two: the state so far, and an event */
 } ObxArgument;
 
 /* A subscription; strings live in the memory context it was read into. */
@@ -39,7 +41,7 @@ typedef struct ObxSubscription
 	ObxKind		kind;
 	int			ntypes;
 	char	  **types;
-	char	   *handler_schema; /* NULL but for functions */
+	char	   *handler_schema; /* NULL but for functions and aggregates */
 	char	   *handler_name;
 	ObxArgument handler_argument;
 	char	   *channel;		/* NULL but for channels */
@@ -60,6 +62,13 @@ typedef struct ObxSubscription
 	int			nhistory;
 	int64	   *history;		/* numbers that dispatch/history.c knows */
 	TimestampTz created_at;
+
+	/* aggregates: what is emitted, and what makes a window complete */
+	char	   *emit_type;
+	int64		max_events;		/* 0 for no such limit, as are the next two */
+	int64		quiet;			/* microseconds */
+	int64		period;
+	char	   *until;			/* NULL for none */
 } ObxSubscription;
 
 /* NULL when there is none; read with a new snapshot, into CurrentMemoryContext. */

@@ -41,26 +41,63 @@ typedef struct FunctionTarget
 
 /* ---- the function ---- */
 
-static Oid
-argument_type(ObxArgument argument)
+/* The types of its arguments; returns how many. */
+static int
+argument_types(ObxArgument argument, Oid *types)
 {
 	switch (argument)
 	{
 		case OBX_ARGUMENT_EVENT:
-			return obx_event_type_require();
+			types[0] = obx_event_type_require();
+			return 1;
 		case OBX_ARGUMENT_EVENT_ARRAY:
-			return obx_event_array_type_require();
+			types[0] = obx_event_array_type_require();
+			return 1;
 		case OBX_ARGUMENT_JSONB:
-			return JSONBOID;
+			types[0] = JSONBOID;
+			return 1;
+		case OBX_ARGUMENT_REDUCER:
+			types[0] = JSONBOID;
+			types[1] = obx_event_type_require();
+			return 2;
 		case OBX_ARGUMENT_NONE:
 			break;
 	}
 	elog(ERROR, "handler without an argument");
-	return InvalidOid;			/* keep the compiler quiet */
+	return 0;					/* keep the compiler quiet */
+}
+
+static char *
+format_signature(const char *schema, const char *name, const Oid *types, int ntypes)
+{
+	StringInfoData signature;
+
+	initStringInfo(&signature);
+	appendStringInfo(&signature, "function %s(", quote_qualified_identifier(schema, name));
+	for (int i = 0; i < ntypes; i++)
+		appendStringInfo(&signature, "%s%s", i > 0 ? ", " : "", format_type_be(types[i]));
+	appendStringInfoChar(&signature, ')');
+	return signature.data;
+}
+
+static bool
+is_handler(Form_pg_proc form)
+{
+	/* void is the one pseudo-type that a handler may return */
+	return form->prokind == PROKIND_FUNCTION && !form->proretset &&
+		(form->prorettype == VOIDOID || get_typtype(form->prorettype) != TYPTYPE_PSEUDO);
+}
+
+/* A strict one would never get to see an event: the first state is NULL. */
+static bool
+is_reducer(Form_pg_proc form)
+{
+	return form->prokind == PROKIND_FUNCTION && !form->proretset &&
+		form->prorettype == JSONBOID && !form->proisstrict;
 }
 
 static void
-check_handler(Oid function, const char *signature)
+check_function(Oid function, ObxArgument argument, const char *signature)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc form;
@@ -68,45 +105,45 @@ check_handler(Oid function, const char *signature)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", function);
 	form = (Form_pg_proc) GETSTRUCT(tuple);
-	if (form->prokind != PROKIND_FUNCTION || form->proretset ||
-		get_typtype(form->prorettype) == TYPTYPE_PSEUDO)
-	{
-		/* void is the one pseudo-type that a handler may return */
-		if (form->prokind != PROKIND_FUNCTION || form->proretset ||
-			form->prorettype != VOIDOID)
-			ereport(ERROR,
-					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-					 errmsg("%s cannot be a handler", signature),
-					 errdetail("A handler is a plain function that returns void or one value."),
-					 errhint("Wrap it in a function that returns void.")));
-	}
+	if (argument == OBX_ARGUMENT_REDUCER && !is_reducer(form))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s cannot be a reducer", signature),
+				 errdetail("A reducer is a plain function that returns jsonb and is not strict."),
+				 errhint("It is called with the state, which is null at first, and an event.")));
+	if (argument != OBX_ARGUMENT_REDUCER && !is_handler(form))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s cannot be a handler", signature),
+				 errdetail("A handler is a plain function that returns void or one value."),
+				 errhint("Wrap it in a function that returns void.")));
 	ReleaseSysCache(tuple);
 }
 
 Oid
 obx_handler_require(const char *schema, const char *name, ObxArgument argument, Oid owner)
 {
-	Oid			type = argument_type(argument);
+	Oid			types[2];
+	int			ntypes = argument_types(argument, types);
 	Oid			namespace = get_namespace_oid(schema, true);
-	const char *signature = psprintf("function %s(%s)",
-									 quote_qualified_identifier(schema, name),
-									 format_type_be(type));
+	const char *signature = format_signature(schema, name, types, ntypes);
+	const char *role = argument == OBX_ARGUMENT_REDUCER ? "reducer" : "handler";
 	Oid			function = InvalidOid;
 
 	if (OidIsValid(namespace))
 	{
-		oidvector  *types = buildoidvector(&type, 1);
+		oidvector  *vector = buildoidvector(types, ntypes);
 
 		function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
-								   CStringGetDatum(name), PointerGetDatum(types),
+								   CStringGetDatum(name), PointerGetDatum(vector),
 								   ObjectIdGetDatum(namespace));
 	}
 	if (!OidIsValid(function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("%s does not exist", signature),
-				 errhint("Create it, or name another handler with outbox.alter_subscription().")));
-	check_handler(function, signature);
+				 errhint("Create it, or name another %s with outbox.alter_subscription().", role)));
+	check_function(function, argument, signature);
 
 	if (obx_object_aclcheck(NamespaceRelationId, namespace, owner, ACL_USAGE) != ACLCHECK_OK ||
 		obx_object_aclcheck(ProcedureRelationId, function, owner, ACL_EXECUTE) != ACLCHECK_OK)
@@ -114,7 +151,7 @@ obx_handler_require(const char *schema, const char *name, ObxArgument argument, 
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\" may not execute %s", GetUserNameFromId(owner, true),
 						signature),
-				 errdetail("A handler runs with the rights of the subscription's owner."),
+				 errdetail("A %s runs with the rights of the subscription's owner.", role),
 				 errhint("Grant EXECUTE on the function and USAGE on its schema to the role.")));
 	return function;
 }
@@ -150,6 +187,7 @@ make_argument(FunctionTarget *target, const ObxTargetEvent *events, int count)
 		case OBX_ARGUMENT_JSONB:
 			return JsonbPGetDatum(obx_event_to_jsonb(target->target.tupdesc, events->tuple,
 													 events->position));
+		case OBX_ARGUMENT_REDUCER:
 		case OBX_ARGUMENT_NONE:
 			break;
 	}
@@ -159,31 +197,29 @@ make_argument(FunctionTarget *target, const ObxTargetEvent *events, int count)
 
 /* ---- the call ---- */
 
-/* What events emitted by the handler inherit; a batch hands nothing down. */
-static void
-fill_context(FunctionTarget *target, const ObxTargetEvent *event, ObxContext *context)
+void
+obx_event_hand_down(const ObxTarget *target, const ObxTargetEvent *event, ObxContext *context)
 {
 	Datum		value;
 	bool		isnull;
 
 	memset(context, 0, sizeof(ObxContext));
-	context->subscription = target->target.subscription->name;
+	context->subscription = target->subscription->name;
 	context->position = event->position;
 	context->attempt = event->attempt;
 	context->is_replay = event->is_replay;
-	if (target->argument == OBX_ARGUMENT_EVENT_ARRAY)
+	if (target->takes_batch)
 		return;
 
 	context->event_id = event->id;
-	value = heap_getattr(event->tuple, OBX_EVENT_CAUSATION_ID + 1, target->target.tupdesc,
+	value = heap_getattr(event->tuple, OBX_EVENT_CAUSATION_ID + 1, target->tupdesc,
 						 &isnull);
 	context->causation_id = isnull ? OBX_CAUSE_NONE : DatumGetInt64(value);
-	value = heap_getattr(event->tuple, OBX_EVENT_CORRELATION_ID + 1, target->target.tupdesc,
+	value = heap_getattr(event->tuple, OBX_EVENT_CORRELATION_ID + 1, target->tupdesc,
 						 &isnull);
 	if (!isnull)
 		context->correlation_id = TextDatumGetCString(value);
-	value = heap_getattr(event->tuple, OBX_EVENT_HEADERS + 1, target->target.tupdesc,
-						 &isnull);
+	value = heap_getattr(event->tuple, OBX_EVENT_HEADERS + 1, target->tupdesc, &isnull);
 	if (!isnull)
 		context->headers = DatumGetJsonbP(value);
 }
@@ -197,7 +233,7 @@ call_function(ObxTarget *base, const ObxTargetEvent *events, int count)
 
 	LOCAL_FCINFO(fcinfo, 1);
 
-	fill_context(target, &events[count - 1], &context);
+	obx_event_hand_down(base, &events[count - 1], &context);
 	obx_context_enter(&context);
 
 	/* the handler sees what is committed now, and what the batch did so far */

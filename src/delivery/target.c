@@ -40,6 +40,8 @@ obx_target_open(const ObxSubscription *subscription)
 			return obx_function_open(subscription);
 		case OBX_KIND_CHANNEL:
 			return obx_channel_open(subscription);
+		case OBX_KIND_AGGREGATE:
+			return obx_aggregate_open(subscription);
 		case OBX_KIND_PULL:
 			break;
 	}

@@ -7,6 +7,7 @@
 #include "catalog/subscription.h"
 #include "executor/tuptable.h"
 #include "utils/jsonb.h"
+#include "log/context.h"
 #include "log/event.h"
 
 /* An event in the hands of a batch. */
@@ -16,6 +17,7 @@ typedef struct ObxTargetEvent
 	int64		id;
 	int			attempt;		/* 1 at the first */
 	bool		is_replay;
+	TimestampTz positioned_at;	/* when it got its position; aggregates only */
 	HeapTuple	tuple;			/* in the layout of outbox.event */
 } ObxTargetEvent;
 
@@ -32,6 +34,15 @@ struct ObxTarget
 	 * subscriber raises.
 	 */
 	void		(*deliver) (ObxTarget *target, const ObxTargetEvent *events, int count);
+
+	/*
+	 * For targets that keep something from one call to the next, else NULL. A
+	 * run of calls has ended, which stands or was undone; and the last one
+	 * has: what is kept is written as of a version of the lane's progress.
+	 * save returns when it is due by time, at the earliest; 0 for never.
+	 */
+	void		(*end_run) (ObxTarget *target, bool undone);
+	TimestampTz (*save) (ObxTarget *target, int64 version);
 };
 
 /*
@@ -57,6 +68,7 @@ extern bool obx_target_has_timed_out(void);
 /* The kinds. */
 extern ObxTarget *obx_function_open(const ObxSubscription *subscription);
 extern ObxTarget *obx_channel_open(const ObxSubscription *subscription);
+extern ObxTarget *obx_aggregate_open(const ObxSubscription *subscription);
 
 /*
  * The function that a subscription's handler names now; ereports if there is
@@ -64,6 +76,10 @@ extern ObxTarget *obx_channel_open(const ObxSubscription *subscription);
  */
 extern Oid	obx_handler_require(const char *schema, const char *name, ObxArgument argument,
 								Oid owner);
+
+/* What events emitted in a call for this event inherit; a batch hands nothing down. */
+extern void obx_event_hand_down(const ObxTarget *target, const ObxTargetEvent *event,
+								ObxContext *context);
 
 /* An event as one object, with its position. */
 extern Jsonb *obx_event_to_jsonb(TupleDesc tupdesc, HeapTuple tuple, int64 position);

@@ -187,6 +187,8 @@ guard_run(Run *run)
 	error = obx_guard_call(deliver_run, run, CurrentMemoryContext);
 	if (!is_nested)
 		obx_context_leave();
+	if (run->batch->target != NULL && run->batch->target->end_run != NULL)
+		run->batch->target->end_run(run->batch->target, error != NULL);
 	if (error == NULL)
 		return NULL;
 
@@ -365,7 +367,9 @@ judge_error(ObxBatch *batch, const Run *run, ErrorData *error)
 
 	if (obx_target_has_timed_out())
 		error->message = psprintf("%s exceeded its timeout of %g s",
-								  run->filtering ? "filter" : "handler",
+								  run->filtering ? "filter" :
+								  batch->subscription->kind == OBX_KIND_AGGREGATE ? "reducer" :
+								  "handler",
 								  batch->subscription->timeout / 1e6);
 	else if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && batch->foreground)
 		ReThrowError(error);

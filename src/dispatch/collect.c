@@ -20,6 +20,7 @@
 #include "dispatch/match.h"
 #include "dispatch/stream.h"
 #include "log/read.h"
+#include "log/segment.h"
 #include "log/snapshot.h"
 
 /* Bytes of events in one batch, beyond the first. */
@@ -62,6 +63,17 @@ add_item(ObxBatch *batch, TupleTableSlot *slot, int64 position, int64 id, uint64
 
 /* ---- retries ---- */
 
+/* When the event at a position got it. */
+static TimestampTz
+find_time(int64 position)
+{
+	const ObxSegment *segment = obx_segment_find_at(position, GetActiveSnapshot());
+
+	if (segment == NULL || segment->first_position > position)
+		elog(ERROR, "segment of position " INT64_FORMAT " is gone", position);
+	return segment->time;
+}
+
 /* Adds the event of a delivery row; the slot is for reading it. */
 static ObxItem *
 add_delivery(ObxBatch *batch, int64 position, TupleTableSlot *slot)
@@ -81,6 +93,8 @@ add_delivery(ObxBatch *batch, int64 position, TupleTableSlot *slot)
 	item->event.attempt = delivery->attempts + 1;
 	item->has_key = delivery->has_key;
 	item->key_hash = delivery->key_hash;
+	if (batch->subscription->kind == OBX_KIND_AGGREGATE)
+		item->event.positioned_at = find_time(position);
 	item->delivery = delivery;
 	return item;
 }
@@ -157,17 +171,6 @@ type_matches(const ObxSubscription *subscription, TupleTableSlot *slot)
 							  VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
 }
 
-/* Finds the key of the ordering: without one, under "none", no event waits for another. */
-static void
-find_key(const ObxSubscription *subscription, TupleTableSlot *slot, bool *has_key,
-		 int64 *key_hash)
-{
-	*has_key = false;
-	*key_hash = 0;
-	if (subscription->ordering != OBX_ORDERING_NONE)
-		obx_event_key(slot, has_key, key_hash);
-}
-
 /* Is it this lane's, and does it match?  Fills in the key. */
 static bool
 is_wanted(const ObxBatch *batch, const ObxSnapshot *start, const ObxReadEvent *event,
@@ -184,7 +187,7 @@ is_wanted(const ObxBatch *batch, const ObxSnapshot *start, const ObxReadEvent *e
 	if (obx_history_has(batch->history, false, event->position, event->id, event->slot))
 		return false;
 
-	find_key(subscription, event->slot, has_key, key_hash);
+	obx_lane_key_of_event(subscription, event->slot, has_key, key_hash);
 	return obx_lane_of_event(subscription->concurrency, *has_key, *key_hash,
 							 event->id) == batch->lane->key.lane;
 }
@@ -229,6 +232,7 @@ obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
 
 			item->has_key = has_key;
 			item->key_hash = key_hash;
+			item->event.positioned_at = event.positioned_at;
 			bytes += item->event.tuple->t_len;
 		}
 	}
@@ -265,7 +269,8 @@ obx_batch_collect_positions(ObxBatch *batch, const int64 *positions, int count)
 			continue;
 
 		item = add_item(batch, event.slot, event.position, event.id, event.xid);
-		find_key(batch->subscription, event.slot, &item->has_key, &item->key_hash);
+		obx_lane_key_of_event(batch->subscription, event.slot, &item->has_key,
+							  &item->key_hash);
 		bytes += item->event.tuple->t_len;
 	}
 	if (reader != NULL)

@@ -16,13 +16,9 @@
 
 #include "access/table.h"
 #include "executor/executor.h"
-#include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
-#include "parser/parse_clause.h"
-#include "parser/parse_collate.h"
 #include "parser/parse_node.h"
 #include "parser/parse_relation.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -54,71 +50,26 @@ report_filter(void *arg)
 	errcontext("filter of subscription \"%s\"", subscription->name);
 }
 
-static void
-report_no_expression(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_SYNTAX_ERROR),
-			 errmsg("filter is not one expression"),
-			 errdetail("A filter is a boolean expression over the columns of outbox.event."),
-			 errhint("Write what could stand in a WHERE, such as: (data->>'amount')::numeric > 100.")));
-}
-
-/* ObxCheck of one function: may the owner call it? */
-static bool
-is_forbidden(Oid function, void *arg)
-{
-	Oid			owner = *(Oid *) arg;
-
-	if (obx_object_aclcheck(ProcedureRelationId, function, owner, ACL_EXECUTE) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("role \"%s\" may not execute function %s",
-						GetUserNameFromId(owner, true), get_func_name(function)),
-				 errdetail("A filter runs with the rights of the subscription's owner."),
-				 errhint("Grant EXECUTE on the function to the role.")));
-	return false;
-}
-
-/* Refuses what an event does not have, and what its owner may not call. */
-static bool
-check_node(Node *node, void *arg)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Var) && ((Var *) node)->varattno < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a filter cannot use system columns"),
-				 errhint("The columns of an event are those of outbox.event.")));
-	(void) check_functions_in_node(node, is_forbidden, arg);
-	return expression_tree_walker(node, check_node, arg);
-}
-
 static Node *
 analyze_filter(const ObxSubscription *subscription)
 {
+	static const ObxExpressionKind kind = {
+		.name = "filter",
+		.subject = "a filter",
+		.sentence = "A filter",
+		.over = "the columns of outbox.event",
+		.example = "(data->>'amount')::numeric > 100"
+	};
 	ParseState *pstate = make_parsestate(NULL);
 	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
-	Node	   *raw = obx_expression_parse(subscription->filter);
 	Node	   *expression;
-	Oid			owner = subscription->owner;
 
-	if (raw == NULL)
-		report_no_expression();
-	pstate->p_sourcetext = obx_expression_query(subscription->filter);
 	addNSItemToQuery(pstate,
 					 addRangeTableEntryForRelation(pstate, log, AccessShareLock, NULL,
 												   false, false),
 					 false, true, true);
-	expression = transformWhereClause(pstate, raw, EXPR_KIND_WHERE, "filter");
-	if (pstate->p_hasSubLinks)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a filter cannot have subqueries"),
-				 errhint("Let a function look elsewhere, and call it in the filter.")));
-	assign_expr_collations(pstate, expression);
-	(void) check_node(expression, &owner);
+	expression = obx_expression_analyze(pstate, subscription->filter, &kind,
+										subscription->owner);
 	table_close(log, AccessShareLock);
 	return expression;
 }
@@ -139,20 +90,16 @@ analyze_with_context(const ObxSubscription *subscription)
 	return expression;
 }
 
-/* As the owner, in its search_path: analysing looks names up, it calls nothing. */
+static void
+check_filter(const ObxSubscription *subscription)
+{
+	(void) analyze_with_context(subscription);
+}
+
 void
 obx_filter_check(const ObxSubscription *subscription)
 {
-	int			nest_level = NewGUCNestLevel();
-	Oid			user;
-	int			security;
-
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(subscription->owner, security | SECURITY_LOCAL_USERID_CHANGE);
-	obx_session_set_path(subscription);
-	(void) analyze_with_context(subscription);
-	AtEOXact_GUC(false, nest_level);
-	SetUserIdAndSecContext(user, security);
+	obx_session_check_as_owner(subscription, check_filter);
 }
 
 ObxFilter *

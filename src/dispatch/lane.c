@@ -548,6 +548,13 @@ obx_lane_unlock(int32 subscription, int32 lane)
 	LockRelease(&tag, ExclusiveLock, false);
 }
 
+static int64
+hash_text(text *key)
+{
+	return (int64) hash_bytes_extended((const unsigned char *) VARDATA_ANY(key),
+									   VARSIZE_ANY_EXHDR(key), 0);
+}
+
 void
 obx_event_key(TupleTableSlot *event, bool *has_key, int64 *key_hash)
 {
@@ -557,12 +564,25 @@ obx_event_key(TupleTableSlot *event, bool *has_key, int64 *key_hash)
 	*has_key = !isnull;
 	*key_hash = 0;
 	if (!isnull)
-	{
-		text	   *key = DatumGetTextPP(datum);
+		*key_hash = hash_text(DatumGetTextPP(datum));
+}
 
-		*key_hash = (int64) hash_bytes_extended((const unsigned char *) VARDATA_ANY(key),
-												VARSIZE_ANY_EXHDR(key), 0);
-	}
+int64
+obx_lane_hash_of_group(text *key)
+{
+	return key == NULL ? 0 : hash_text(key);
+}
+
+void
+obx_lane_key_of_event(const ObxSubscription *subscription, TupleTableSlot *event,
+					  bool *has_key, int64 *key_hash)
+{
+	*has_key = false;
+	*key_hash = 0;
+	if (subscription->ordering != OBX_ORDERING_NONE)
+		obx_event_key(event, has_key, key_hash);
+	if (subscription->kind == OBX_KIND_AGGREGATE)
+		*has_key = true;
 }
 
 int

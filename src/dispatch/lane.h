@@ -127,6 +127,16 @@ extern void obx_subscription_lock(int32 subscription);
 /* The lane of an event, among "concurrency" lanes. */
 extern int	obx_lane_of_event(int concurrency, bool has_key, int64 key_hash, int64 event_id);
 
+/*
+ * By what an event of the subscription waits for others: its key, unless
+ * nothing waits; to an aggregate, events without a key are one group.
+ */
+extern void obx_lane_key_of_event(const ObxSubscription *subscription, TupleTableSlot *event,
+								  bool *has_key, int64 *key_hash);
+
+/* The same of a key that an aggregate folds by; NULL for none. */
+extern int64 obx_lane_hash_of_group(text *key);
+
 /* The ordering key of an event, by a hash, the same in every process and version. */
 extern void obx_event_key(TupleTableSlot *event, bool *has_key, int64 *key_hash);
 

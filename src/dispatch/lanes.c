@@ -22,6 +22,7 @@
 #include "base/doorbell.h"
 #include "catalog/delivery.h"
 #include "catalog/progress.h"
+#include "catalog/window.h"
 #include "dispatch/history.h"
 #include "dispatch/lane.h"
 #include "dispatch/lanes.h"
@@ -158,6 +159,8 @@ obx_lanes_seek(ObxSubscription *subscription, int64 position, ObxDropped *droppe
 	remember_delivered(subscription, lanes);
 	drop_open(subscription, position, dropped);
 
+	if (subscription->kind == OBX_KIND_AGGREGATE)
+		(void) obx_window_delete_all(subscription->id, true, &dropped->windows);
 	(void) obx_failure_clear(subscription->id);
 	subscription->first_position = position;
 	subscription->start_snapshot = (Datum) 0;
@@ -165,6 +168,7 @@ obx_lanes_seek(ObxSubscription *subscription, int64 position, ObxDropped *droppe
 	for (int lane = 0; lane < subscription->concurrency; lane++)
 	{
 		obx_pull_lane_drop(&lanes[lane]);
+		lanes[lane].due = 0;
 		lanes[lane].position = position - 1;
 		lanes[lane].event_id = 0;
 		obx_progress_advance(&lanes[lane]);
@@ -205,20 +209,6 @@ take_back(const ObxSubscription *subscription, ObxProgress *progress)
 	obx_pull_lane_drop(progress);
 }
 
-/* By what the event of a delivery waits for others, under the new ordering. */
-static void
-set_key(const ObxSubscription *old, const ObxSubscription *new, ObxDelivery *delivery,
-		TupleTableSlot *event)
-{
-	if (new->ordering == OBX_ORDERING_NONE)
-	{
-		delivery->has_key = false;
-		delivery->key_hash = 0;
-	}
-	else if (old->ordering == OBX_ORDERING_NONE)
-		obx_event_key(event, &delivery->has_key, &delivery->key_hash);
-}
-
 static bool
 is_wanted(const ObxSubscription *new, TupleTableSlot *event)
 {
@@ -243,7 +233,7 @@ move_delivery(const ObxSubscription *old, const ObxSubscription *new, ObxDeliver
 				obx_delivery_delete(delivery->subscription, delivery->position);
 				return;
 			}
-			set_key(old, new, delivery, event);
+			obx_lane_key_of_event(new, event, &delivery->has_key, &delivery->key_hash);
 		}
 	}
 	delivery->lane = obx_lane_of_event(new->concurrency, delivery->has_key,
@@ -318,6 +308,7 @@ write_lanes(const ObxSubscription *old, const ObxSubscription *new, const ObxPro
 	{
 		ObxProgress *heir = &written[lane < new->concurrency ? lane : 0];
 
+		heir->due = obx_due_earlier(heir->due, lanes[lane].due);
 		heir->delivered += lanes[lane].delivered;
 		heir->failed += lanes[lane].failed;
 	}

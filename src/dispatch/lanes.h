@@ -11,6 +11,7 @@ typedef struct ObxDropped
 {
 	int64		retries;
 	int64		parked;
+	int64		windows;		/* of an aggregate, that were open */
 } ObxDropped;
 
 /*

@@ -8,6 +8,7 @@
 #include "catalog/delivery.h"
 #include "catalog/progress.h"
 #include "catalog/subscription.h"
+#include "catalog/window.h"
 #include "dispatch/lane.h"
 #include "dispatch/needed.h"
 #include "log/generation.h"
@@ -68,6 +69,7 @@ obx_remnants_clean(void)
 {
 	List	   *lanes = obx_progress_list();
 	int64		deleted = 0;
+	int64		windows;
 	ListCell   *lc;
 
 	foreach(lc, lanes)
@@ -83,6 +85,8 @@ obx_remnants_clean(void)
 			!lock_lanes(lanes, progress->subscription, remaining) ||
 			count_lanes(progress->subscription) != remaining)
 			continue;
+		if (remaining == 0 && !obx_window_delete_all(progress->subscription, false, &windows))
+			break;
 		if (!obx_progress_delete(progress->subscription, remaining))
 			break;
 		deleted++;

@@ -21,7 +21,9 @@
 #include "dispatch/batch.h"
 #include "dispatch/pass.h"
 #include "dispatch/session.h"
+#include "dispatch/windows.h"
 #include "log/generation.h"
+#include "log/segment.h"
 
 /* The pass being made; everything in it lives in "memory". */
 typedef struct Pass
@@ -36,6 +38,10 @@ typedef struct Pass
 	ObxLane    *lane;
 	ObxBatch   *batch;
 	int64		lost_until;		/* as in the batch of new events */
+	TimestampTz settled;		/* what got its position before is seen */
+	ObxWindows *windows;		/* of an aggregate, to be completed */
+	bool		looked;			/* for all windows that are due now */
+	TimestampTz next_window;	/* then look again; 0 for never */
 	ObxPassResult *result;
 } Pass;
 
@@ -163,6 +169,71 @@ require_target(Pass *pass)
 	return false;
 }
 
+/* ---- windows ---- */
+
+/* May there be windows to complete? */
+static bool
+has_due_windows(const Pass *pass)
+{
+	return pass->progress.due != 0 && pass->progress.due <= GetCurrentTimestamp();
+}
+
+/*
+ * How far time has come for the lane: what got its position before that has
+ * been read.  At the end of the log that is the clock's time, before it that of
+ * the last event.
+ */
+static TimestampTz
+lane_time(const Pass *pass, bool at_end)
+{
+	const ObxSegment *segment;
+
+	if (at_end)
+		return pass->settled;
+	segment = obx_segment_find_at(pass->progress.position, GetActiveSnapshot());
+	return segment != NULL && segment->first_position <= pass->progress.position ?
+		segment->time : DT_NOBEGIN;
+}
+
+/* Lists the windows that are due by the lane's time; true if there is work. */
+static bool
+collect_windows(Pass *pass, bool at_end)
+{
+	TimestampTz time = lane_time(pass, at_end);
+	ObxWindows *windows;
+	int			limit = pass->subscription->batch_size;
+
+	if (pass->progress.due > time)
+		return false;
+	windows = palloc0(sizeof(ObxWindows));
+	windows->subscription = pass->subscription;
+	windows->lane = pass->lane;
+	windows->foreground = !pass->ops->owns_session;
+	if (pass->max_events > 0)
+		limit = (int) Min(limit, pass->max_events);
+	obx_windows_list(windows, pass->progress.due, time, limit);
+
+	pass->looked = at_end;
+	pass->next_window = windows->next;
+	/* those that are left wait behind their keys */
+	if (windows->count == 0 && windows->bound == pass->progress.due)
+		return false;
+	pass->windows = windows;
+	return true;
+}
+
+/* What the target has kept goes with the version of progress to come. */
+static void
+save_target(Pass *pass)
+{
+	ObxTarget  *target = pass->batch->target;
+
+	if (target == NULL || target->save == NULL)
+		return;
+	pass->progress.due = obx_due_earlier(pass->progress.due,
+										 target->save(target, pass->progress.version + 1));
+}
+
 /* ---- the transaction ---- */
 
 /*
@@ -204,7 +275,10 @@ write_state(Pass *pass)
 	if (!is_still_wanted(pass))
 		return obx_subscription_is_deleted_here(pass->subscription->id);
 	if (obx_batch_write(batch, &pass->progress))
+	{
+		save_target(pass);
 		obx_progress_advance(&pass->progress);
+	}
 	if (pass->lane->version >= 0)
 		pass->lane->version = pass->progress.version;
 	else
@@ -214,6 +288,35 @@ write_state(Pass *pass)
 	pass->result->handled += batch->reached;
 	if (batch->is_retry || batch->reached < batch->nitems || !batch->read_all)
 		pass->result->outcome = OBX_PASS_MORE;
+	return true;
+}
+
+/* Completes windows; false if the transaction must be undone. */
+static bool
+complete_windows(Pass *pass)
+{
+	ObxWindows *windows = pass->windows;
+
+	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->yield,
+								 windows->foreground);
+	if (windows->count > 0)
+	{
+		obx_session_prepare(pass->subscription);
+		if (!require_target(pass))
+			return true;
+		windows->target = pass->batch->target;
+		obx_windows_complete(windows);
+		if (pass->ops->owns_session)
+			obx_session_clear();
+	}
+	if (!is_still_wanted(pass))
+		return false;
+	pass->progress.due = windows->bound;
+	save_target(pass);
+	obx_progress_advance(&pass->progress);
+	pass->lane->version = pass->progress.version;
+	pass->result->handled += windows->count;
+	pass->result->outcome = OBX_PASS_MORE;
 	return true;
 }
 
@@ -247,11 +350,24 @@ count_first(Pass *pass)
 	return true;
 }
 
+/* When there is something to do next, if no event comes. */
+static void
+set_due(Pass *pass)
+{
+	TimestampTz window = pass->looked ? pass->next_window : pass->progress.due;
+
+	pass->result->due = obx_lane_due(pass->lane);
+	if (window != 0)
+		pass->result->due = Min(pass->result->due, window);
+	if (pass->result->outcome == OBX_PASS_IDLE && !pass->looked && has_due_windows(pass))
+		pass->result->outcome = OBX_PASS_MORE;
+}
+
 /* The work of the pass, inside its transaction; false if it must be undone. */
 static bool
 serve_lane(Pass *pass, int32 subscription, int lane)
 {
-	bool		found;
+	bool		found = false;
 
 	if (!obx_lane_lock(subscription, lane, false))
 	{
@@ -261,8 +377,18 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 	if (!load_state(pass, subscription, lane))
 		return true;
 
+	if (has_due_windows(pass))
+	{
+		pass->settled = GetCurrentTimestamp();
+		obx_segment_settle();
+	}
 	PushActiveSnapshot(GetTransactionSnapshot());
-	found = collect(pass);
+	if (pass->settled == 0 || !collect_windows(pass, false))
+	{
+		found = collect(pass);
+		if (!found && pass->lost_until == 0 && pass->settled != 0)
+			(void) collect_windows(pass, true);
+	}
 	PopActiveSnapshot();
 	if (!found && pass->lost_until > 0)
 	{
@@ -271,7 +397,12 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 	}
 	pass->result->outcome = OBX_PASS_IDLE;
 
-	if (found)
+	if (pass->windows != NULL)
+	{
+		if (!complete_windows(pass))
+			return false;
+	}
+	else if (found)
 	{
 		if (pass->careful && pass->batch->nitems > 0 && !count_first(pass))
 			return true;
@@ -281,7 +412,7 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 			return false;
 	}
 	pass->result->position = pass->progress.position;
-	pass->result->due = obx_lane_due(pass->lane);
+	set_due(pass);
 	return true;
 }
 

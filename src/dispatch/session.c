@@ -71,6 +71,22 @@ obx_session_prepare(const ObxSubscription *subscription)
 }
 
 void
+obx_session_check_as_owner(const ObxSubscription *subscription,
+						   void (*check) (const ObxSubscription *subscription))
+{
+	int			nest_level = NewGUCNestLevel();
+	Oid			user;
+	int			security;
+
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(subscription->owner, security | SECURITY_LOCAL_USERID_CHANGE);
+	obx_session_set_path(subscription);
+	check(subscription);
+	AtEOXact_GUC(false, nest_level);
+	SetUserIdAndSecContext(user, security);
+}
+
+void
 obx_session_clear(void)
 {
 	PortalHashTableDeleteAll();

@@ -30,4 +30,11 @@ extern void obx_session_clear(void);
 /* The part of it that outlives an abort, after one; needs no transaction. */
 extern void obx_session_abandon(void);
 
+/*
+ * Calls check(subscription), which looks names up and calls nothing, as the
+ * owner and in its search_path.
+ */
+extern void obx_session_check_as_owner(const ObxSubscription *subscription,
+									   void (*check) (const ObxSubscription *subscription));
+
 #endif							/* OBX_SESSION_H */

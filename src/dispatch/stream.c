@@ -32,6 +32,7 @@ typedef struct KeptEvent
 {
 	int64		id;
 	uint64		xid;
+	TimestampTz positioned_at;
 	HeapTuple	tuple;
 } KeptEvent;
 
@@ -82,6 +83,7 @@ keep_event(const ObxReadEvent *event)
 	MemoryContextSwitchTo(old);
 	entry->id = event->id;
 	entry->xid = event->xid;
+	entry->positioned_at = event->positioned_at;
 	kept.bytes += entry->tuple->t_len;
 	kept.count++;
 	if (entry->tuple->t_len > OBX_STREAM_LARGE)
@@ -124,6 +126,7 @@ obx_stream_next(ObxReadEvent *event)
 		event->position = stream.position + 1;
 		event->id = entry->id;
 		event->xid = entry->xid;
+		event->positioned_at = entry->positioned_at;
 		event->slot = stream.slot;
 	}
 	else

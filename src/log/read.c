@@ -320,6 +320,7 @@ obx_reader_next(ObxReader *reader, ObxReadEvent *event)
 	event->position = reader->position;
 	event->id = scan->id;
 	event->xid = reader->segment->transactions[reader->transaction].xid;
+	event->positioned_at = reader->segment->time;
 	event->slot = scan->slot;
 	return true;
 }

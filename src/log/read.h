@@ -17,6 +17,7 @@ typedef struct ObxReadEvent
 	int64		position;
 	int64		id;
 	uint64		xid;
+	TimestampTz positioned_at;	/* when it got its position */
 	TupleTableSlot *slot;		/* columns as in outbox.event */
 } ObxReadEvent;
 

@@ -149,12 +149,20 @@ make_segment(HeapTuple tuple, TupleDesc tupdesc)
 	return segment;
 }
 
-bool
-obx_segment_lock(bool wait)
+static LOCKTAG
+lock_tag(void)
 {
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SEGMENT), 1, 0);
+	return tag;
+}
+
+bool
+obx_segment_lock(bool wait)
+{
+	LOCKTAG		tag = lock_tag();
+
 	if (LockAcquire(&tag, ExclusiveLock, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
 		return false;
 
@@ -164,6 +172,16 @@ obx_segment_lock(bool wait)
 	 */
 	LockRelationOid(obx_object_require(OBX_SEGMENT), RowExclusiveLock);
 	return true;
+}
+
+void
+obx_segment_settle(void)
+{
+	LOCKTAG		tag = lock_tag();
+
+	/* not if it is ours already: then nobody else writes one */
+	(void) LockAcquire(&tag, ShareLock, false, false);
+	(void) LockRelease(&tag, ShareLock, false);
 }
 
 void

@@ -77,6 +77,12 @@ extern bool obx_segment_lists(const ObxSegment *segment, uint64 xid, int64 *firs
  */
 extern bool obx_segment_lock(bool wait);
 
+/*
+ * Waits until no segment is being written: what a snapshot taken after does
+ * not show was made after the call.
+ */
+extern void obx_segment_settle(void);
+
 /* Fills in what it says of all segments from the one before (NULL: none). */
 extern void obx_segment_insert(ObxSegment *segment, const ObxSegment *before);
 

@@ -92,5 +92,9 @@ obx_sql_seek(PG_FUNCTION_ARGS)
 				(errmsg("dropped " INT64_FORMAT " retries and " INT64_FORMAT
 						" parked events of subscription \"%s\"",
 						dropped.retries, dropped.parked, subscription->name)));
+	if (dropped.windows > 0)
+		ereport(NOTICE,
+				(errmsg("reset " INT64_FORMAT " open windows of aggregate \"%s\"",
+						dropped.windows, subscription->name)));
 	PG_RETURN_INT64(position);
 }

@@ -94,6 +94,23 @@ find_by_signature(const char *handler, ObxArgument *argument)
 	return InvalidOid;			/* keep the compiler quiet */
 }
 
+static void
+set_function(Oid function, const char *handler, const char *role, ObxSubscription *subscription)
+{
+	/* the schema's name is anyone's who gets that backend's number next */
+	if (isAnyTempNamespace(get_func_namespace(function)))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s \"%s\" is temporary", role, handler),
+				 errdetail("A subscription outlives the session."),
+				 errhint("Create the function in a schema that stays.")));
+
+	subscription->handler_schema = get_namespace_name(get_func_namespace(function));
+	subscription->handler_name = get_func_name(function);
+	(void) obx_handler_require(subscription->handler_schema, subscription->handler_name,
+							   subscription->handler_argument, subscription->owner);
+}
+
 void
 obx_handler_resolve(const char *handler, ObxSubscription *subscription)
 {
@@ -103,17 +120,34 @@ obx_handler_resolve(const char *handler, ObxSubscription *subscription)
 		function = find_by_signature(handler, &subscription->handler_argument);
 	else
 		function = find_by_name(handler, &subscription->handler_argument);
+	set_function(function, handler, "handler", subscription);
+}
 
-	/* the schema's name is anyone's who gets that backend's number next */
-	if (isAnyTempNamespace(get_func_namespace(function)))
+void
+obx_handler_resolve_reducer(const char *reducer, ObxSubscription *subscription)
+{
+	Oid			types[2] = {JSONBOID, obx_event_type_require()};
+	Oid			function;
+
+	if (strchr(reducer, '(') != NULL)
+	{
+		Oid		   *found;
+		int			nfound;
+
+		function = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+														CStringGetDatum(reducer)));
+		(void) get_func_signature(function, &found, &nfound);
+		if (nfound != 2 || found[0] != types[0] || found[1] != types[1])
+			function = InvalidOid;
+	}
+	else
+		function = LookupFuncName(obx_name_list(reducer), 2, types, true);
+	if (!OidIsValid(function))
 		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("handler \"%s\" is temporary", handler),
-				 errdetail("A subscription outlives the session."),
-				 errhint("Create the function in a schema that stays.")));
-
-	subscription->handler_schema = get_namespace_name(get_func_namespace(function));
-	subscription->handler_name = get_func_name(function);
-	(void) obx_handler_require(subscription->handler_schema, subscription->handler_name,
-							   subscription->handler_argument, subscription->owner);
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("no function \"%s\" can be a reducer", reducer),
+				 errdetail("A reducer takes two arguments, jsonb and outbox.event, and returns jsonb."),
+				 errhint("Check the name, the schema (or search_path) and the arguments' types.")));
+	subscription->handler_argument = OBX_ARGUMENT_REDUCER;
+	set_function(function, reducer, "reducer", subscription);
 }

@@ -12,4 +12,7 @@
  */
 extern void obx_handler_resolve(const char *handler, ObxSubscription *subscription);
 
+/* The same for an aggregate's reducer. */
+extern void obx_handler_resolve_reducer(const char *reducer, ObxSubscription *subscription);
+
 #endif							/* OBX_HANDLER_H */

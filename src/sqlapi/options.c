@@ -14,7 +14,10 @@
 
 #include "base/compat.h"
 #include "delivery/target.h"
+#include "delivery/until.h"
 #include "dispatch/filter.h"
+#include "dispatch/match.h"
+#include "dispatch/session.h"
 #include "sqlapi/argument.h"
 #include "sqlapi/handler.h"
 #include "sqlapi/options.h"
@@ -89,9 +92,9 @@ check_channel(const char *channel)
 				 errhint("Choose a shorter name.")));
 }
 
-/* A worker connects as the owner: servers before 17 need LOGIN for that. */
-static void
-warn_without_login(Oid owner)
+/* A worker connects as the owner. */
+void
+obx_options_warn_owner(Oid owner)
 {
 #ifdef OBX_WORKERS_NEED_LOGIN
 	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
@@ -112,6 +115,16 @@ warn_without_login(Oid owner)
 /* ---- whom events go to ---- */
 
 static void
+refuse_for_aggregate(const char *name, const char *detail, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("argument \"%s\" is not for aggregates", name),
+			 errdetail("%s", detail),
+			 errhint("%s", hint)));
+}
+
+static void
 fill_target(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 {
 	char	   *handler = obx_argument_text(fcinfo, HANDLER);
@@ -119,6 +132,14 @@ fill_target(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 
 	if (handler == NULL && channel == NULL)
 		return;
+	if (subscription->kind == OBX_KIND_AGGREGATE)
+	{
+		if (channel != NULL)
+			refuse_for_aggregate("channel", "An aggregate emits events.",
+								 "Subscribe the channel to those.");
+		obx_handler_resolve_reducer(handler, subscription);
+		return;
+	}
 	if (handler != NULL && channel != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -178,11 +199,13 @@ fill_owner(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 				 errmsg("must be a member of role \"%s\"", name),
 				 errdetail("The subscription's handler and filter would run as that role."),
 				 errhint("Run the command as that role, or as a member of it.")));
-	if (subscription->kind == OBX_KIND_FUNCTION)
+	if (subscription->handler_name != NULL)
 		(void) obx_handler_require(subscription->handler_schema, subscription->handler_name,
 								   subscription->handler_argument, subscription->owner);
 	if (subscription->filter != NULL)
 		obx_filter_check(subscription);
+	if (subscription->until != NULL)
+		obx_session_check_as_owner(subscription, obx_until_check);
 }
 
 /* ---- how ---- */
@@ -205,6 +228,13 @@ fill_order(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscripti
 				 errmsg("strict ordering has a concurrency of 1"),
 				 errdetail("Lanes progress independently of one another."),
 				 errhint("Use ordering => 'key', or concurrency => 1.")));
+	if (subscription->kind == OBX_KIND_AGGREGATE &&
+		subscription->ordering != OBX_ORDERING_KEY)
+		refuse_for_aggregate("ordering", "An aggregate folds events key by key, in their order.",
+							 "Leave it out.");
+	if (subscription->kind == OBX_KIND_AGGREGATE && subscription->concurrency > 1)
+		refuse_for_aggregate("concurrency", "Events without a key are one group, which has one lane.",
+							 "Make several aggregates, with filters that divide the events.");
 }
 
 static void
@@ -234,9 +264,26 @@ fill_limits(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscript
 		subscription->block_on_exhausted = require_word(fcinfo, mode + ON_EXHAUSTED,
 														"on_exhausted", exhausted,
 														lengthof(exhausted)) == 1;
+	if (subscription->kind == OBX_KIND_AGGREGATE && !PG_ARGISNULL(mode + PAYLOAD))
+		refuse_for_aggregate("payload", "It is for channels.", "Leave it out.");
 	if (is_given(fcinfo, mode, PAYLOAD))
 		subscription->payload_event = require_word(fcinfo, mode + PAYLOAD, "payload",
 												   payloads, lengthof(payloads)) == 1;
+}
+
+/* It would never end. */
+void
+obx_options_check_types(const ObxSubscription *subscription)
+{
+	const char *type = subscription->emit_type;
+
+	if (obx_patterns_match(subscription->types, subscription->ntypes, type, strlen(type)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("aggregate \"%s\" would fold the events that it emits",
+						subscription->name),
+				 errdetail("One of its types matches \"%s\".", type),
+				 errhint("Name the types to be folded more narrowly, or emit another type.")));
 }
 
 void
@@ -249,6 +296,8 @@ obx_options_fill(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subs
 	if (mode == OBX_OPTIONS_NEW || !PG_ARGISNULL(TYPES))
 		subscription->types = obx_argument_require_patterns(fcinfo, TYPES, "types",
 															&subscription->ntypes);
+	if (subscription->kind == OBX_KIND_AGGREGATE)
+		obx_options_check_types(subscription);
 	/* before whom it concerns is asked for their rights */
 	if (mode == OBX_OPTIONS_ALTER)
 		fill_owner(fcinfo, subscription);
@@ -259,5 +308,5 @@ obx_options_fill(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subs
 
 	if (subscription->kind != OBX_KIND_PULL &&
 		(mode == OBX_OPTIONS_NEW || subscription->owner != owner))
-		warn_without_login(subscription->owner);
+		obx_options_warn_owner(subscription->owner);
 }

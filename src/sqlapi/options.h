@@ -22,4 +22,10 @@ typedef enum ObxOptions
 extern void obx_options_fill(FunctionCallInfo fcinfo, ObxOptions mode,
 							 ObxSubscription *subscription);
 
+/* Refuses types of an aggregate that match what it emits. */
+extern void obx_options_check_types(const ObxSubscription *subscription);
+
+/* Servers before 17 need LOGIN of the owner: a warning, where it has none. */
+extern void obx_options_warn_owner(Oid owner);
+
 #endif							/* OBX_OPTIONS_H */

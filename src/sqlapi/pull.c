@@ -32,7 +32,8 @@ require_pull(FunctionCallInfo fcinfo, const char *function)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("subscription \"%s\" is not for pulling", subscription->name),
-				 errdetail("Its events are delivered to a %s.",
+				 errdetail("Its events are delivered to %s %s.",
+						   subscription->kind == OBX_KIND_AGGREGATE ? "an" : "a",
 						   obx_kind_name(subscription->kind)),
 				 errhint("Subscribe with neither a handler nor a channel, or use outbox.read().")));
 	PreventCommandIfReadOnly(function);

@@ -16,6 +16,7 @@
 #include "base/compat.h"
 #include "catalog/progress.h"
 #include "catalog/subscription.h"
+#include "catalog/window.h"
 #include "dispatch/needed.h"
 #include "dispatch/pass.h"
 #include "log/claim.h"
@@ -176,6 +177,8 @@ keep_house(void)
 		ereport(DEBUG1, (errmsg_internal("retention dropped partitions")));
 	SPI_commit();
 	obx_progress_clean();
+	while (obx_window_clean())
+		SPI_commit();
 	obx_remnants_clean();
 	SPI_commit();
 	obx_claim_forget();

@@ -10,11 +10,13 @@
 #include "base/doorbell.h"
 #include "catalog/delivery.h"
 #include "catalog/progress.h"
+#include "catalog/window.h"
 #include "dispatch/lane.h"
 #include "log/generation.h"
 #include "sqlapi/argument.h"
 #include "sqlapi/options.h"
 #include "sqlapi/start.h"
+#include "sqlapi/subscribe.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_subscribe);
 PG_FUNCTION_INFO_V1(obx_sql_unsubscribe);
@@ -32,6 +34,41 @@ check_name(const char *name)
 				 errhint("Name what the subscriber does.")));
 }
 
+void
+obx_subscribe_begin(FunctionCallInfo fcinfo, ObxSubscription *subscription)
+{
+	(void) obx_xid_offset();	/* see set_paused() */
+	subscription->name = obx_argument_require_text(fcinfo, 0, "name");
+	check_name(subscription->name);
+	subscription->owner = GetUserId();
+	subscription->search_path = pstrdup(namespace_search_path);
+	subscription->created_at = GetCurrentTimestamp();
+}
+
+void
+obx_subscribe_finish(ObxSubscription *subscription, const char *start)
+{
+	if (obx_subscription_find_by_name(subscription->name) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("subscription \"%s\" already exists", subscription->name),
+				 errhint("Choose another name, or remove it with outbox.unsubscribe().")));
+
+	subscription->first_position = obx_start_find(start, subscription);
+	obx_subscription_insert(subscription);
+	for (int lane = 0; lane < subscription->concurrency; lane++)
+	{
+		ObxProgress progress = {
+			.subscription = subscription->id,
+			.lane = lane,
+			.position = subscription->first_position - 1
+		};
+
+		obx_progress_advance(&progress);
+	}
+	obx_doorbell_arm_configuration();
+}
+
 /*
  * subscribe(name, types, handler, channel, filter, start, ordering,
  * concurrency, batch_size, max_attempts, backoff, max_backoff, timeout,
@@ -41,37 +78,11 @@ Datum
 obx_sql_subscribe(PG_FUNCTION_ARGS)
 {
 	ObxSubscription subscription = {0};
-	char	   *start;
-	int64		first;
 
 	PreventCommandIfReadOnly("outbox.subscribe()");
-	(void) obx_xid_offset();	/* see set_paused() */
-	subscription.name = obx_argument_require_text(fcinfo, 0, "name");
-	check_name(subscription.name);
-	subscription.owner = GetUserId();
-	subscription.search_path = pstrdup(namespace_search_path);
-	subscription.created_at = GetCurrentTimestamp();
+	obx_subscribe_begin(fcinfo, &subscription);
 	obx_options_fill(fcinfo, OBX_OPTIONS_NEW, &subscription);
-	start = obx_argument_require_text(fcinfo, 5, "start");
-	if (obx_subscription_find_by_name(subscription.name) != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("subscription \"%s\" already exists", subscription.name),
-				 errhint("Choose another name, or remove it with outbox.unsubscribe().")));
-
-	first = subscription.first_position = obx_start_find(start, &subscription);
-	obx_subscription_insert(&subscription);
-	for (int lane = 0; lane < subscription.concurrency; lane++)
-	{
-		ObxProgress progress = {
-			.subscription = subscription.id,
-			.lane = lane,
-			.position = first - 1
-		};
-
-		obx_progress_advance(&progress);
-	}
-	obx_doorbell_arm_configuration();
+	obx_subscribe_finish(&subscription, obx_argument_require_text(fcinfo, 5, "start"));
 	PG_RETURN_VOID();
 }
 
@@ -84,13 +95,15 @@ obx_sql_unsubscribe(PG_FUNCTION_ARGS)
 {
 	ObxSubscription *subscription;
 	bool		idle = true;
+	int64		windows;
 
 	PreventCommandIfReadOnly("outbox.unsubscribe()");
 	subscription = obx_argument_lock_subscription(fcinfo, "name");
 	obx_subscription_delete(subscription->id);
 	for (int lane = 0; lane < subscription->concurrency && idle; lane++)
 		idle = obx_lane_lock(subscription->id, lane, false);
-	if (idle && obx_progress_delete(subscription->id, 0))
+	if (idle && obx_window_delete_all(subscription->id, false, &windows) &&
+		obx_progress_delete(subscription->id, 0))
 	{
 		obx_delivery_delete_all(subscription->id);
 		obx_failure_delete(subscription->id);

@@ -13,6 +13,7 @@
 #include "base/compat.h"
 #include "base/settings.h"
 #include "catalog/progress.h"
+#include "catalog/window.h"
 #include "dispatch/needed.h"
 #include "log/claim.h"
 #include "log/partition.h"
@@ -46,6 +47,9 @@ typedef struct Task
 } Task;
 
 static uint64 known_progress = 0;
+
+/* the last call of obx_window_clean() left some */
+static bool windows_left = false;
 
 static int64
 bound_interval(int64 interval)
@@ -100,6 +104,8 @@ clean_interval(void)
 	bool		progressed = obx_own_slot->progress != known_progress;
 
 	known_progress = obx_own_slot->progress;
+	if (windows_left)
+		return SHORTEST_INTERVAL;
 	return progressed ? CLEAN_INTERVAL : LONGEST_INTERVAL;
 }
 
@@ -107,6 +113,7 @@ static void
 clean_progress(void)
 {
 	(void) obx_progress_clean();
+	windows_left = obx_window_clean();
 }
 
 static void

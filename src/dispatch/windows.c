@@ -1,0 +1,159 @@
+/*
+ * Windows of aggregates whose time has come.
+ *
+ * What is due is found from where it was last looked for: under a held
+ * xmin horizon, the versions before that stay and would be stepped over again
+ * and again.
+ *
+ * A window whose event is refused (by a contract, or because too many causes
+ * stand above it) has no event that could be tried again in its place: it
+ * stays as it is and is tried again, after twice as long as it has been late.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/guard.h"
+#include "catalog/delivery.h"
+#include "catalog/window.h"
+#include "delivery/aggregate.h"
+#include "dispatch/retry.h"
+#include "dispatch/windows.h"
+#include "log/context.h"
+
+/* Windows that are tried one by one where one fails: each costs a subtransaction. */
+#define OBX_WINDOWS_SINGLY	20
+
+void
+obx_windows_list(ObxWindows *windows, TimestampTz from, TimestampTz time, int limit)
+{
+	ObxWindowScan scan;
+	ObxWindow	window;
+
+	windows->windows = palloc(limit * sizeof(ObxWindow));
+	windows->bound = windows->next = 0;
+	windows->count = 0;
+	obx_window_scan_begin(&scan, windows->subscription->id, from);
+	while (obx_window_scan_next(&scan, &window))
+	{
+		bool		blocked = obx_lane_is_blocked(windows->lane, true,
+												  obx_lane_hash_of_group(window.key));
+
+		if (window.due > time || windows->count == limit)
+		{
+			windows->bound = obx_due_earlier(windows->bound, window.due);
+			windows->next = window.due;
+			break;
+		}
+		if (blocked)
+			windows->bound = obx_due_earlier(windows->bound, window.due);
+		else
+			windows->windows[windows->count++] = window;
+	}
+	obx_window_scan_end(&scan);
+}
+
+/* ---- completing ---- */
+
+/* What one guarded run does. */
+typedef struct Run
+{
+	ObxWindows *windows;
+	int			first;
+	int			end;
+	int			current;
+} Run;
+
+static void
+complete_run(void *arg)
+{
+	Run		   *run = arg;
+
+	for (run->current = run->first; run->current < run->end; run->current++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		obx_aggregate_complete(run->windows->target, &run->windows->windows[run->current]);
+	}
+}
+
+static void
+describe_window(void *arg)
+{
+	const Run  *run = arg;
+
+	if (run->current < run->end)
+		errcontext("subscription \"%s\", window up to the event at position " INT64_FORMAT,
+				   run->windows->subscription->name,
+				   run->windows->windows[run->current].last_position);
+}
+
+static ErrorData *
+guard_run(Run *run)
+{
+	ObxWindows *windows = run->windows;
+	ErrorData  *error = obx_guard_call(complete_run, run, CurrentMemoryContext);
+
+	obx_context_leave();
+	windows->target->end_run(windows->target, error != NULL);
+	if (error == NULL)
+		return NULL;
+	if (obx_error_judge(error->sqlerrcode) == OBX_VERDICT_INFRASTRUCTURE ||
+		(error->sqlerrcode == ERRCODE_QUERY_CANCELED && windows->foreground))
+		ReThrowError(error);
+	return error;
+}
+
+static void
+put_off(ObxWindows *windows, const ObxWindow *window, const ErrorData *error)
+{
+	const ObxSubscription *subscription = windows->subscription;
+	TimestampTz now = GetCurrentTimestamp();
+	int64		late = now - obx_aggregate_due(subscription, window);
+	int64		wait = Min(Max(late, subscription->backoff), subscription->max_backoff);
+	const char *message = error->message != NULL ? error->message : "unknown error";
+
+	obx_aggregate_postpone(windows->target, window, now + wait);
+	windows->target->end_run(windows->target, false);
+	(void) obx_failure_record(subscription->id, window->last_position, message);
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("could not emit what subscription \"%s\" has aggregated: %s",
+					subscription->name, message),
+			 errdetail("The window up to the event at position " INT64_FORMAT
+					   " stays open and is tried again at %s.",
+					   window->last_position, timestamptz_to_str(now + wait))));
+}
+
+void
+obx_windows_complete(ObxWindows *windows)
+{
+	Run			run = {.windows = windows,.end = windows->count};
+	ErrorContextCallback context = {
+		.previous = error_context_stack,
+		.callback = describe_window,
+		.arg = &run
+	};
+
+	error_context_stack = &context;
+	if (windows->count > 0 && guard_run(&run) != NULL)
+	{
+		/* one of them fails: a few, each on its own, and the others next time */
+		if (windows->count > OBX_WINDOWS_SINGLY)
+		{
+			windows->count = OBX_WINDOWS_SINGLY;
+			windows->bound = windows->windows[OBX_WINDOWS_SINGLY].due;
+		}
+		for (int i = 0; i < windows->count; i++)
+		{
+			ErrorData  *error;
+
+			run.first = i;
+			run.end = i + 1;
+			error = guard_run(&run);
+			if (error != NULL)
+				put_off(windows, &windows->windows[i], error);
+		}
+	}
+	error_context_stack = context.previous;
+}

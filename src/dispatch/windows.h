@@ -1,0 +1,38 @@
+/*
+ * Windows of aggregates whose time has come.
+ */
+#ifndef OBX_WINDOWS_H
+#define OBX_WINDOWS_H
+
+#include "catalog/progress.h"
+#include "catalog/subscription.h"
+#include "delivery/target.h"
+#include "dispatch/lane.h"
+
+typedef struct ObxWindows
+{
+	const ObxSubscription *subscription;
+	const ObxLane *lane;
+	ObxTarget  *target;			/* to be opened before completing */
+	bool		foreground;		/* a cancel is the caller's */
+	TimestampTz bound;			/* none is due before, once these are
+								 * completed; 0 for never */
+	TimestampTz next;			/* when to look again */
+	int			count;
+	struct ObxWindow *windows;
+} ObxWindows;
+
+/*
+ * Lists up to "limit" windows that are due at "time": every event that got its
+ * position before has been dealt with, or is open.  Windows of blocked keys
+ * wait for those.
+ */
+extern void obx_windows_list(ObxWindows *windows, TimestampTz from, TimestampTz time, int limit);
+
+/*
+ * Completes them, in a subtransaction or a few; what cannot be emitted is put
+ * off.  The caller saves the target.
+ */
+extern void obx_windows_complete(ObxWindows *windows);
+
+#endif							/* OBX_WINDOWS_H */
