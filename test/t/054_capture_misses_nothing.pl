@@ -381,9 +381,9 @@ my $any_table = q{
 			ELSE format('ADD COLUMN %s %s DEFAULT %s', any_name(number), k.type, value_of(k)) END;
 		EXECUTE format('ALTER TABLE %s %s', relation, command);
 	EXCEPTION
-		-- no column of that kind, or no such command
+		-- no column of that kind, no such command, or too long a default
 		WHEN null_value_not_allowed OR feature_not_supported OR syntax_error OR datatype_mismatch
-			OR invalid_column_definition THEN
+			OR invalid_column_definition OR program_limit_exceeded THEN
 	END $$;
 
 	CREATE FUNCTION change_rows(relation regclass) RETURNS void LANGUAGE plpgsql AS $$
