@@ -33,7 +33,8 @@ push_column(JsonbParseState **state, Form_pg_attribute attribute, Datum value)
 			break;
 		case TIMESTAMPTZOID:
 			JsonEncodeDateTime(time, value, TIMESTAMPTZOID, NULL);
-			obx_json_push_string(state, time);
+			/* the object is made later: it keeps the pointer */
+			obx_json_push_string(state, pstrdup(time));
 			break;
 		case XID8OID:
 			obx_json_push_string(state, psprintf(UINT64_FORMAT,

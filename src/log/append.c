@@ -39,6 +39,7 @@
 
 #include "base/compat.h"
 #include "base/doorbell.h"
+#include "base/table.h"
 #include "catalog/names.h"
 #include "log/append.h"
 #include "log/context.h"
@@ -289,6 +290,7 @@ flush_buffer(bool all)
 	MemoryContext old;
 	int			first = buffer.count;
 	int			end;
+	bool		pushed;
 
 	/* inner subtransactions' events are at the end */
 	while (first > 0 && buffer.events[first - 1].subxact == subxact)
@@ -300,6 +302,7 @@ flush_buffer(bool all)
 	scratch = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox flush",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(scratch);
+	pushed = obx_snapshot_ensure();
 	for (int i = first; i < end;)
 	{
 		Relation	partition = open_partition(buffer.events[i].time);
@@ -312,6 +315,7 @@ flush_buffer(bool all)
 		relation_close(partition, NoLock);
 		i = next;
 	}
+	obx_snapshot_release(pushed);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
 

@@ -104,13 +104,14 @@ push_time(JsonbParseState **state, TimestampTz time)
 	struct pg_tm tm;
 	fsec_t		fsec;
 	const int	utc = 0;
-	char text[	MAXDATELEN + 1];
+	char		buffer[MAXDATELEN + 1];
 
 	if (TIMESTAMP_NOT_FINITE(time) || timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0 ||
 		tm.tm_year < 0 || tm.tm_year > 9999)
 		return;
-	JsonEncodeDateTime(text, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
-	push_attribute(state, "time", text);
+	JsonEncodeDateTime(buffer, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
+	/* the object is made later: it keeps the pointer */
+	push_attribute(state, "time", pstrdup(buffer));
 }
 
 /* As long as the largest number, so that order is that of strings. */
