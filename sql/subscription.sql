@@ -73,6 +73,7 @@ CREATE TABLE outbox.progress (
     read_position bigint,
     read_event_id bigint,
     due timestamptz,
+    settled bigint[],
     CONSTRAINT progress_pkey PRIMARY KEY (subscription, lane, version)
 );
 COMMENT ON TABLE outbox.progress IS 'how far each lane of a subscription has come; the newest version counts';
@@ -89,6 +90,8 @@ COMMENT ON COLUMN outbox.progress.read_position IS 'pull: how far the log was re
 COMMENT ON COLUMN outbox.progress.read_event_id IS 'pull: id of the event there';
 COMMENT ON COLUMN outbox.progress.due IS
     'aggregates: no window of the lane is due before; NULL: none is';
+COMMENT ON COLUMN outbox.progress.settled IS
+    'whose rows in outbox.delivery this version has ended, in pairs: the position; after how many attempts it was delivered, 0: the filter left it out, -1: it was discarded';
 
 CREATE TABLE outbox.delivery (
     subscription integer NOT NULL,

@@ -44,8 +44,12 @@ enum
 	READ_POSITION,
 	READ_EVENT_ID,
 	DUE,
+	SETTLED,
 	COLUMNS
 };
+
+/* In the table, an ObxSettled is two numbers. */
+#define SETTLED_NUMBERS (sizeof(ObxSettled) / sizeof(int64))
 
 /* Rows that one call of obx_progress_clean() deletes at most. */
 #define OBX_CLEAN_BATCH 10000
@@ -130,6 +134,8 @@ make_progress(HeapTuple tuple, TupleDesc tupdesc, ObxProgress *progress)
 	progress->event_id = DatumGetInt64(values[EVENT_ID]);
 	progress->delivered = DatumGetInt64(values[DELIVERED]);
 	progress->failed = DatumGetInt64(values[FAILED]);
+	progress->nsettled = 0;
+	progress->settled = NULL;
 	make_handout(values, nulls, progress);
 	progress->due = nulls[DUE] ? 0 : DatumGetTimestampTz(values[DUE]);
 }
@@ -170,6 +176,35 @@ obx_progress_version(int32 subscription, int32 lane, Snapshot snapshot)
 											 RelationGetDescr(scan.table), &isnull));
 	obx_scan_end(&scan);
 	return version;
+}
+
+ObxPassage *
+obx_progress_history(int32 subscription, int32 lane, int *count)
+{
+	ObxPassage *passages = palloc(OBX_PROGRESS_HISTORY * sizeof(ObxPassage));
+	ScanKeyData keys[2];
+	ObxScan		scan;
+	HeapTuple	tuple;
+
+	*count = 0;
+	begin_scan(&scan, keys, init_keys(keys, subscription, lane), AccessShareLock,
+			   BackwardScanDirection);
+	while (*count < OBX_PROGRESS_HISTORY && (tuple = obx_scan_next(&scan)) != NULL)
+	{
+		ObxPassage *passage = &passages[(*count)++];
+		Datum		values[COLUMNS];
+		bool		nulls[COLUMNS];
+
+		heap_deform_tuple(tuple, RelationGetDescr(scan.table), values, nulls);
+		passage->position = DatumGetInt64(values[POSITION]);
+		passage->delivered = DatumGetInt64(values[DELIVERED]);
+		passage->time = DatumGetTimestampTz(values[TIME]);
+		passage->settled = (ObxSettled *) get_positions(values, nulls, SETTLED,
+														&passage->nsettled);
+		passage->nsettled /= SETTLED_NUMBERS;
+	}
+	obx_scan_end(&scan);
+	return passages;
 }
 
 /* Skips from lane to lane: a scan each, whatever versions lie between. */
@@ -229,8 +264,26 @@ obx_progress_advance(ObxProgress *progress)
 	fill_handout(progress, values, nulls);
 	values[DUE] = TimestampTzGetDatum(progress->due);
 	nulls[DUE] = (progress->due == 0);
+	set_positions(values, nulls, SETTLED, (const int64 *) progress->settled,
+				  progress->nsettled * SETTLED_NUMBERS);
 	heap_freetuple(obx_table_insert(table, values, nulls));
 	table_close(table, NoLock);
+	progress->nsettled = 0;
+}
+
+void
+obx_progress_settle(ObxProgress *progress, int64 position, int64 attempts)
+{
+	/* by powers of two */
+	if ((progress->nsettled & (progress->nsettled - 1)) == 0)
+	{
+		Size		size = 2 * Max(progress->nsettled, 1) * sizeof(ObxSettled);
+
+		progress->settled = progress->settled == NULL ? palloc(size) :
+			repalloc(progress->settled, size);
+	}
+	progress->settled[progress->nsettled].position = position;
+	progress->settled[progress->nsettled++].attempts = attempts;
 }
 
 /* Two that delete rows must not meet at one.  Until the transaction ends. */

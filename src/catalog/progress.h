@@ -45,6 +45,13 @@ typedef struct ObxProgress
 
 	/* Lanes of aggregates: none of their windows is due before; 0 for never */
 	TimestampTz due;
+
+	/*
+	 * What became of events that had rows in outbox.delivery, for the next
+	 * version only.
+	 */
+	int			nsettled;
+	struct ObxSettled *settled;
 } ObxProgress;
 
 /* Of two times that an aggregate may be due, 0 for never. */
@@ -56,11 +63,37 @@ obx_due_earlier(TimestampTz one, TimestampTz other)
 	return Min(one, other);
 }
 
+/* How an exception has ended. */
+typedef struct ObxSettled
+{
+	int64		position;
+	int64		attempts;		/* with which one it was delivered, or: */
+} ObxSettled;
+
+#define OBX_SETTLED_FILTERED	0
+#define OBX_SETTLED_DISCARDED	(-1)
+
+/* A version of a lane's progress, as history. */
+typedef struct ObxPassage
+{
+	int64		position;
+	int64		delivered;
+	TimestampTz time;
+	int			nsettled;
+	ObxSettled *settled;
+} ObxPassage;
+
 /* The newest version; false when the lane has none. */
 extern bool obx_progress_find(int32 subscription, int32 lane, ObxProgress *progress);
 
 /* The number of the newest version that the snapshot sees, 0 for none. */
 extern int64 obx_progress_version(int32 subscription, int32 lane, Snapshot snapshot);
+
+/*
+ * The versions of a lane that are kept, from the newest on, at most
+ * OBX_PROGRESS_HISTORY of them; in CurrentMemoryContext.
+ */
+extern ObxPassage *obx_progress_history(int32 subscription, int32 lane, int *count);
 
 /* The newest version of every lane there is; in CurrentMemoryContext. */
 extern List *obx_progress_list(void);
@@ -70,6 +103,9 @@ extern List *obx_progress_list(void);
  * Fails (40001) if someone else did.
  */
 extern void obx_progress_advance(ObxProgress *progress);
+
+/* Notes in the version to come what has become of an exception. */
+extern void obx_progress_settle(ObxProgress *progress, int64 position, int64 attempts);
 
 /*
  * A subscription's lanes from one on.  Waits for nobody: false, with nothing

@@ -486,8 +486,9 @@ obx_batch_park(ObxBatch *batch, ObxItem *item)
 
 /* Nothing is left to wait for. */
 static void
-end_retry(ObxBatch *batch, const ObxItem *item)
+end_retry(ObxBatch *batch, const ObxItem *item, ObxProgress *progress, int64 attempts)
 {
+	obx_progress_settle(progress, item->event.position, attempts);
 	obx_delivery_delete(batch->subscription->id, item->event.position);
 	obx_lane_remove(batch->lane, item->event.position);
 }
@@ -500,7 +501,7 @@ obx_batch_write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress)
 		case OBX_ITEM_DONE:
 			progress->delivered++;
 			if (batch->is_retry)
-				end_retry(batch, item);
+				end_retry(batch, item, progress, item->event.attempt);
 			break;
 		case OBX_ITEM_FAILED:
 			progress->failed++;
@@ -520,7 +521,7 @@ obx_batch_write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress)
 			break;
 		case OBX_ITEM_SKIPPED:
 			if (batch->is_retry)
-				end_retry(batch, item);
+				end_retry(batch, item, progress, OBX_SETTLED_FILTERED);
 			break;
 		case OBX_ITEM_PENDING:
 			elog(ERROR, "event at position " INT64_FORMAT " was not dealt with",

@@ -150,27 +150,6 @@ obx_batch_collect_retries(ObxBatch *batch, int limit)
 
 /* ---- new events ---- */
 
-static text *
-get_text(TupleTableSlot *slot, ObxEventColumn column)
-{
-	bool		isnull;
-	Datum		value = slot_getattr(slot, column + 1, &isnull);
-
-	return isnull ? NULL : DatumGetTextPP(value);
-}
-
-static bool
-type_matches(const ObxSubscription *subscription, TupleTableSlot *slot)
-{
-	text	   *type;
-
-	if (subscription->ntypes == 1 && strcmp(subscription->types[0], "*") == 0)
-		return true;
-	type = get_text(slot, OBX_EVENT_TYPE);
-	return obx_patterns_match(subscription->types, subscription->ntypes,
-							  VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
-}
-
 /* Is it this lane's, and does it match?  Fills in the key. */
 static bool
 is_wanted(const ObxBatch *batch, const ObxSnapshot *start, const ObxReadEvent *event,
@@ -181,7 +160,7 @@ is_wanted(const ObxBatch *batch, const ObxSnapshot *start, const ObxReadEvent *e
 	/* had its transaction ended before the subscription began? */
 	if (start != NULL && obx_snapshot_has_ended(start, event->xid))
 		return false;
-	if (!type_matches(subscription, event->slot))
+	if (!obx_subscription_wants_type(subscription, event->slot))
 		return false;
 	/* had a lane dealt with it before lanes were divided anew? */
 	if (obx_history_has(batch->history, false, event->position, event->id, event->slot))

@@ -21,10 +21,11 @@
 #include "dispatch/dead_letter.h"
 #include "dispatch/lane.h"
 
-typedef void (*ChangeDelivery) (ObxDelivery *delivery);
+/* What is to be known of it later goes into *progress. */
+typedef void (*ChangeDelivery) (ObxDelivery *delivery, ObxProgress *progress);
 
 static void
-redrive(ObxDelivery *delivery)
+redrive(ObxDelivery *delivery, ObxProgress *progress)
 {
 	delivery->state = OBX_DELIVERY_RETRY;
 	delivery->open = true;
@@ -34,8 +35,9 @@ redrive(ObxDelivery *delivery)
 }
 
 static void
-discard(ObxDelivery *delivery)
+discard(ObxDelivery *delivery, ObxProgress *progress)
 {
+	obx_progress_settle(progress, delivery->position, OBX_SETTLED_DISCARDED);
 	obx_delivery_delete(delivery->subscription, delivery->position);
 }
 
@@ -44,11 +46,13 @@ static int64
 change_lane(const ObxSubscription *subscription, int lane, int64 position,
 			ChangeDelivery change)
 {
-	ObxProgress progress;
+	ObxProgress progress = {0};
+	bool		has_progress;
 	int64		count = 0;
 	ListCell   *lc;
 
 	obx_lane_lock(subscription->id, lane, true);
+	has_progress = obx_progress_find(subscription->id, lane, &progress);
 	foreach(lc, obx_delivery_list(subscription->id))
 	{
 		ObxDelivery *delivery = lfirst(lc);
@@ -57,7 +61,7 @@ change_lane(const ObxSubscription *subscription, int lane, int64 position,
 		if (delivery->lane != lane || delivery->state != OBX_DELIVERY_DEAD ||
 			(position != 0 && delivery->position != position))
 			continue;
-		change(delivery);
+		change(delivery, &progress);
 		count++;
 	}
 	if (count == 0)
@@ -65,7 +69,7 @@ change_lane(const ObxSubscription *subscription, int lane, int64 position,
 
 	obx_lane_settle_rows(subscription, lane);
 	/* what dispatchers know of the lane is not so any more */
-	if (obx_progress_find(subscription->id, lane, &progress))
+	if (has_progress)
 		obx_progress_advance(&progress);
 	return count;
 }

@@ -15,7 +15,9 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/transam.h"
 #include "executor/executor.h"
+#include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_node.h"
 #include "parser/parse_relation.h"
@@ -24,6 +26,7 @@
 
 #include "base/compat.h"
 #include "base/expression.h"
+#include "base/guard.h"
 #include "catalog/names.h"
 #include "dispatch/filter.h"
 #include "dispatch/session.h"
@@ -189,4 +192,85 @@ obx_filter_reset(ObxFilter *filter)
 {
 	filter->state = NULL;
 	ExecClearTuple(filter->slot);
+}
+
+/* ---- only to know ---- */
+
+typedef struct Question
+{
+	const ObxSubscription *subscription;
+	TupleDesc	tupdesc;
+	ObxFilter  *filter;
+	HeapTuple	event;
+	bool		passes;
+} Question;
+
+/* ObxCheck of one function: is it anybody's but PostgreSQL's? */
+static bool
+is_foreign(Oid function, void *arg)
+{
+	return function >= FirstNormalObjectId;
+}
+
+static bool
+has_foreign_code(Node *node, void *arg)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, CoerceToDomain) || check_functions_in_node(node, is_foreign, arg))
+		return true;
+	return expression_tree_walker(node, has_foreign_code, arg);
+}
+
+static void
+open_plain(void *arg)
+{
+	Question   *question = arg;
+	int			nest_level = NewGUCNestLevel();
+	Oid			user;
+	int			security;
+	ObxFilter  *filter;
+
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(question->subscription->owner,
+						   security | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	obx_session_set_path(question->subscription);
+	filter = obx_filter_open(question->subscription, question->tupdesc);
+	if (!contain_mutable_functions(filter->expression) &&
+		!has_foreign_code(filter->expression, NULL))
+		question->filter = filter;
+	AtEOXact_GUC(false, nest_level);
+	SetUserIdAndSecContext(user, security);
+}
+
+ObxFilter *
+obx_filter_open_plain(const ObxSubscription *subscription, TupleDesc tupdesc)
+{
+	Question	question = {.subscription = subscription,.tupdesc = tupdesc};
+
+	(void) obx_guard_call(open_plain, &question, CurrentMemoryContext);
+	return question.filter;
+}
+
+static void
+ask(void *arg)
+{
+	Question   *question = arg;
+
+	question->passes = evaluate(question->filter, question->event);
+	ExecClearTuple(question->filter->slot);
+}
+
+int
+obx_filter_ask(ObxFilter *filter, HeapTuple event)
+{
+	Question	question = {.filter = filter,.event = event};
+
+	if (obx_guard_call(ask, &question, CurrentMemoryContext) != NULL)
+	{
+		obx_filter_reset(filter);
+		return -1;
+	}
+	return question.passes ? 1 : 0;
 }

@@ -3,7 +3,9 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "dispatch/match.h"
+#include "log/event.h"
 
 /*
  * After a star, try the rest of the pattern at each place; only the last star
@@ -48,4 +50,17 @@ obx_patterns_match(char *const *patterns, int npatterns, const char *string, int
 		if (obx_pattern_matches(patterns[i], string, length))
 			return true;
 	return false;
+}
+
+bool
+obx_subscription_wants_type(const ObxSubscription *subscription, TupleTableSlot *event)
+{
+	bool		isnull;
+	text	   *type;
+
+	if (subscription->ntypes == 1 && strcmp(subscription->types[0], "*") == 0)
+		return true;
+	type = DatumGetTextPP(slot_getattr(event, OBX_EVENT_TYPE + 1, &isnull));
+	return obx_patterns_match(subscription->types, subscription->ntypes,
+							  VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
 }

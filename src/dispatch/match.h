@@ -4,6 +4,9 @@
 #ifndef OBX_MATCH_H
 #define OBX_MATCH_H
 
+#include "catalog/subscription.h"
+#include "executor/tuptable.h"
+
 /*
  * Does the string match the pattern?  "*" stands for any run of characters,
  * everything else for itself.  Bytes are compared.
@@ -13,5 +16,9 @@ extern bool obx_pattern_matches(const char *pattern, const char *string, int len
 /* Does it match any of them? */
 extern bool obx_patterns_match(char *const *patterns, int npatterns, const char *string,
 							   int length);
+
+/* Does an event in the layout of outbox.event have a type that it asks for? */
+extern bool obx_subscription_wants_type(const ObxSubscription *subscription,
+										TupleTableSlot *event);
 
 #endif							/* OBX_MATCH_H */

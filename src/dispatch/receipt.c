@@ -105,6 +105,10 @@ obx_receipt_ack(const ObxSubscription *subscription, int64 receipt, int64 up_to)
 		obx_pull_lane_load(&work);
 		for (int i = 0; i < count; i++)
 		{
+			ObxDelivery *delivery = obx_delivery_find(subscription->id, progress->retries[i]);
+
+			if (delivery != NULL)
+				obx_progress_settle(progress, delivery->position, delivery->attempts + 1);
 			obx_delivery_delete(subscription->id, progress->retries[i]);
 			obx_lane_remove(work.lane, progress->retries[i]);
 		}

@@ -71,8 +71,9 @@ SELECT count(*) FROM pg_proc f, aclexplode(f.proacl) a
 WHERE f.pronamespace = 'outbox'::regnamespace AND a.grantee NOT IN (0, f.proowner);
 SELECT count(*) FROM pg_class c, aclexplode(c.relacl) a
 WHERE c.relnamespace = 'outbox'::regnamespace AND a.grantee <> c.relowner;
--- nothing runs with another's rights
-SELECT proname FROM pg_proc WHERE pronamespace = 'outbox'::regnamespace AND prosecdef;
+-- what runs with the owner's rights reads only, and has its search_path pinned
+SELECT proname, provolatile, 'search_path=pg_catalog, pg_temp' = ANY (proconfig) AS pinned
+FROM pg_proc WHERE pronamespace = 'outbox'::regnamespace AND prosecdef ORDER BY proname;
 -- what is not in C has its search_path pinned
 SELECT proname FROM pg_proc f JOIN pg_language l ON l.oid = f.prolang
 WHERE pronamespace = 'outbox'::regnamespace AND lanname <> 'c'
