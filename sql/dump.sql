@@ -12,6 +12,7 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.receipt_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.delivery', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.aggregate_window', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.failure', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.registered_type', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.schema_version', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.seen_turn', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.seen_0', '');

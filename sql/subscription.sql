@@ -4,7 +4,7 @@ CREATE SEQUENCE outbox.subscription_id_seq AS integer;
 
 CREATE TABLE outbox.subscription (
     id integer NOT NULL,
-    name text NOT NULL,
+    name text COLLATE "C" NOT NULL,
     owner regrole NOT NULL,
     kind text NOT NULL,
     types text[] NOT NULL,

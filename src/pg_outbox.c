@@ -12,6 +12,7 @@
 #include "catalog/names.h"
 #include "dispatch/needed.h"
 #include "log/append.h"
+#include "log/contract.h"
 #include "log/depth.h"
 #include "log/generation.h"
 #include "log/partition.h"
@@ -28,6 +29,7 @@ _PG_init(void)
 	obx_doorbell_init();
 	obx_names_init();
 	obx_append_init();
+	obx_contract_init();
 	obx_depth_init();
 	obx_partition_init();
 	obx_generation_init();

@@ -18,4 +18,7 @@
 /* a receipt that has run out or been acked */
 #define OBX_ERRCODE_STALE_RECEIPT MAKE_SQLSTATE('O', 'B', '0', '0', '4')
 
+/* an event's data are not what the contract of its type says */
+#define OBX_ERRCODE_BREACH MAKE_SQLSTATE('O', 'B', '0', '0', '5')
+
 #endif							/* OBX_ERROR_H */

@@ -71,8 +71,8 @@ is_forbidden(Oid function, void *arg)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\" may not execute function %s",
 						GetUserNameFromId(check->owner, true), get_func_name(function)),
-				 errdetail("%s runs with the rights of the subscription's owner.",
-						   check->kind->sentence),
+				 errdetail("%s runs with the rights of %s.",
+						   check->kind->sentence, check->kind->runs_as),
 				 errhint("Grant EXECUTE on the function to the role.")));
 	return false;
 }

@@ -12,6 +12,7 @@ typedef struct ObxExpressionKind
 	const char *name;			/* "filter" */
 	const char *subject;		/* "a filter" */
 	const char *sentence;		/* "A filter" */
+	const char *runs_as;		/* "the subscription's owner" */
 	const char *over;			/* "the columns of outbox.event" */
 	const char *example;
 } ObxExpressionKind;

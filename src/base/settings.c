@@ -22,6 +22,7 @@ int			obx_max_retention = -1;
 int			obx_partition_interval = 86400;
 int			obx_idempotency_window = 7 * 86400;
 int			obx_max_depth = 64;
+bool		obx_strict_types = false;
 char	   *obx_correlation_id = NULL;
 char	   *obx_traceparent = NULL;
 char	   *obx_headers = NULL;
@@ -168,6 +169,9 @@ obx_settings_init(void)
 	define_integer("outbox.max_depth",
 				   "Sets how many causes may stand above an event.",
 				   &obx_max_depth, 0, INT_MAX, 0);
+	DefineCustomBoolVariable("outbox.strict_types",
+							 "Sets whether only events of registered types may be emitted.",
+							 NULL, &obx_strict_types, false, PGC_SUSET, 0, NULL, NULL, NULL);
 
 	define_string("outbox.correlation_id",
 				  "Sets the correlation id of the events emitted.",

@@ -11,6 +11,7 @@ extern int	obx_max_retention;	/* seconds, -1 for ever */
 extern int	obx_partition_interval; /* seconds */
 extern int	obx_idempotency_window; /* seconds */
 extern int	obx_max_depth;
+extern bool obx_strict_types;
 
 /* As the session set them; '' where it did not. */
 extern char *obx_correlation_id;

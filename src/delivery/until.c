@@ -68,6 +68,7 @@ analyze_until(const ObxSubscription *subscription)
 		.name = "condition \"until\"",
 		.subject = "the condition \"until\"",
 		.sentence = "The condition \"until\"",
+		.runs_as = "the subscription's owner",
 		.over = "the state",
 		.example = "(state->>'count')::integer >= 10"
 	};

@@ -60,6 +60,7 @@ analyze_filter(const ObxSubscription *subscription)
 		.name = "filter",
 		.subject = "a filter",
 		.sentence = "A filter",
+		.runs_as = "the subscription's owner",
 		.over = "the columns of outbox.event",
 		.example = "(data->>'amount')::numeric > 100"
 	};

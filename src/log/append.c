@@ -43,6 +43,7 @@
 #include "catalog/names.h"
 #include "log/append.h"
 #include "log/context.h"
+#include "log/contract.h"
 #include "log/depth.h"
 #include "log/generation.h"
 #include "log/order_index.h"
@@ -277,6 +278,21 @@ find_held(int first)
 	return buffer.count;
 }
 
+/* What was held stands now, and must be what the contract of its type says. */
+static void
+check_held(int first, int end)
+{
+	for (int i = first; i < end; i++)
+		if (buffer.events[i].held)
+		{
+			TupleTableSlot *slot = buffer.events[i].slot;
+			bool		isnull;
+
+			obx_contract_check(slot_getattr(slot, OBX_EVENT_TYPE + 1, &isnull),
+							   slot_getattr(slot, OBX_EVENT_DATA + 1, &isnull));
+		}
+}
+
 /*
  * Writes what belongs to the current subtransaction; what an outer one
  * emitted waits for it, for an inner abort must not take it along.  Events
@@ -298,6 +314,7 @@ flush_buffer(bool all)
 	end = all ? buffer.count : find_held(first);
 	if (first == end)
 		return;
+	check_held(first, end);
 
 	scratch = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox flush",
 									ALLOCSET_DEFAULT_SIZES);
@@ -387,6 +404,9 @@ append_event(Datum *values, bool *nulls, bool held)
 	int			depth = obx_depth_check(values[OBX_EVENT_TYPE]);
 	int64		id;
 
+	/* one that is held may be taken back: it is checked when it is written */
+	if (!held)
+		obx_contract_check(values[OBX_EVENT_TYPE], values[OBX_EVENT_DATA]);
 	prepare_buffer();
 	if (!has_emitted)
 	{

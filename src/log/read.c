@@ -59,12 +59,12 @@ struct ObxReader
 /* ---- partitions ---- */
 
 static void
-open_scan(PartitionScan *scan, Oid relid, Snapshot snapshot)
+open_scan(PartitionScan *scan, Oid relid, Snapshot snapshot, int nkeys)
 {
 	scan->relid = relid;
 	scan->table = table_open(relid, AccessShareLock);
 	scan->index = index_open(obx_partition_index(scan->table), AccessShareLock);
-	scan->scan = obx_index_beginscan(scan->table, scan->index, snapshot, 2);
+	scan->scan = obx_index_beginscan(scan->table, scan->index, snapshot, nkeys);
 	scan->slot = table_slot_create(scan->table, NULL);
 	scan->has_event = false;
 }
@@ -149,7 +149,7 @@ open_scans(ObxReader *reader)
 			kept = true;
 		}
 		if (!kept)
-			open_scan(&scans[nscans++], partition->relid, reader->snapshot);
+			open_scan(&scans[nscans++], partition->relid, reader->snapshot, 2);
 	}
 
 	for (int i = 0; i < reader->nscans; i++)
@@ -353,7 +353,7 @@ find_in_partition(Oid relid, Snapshot snapshot, uint64 xid, int64 id, TupleTable
 	PartitionScan scan;
 	bool		found;
 
-	open_scan(&scan, relid, snapshot);
+	open_scan(&scan, relid, snapshot, 2);
 	set_scan(&scan, xid, id - 1);
 	fetch_event(&scan);
 	found = scan.has_event && scan.id == id;
@@ -558,4 +558,69 @@ obx_event_locate(Snapshot snapshot, uint64 xid, int64 id, ObxPlace *place)
 		place->position = position;
 	}
 	return position;
+}
+
+/* ---- events from the end ---- */
+
+typedef struct BackwardScan
+{
+	PartitionScan scan;
+	uint64		xid;			/* of the event it stands at */
+} BackwardScan;
+
+static void
+step_back(BackwardScan *back)
+{
+	PartitionScan *scan = &back->scan;
+	bool		isnull;
+
+	scan->has_event = index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot);
+	if (!scan->has_event)
+		return;
+	scan->id = DatumGetInt64(slot_getattr(scan->slot, OBX_EVENT_ID + 1, &isnull));
+	back->xid = U64FromFullTransactionId(DatumGetFullTransactionId(slot_getattr(scan->slot,
+																				OBX_EVENT_XID + 1,
+																				&isnull)));
+}
+
+/* The one at the newest event, NULL at the end of all. */
+static BackwardScan *
+find_newest(BackwardScan *scans, int nscans)
+{
+	BackwardScan *newest = NULL;
+
+	for (int i = 0; i < nscans; i++)
+		if (scans[i].scan.has_event &&
+			(newest == NULL || scans[i].xid > newest->xid ||
+			 (scans[i].xid == newest->xid && scans[i].scan.id > newest->scan.id)))
+			newest = &scans[i];
+	return newest;
+}
+
+void
+obx_event_visit_newest(Snapshot snapshot, int64 limit, ObxEventVisitor visit, void *arg)
+{
+	List	   *partitions = obx_partition_list();
+	BackwardScan *scans = palloc(Max(list_length(partitions), 1) * sizeof(BackwardScan));
+	BackwardScan *newest;
+	int			nscans = 0;
+	ListCell   *lc;
+
+	foreach(lc, partitions)
+	{
+		BackwardScan *back = &scans[nscans++];
+
+		open_scan(&back->scan, ((ObxPartition *) lfirst(lc))->relid, snapshot, 0);
+		index_rescan(back->scan.scan, NULL, 0, NULL, 0);
+		step_back(back);
+	}
+	while (limit-- > 0 && (newest = find_newest(scans, nscans)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!visit(newest->scan.slot, arg))
+			break;
+		step_back(newest);
+	}
+	for (int i = 0; i < nscans; i++)
+		close_scan(&scans[i].scan, false);
 }

@@ -69,4 +69,14 @@ typedef struct ObxPlace
 
 extern int64 obx_event_locate(Snapshot snapshot, uint64 xid, int64 id, ObxPlace *place);
 
+/*
+ * Shows the newest events, newest first, those without a position among them,
+ * until the visitor says false or "limit" were shown.  Between transactions
+ * that ran beside each other the order is roughly that of their ids.
+ */
+typedef bool (*ObxEventVisitor) (TupleTableSlot *slot, void *arg);
+
+extern void obx_event_visit_newest(Snapshot snapshot, int64 limit, ObxEventVisitor visit,
+								   void *arg);
+
 #endif							/* OBX_READ_H */

@@ -11,7 +11,8 @@ SELECT CASE WHEN f.oid IS NULL THEN 'missing: ' || n.name
        END
 FROM unnest('{publish,publish_many,capture,uncapture,subscribe,unsubscribe,pause,resume,
               aggregate,read,oldest,head,position_of,once,wait,run,apply_retention,generation,
-              current_position,current_attempt,current_subscription,is_replay}'::name[]) WITH ORDINALITY AS n (name, number)
+              current_position,current_attempt,current_subscription,is_replay,
+              register_type,unregister_type,to_cloudevent}'::name[]) WITH ORDINALITY AS n (name, number)
 LEFT JOIN pg_proc f ON f.proname = n.name AND f.pronamespace = 'outbox'::regnamespace
 ORDER BY n.number;
 \pset tuples_only off
@@ -19,7 +20,7 @@ ORDER BY n.number;
 
 -- the log and the views: columns, in this order
 SELECT c.relname AS relation, a.attname AS column, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null
-FROM unnest('{event,status,worker,dead_letter,aggregation,capture_rule}'::name[]) WITH ORDINALITY AS n (name, number)
+FROM unnest('{event,status,worker,dead_letter,aggregation,capture_rule,event_type,metrics,debezium_outbox}'::name[]) WITH ORDINALITY AS n (name, number)
 JOIN pg_class c ON c.relname = n.name AND c.relnamespace = 'outbox'::regnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 ORDER BY n.number, a.attnum;
@@ -32,6 +33,10 @@ FROM pg_proc f WHERE f.oid = 'outbox.read'::regproc;
 
 -- settings
 SELECT name, boot_val, unit, context, vartype FROM pg_settings WHERE name LIKE 'outbox.%' ORDER BY name;
+
+-- what C code looks up by a text is sorted by bytes, whatever the database's collation
+SELECT i.indexrelid::regclass FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid, unnest(i.indcollation) AS o (oid)
+WHERE c.relnamespace = 'outbox'::regnamespace AND o.oid NOT IN (0, '"C"'::regcollation);
 
 -- everything has a comment
 SELECT 'relation' AS kind, c.relname FROM pg_class c

@@ -40,6 +40,9 @@ my %state = (
 	'versions' => q{
 		SELECT string_agg(concat_ws(' ', source, version, columns, since), E'\n' ORDER BY source, version)
 		FROM outbox.schema_version},
+	'types' => q{
+		SELECT string_agg(concat_ws(' ', type, contract, description, registered_by, registered_at), E'\n' ORDER BY type)
+		FROM outbox.event_type},
 	'effects' => q{
 		SELECT count(*), md5(string_agg(concat_ws(' ', handler, id, number), E'\n' ORDER BY number)) FROM effect});
 
@@ -82,6 +85,9 @@ sub restores
 	client_ok($node, "$title: restores without a word", @command);
 	# the subscriptions of a copy are paused, which nothing else is
 	is(state_of($node, $database), $expected, "$title: everything is there");
+
+	my ($code, $out, $err) = $node->psql($database, "SELECT outbox.publish('Strict', '0')");
+	like($err, qr/"Strict" breaches its contract: is_strict\(data\)/, "$title: contracts hold");
 
 	$node->safe_psql($database, q{
 		SELECT outbox.resume(name) FROM outbox.status WHERE name <> 'resting';
@@ -129,6 +135,9 @@ $source->safe_psql('shop', q{
 	CREATE TABLE gone (id integer PRIMARY KEY);
 	SELECT outbox.capture('gone');
 	DROP TABLE gone;
+	CREATE FUNCTION is_strict(data jsonb) RETURNS boolean LANGUAGE sql AS 'SELECT data = ''1''';
+	SELECT outbox.register_type('Strict', 'is_strict(data)', 'is 1');
+	SELECT outbox.register_type('Plain');
 	SELECT outbox.subscribe('quick', '{orders.*}', 'quick_handler');
 	SELECT outbox.subscribe('fails', handler => 'fails', backoff => '1 day', max_backoff => '1 day');
 	SELECT outbox.subscribe('channel', channel => 'c', concurrency => 2);

@@ -1,0 +1,170 @@
+/*
+ * Rows of outbox.registered_type: types of events, and what their data must be.
+ *
+ * Every session keeps them in memory and hears of changes by an invalidation of
+ * the table in the relcache.  Must not know what a contract means.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/table.h"
+#include "catalog/names.h"
+#include "catalog/registered_type.h"
+
+/* Columns of outbox.registered_type. */
+enum
+{
+	TYPE,
+	CONTRACT,
+	EXPRESSION,
+	DESCRIPTION,
+	REGISTERED_BY,
+	SEARCH_PATH,
+	REGISTERED_AT,
+	COLUMNS
+};
+
+static char *
+get_text(const Datum *values, const bool *nulls, int column)
+{
+	return nulls[column] ? NULL : TextDatumGetCString(values[column]);
+}
+
+static void
+set_text(Datum *values, bool *nulls, int column, const char *text)
+{
+	nulls[column] = text == NULL;
+
+	if (text !=NULL)
+		values[column] = CStringGetTextDatum(text);
+}
+
+static ObxRegisteredType *
+make_type(HeapTuple tuple, TupleDesc tupdesc)
+{
+	ObxRegisteredType *type = palloc(sizeof(ObxRegisteredType));
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+
+	heap_deform_tuple(tuple, tupdesc, values, nulls);
+	type->type = get_text(values, nulls, TYPE);
+	type->contract = get_text(values, nulls, CONTRACT);
+	type->expression = get_text(values, nulls, EXPRESSION);
+	type->description = get_text(values, nulls, DESCRIPTION);
+	type->registered_by = DatumGetObjectId(values[REGISTERED_BY]);
+	type->search_path = get_text(values, nulls, SEARCH_PATH);
+	type->registered_at = DatumGetTimestampTz(values[REGISTERED_AT]);
+	return type;
+}
+
+static void
+form_values(const ObxRegisteredType *type, Datum *values, bool *nulls)
+{
+	set_text(values, nulls, TYPE, type->type);
+	set_text(values, nulls, CONTRACT, type->contract);
+	set_text(values, nulls, EXPRESSION, type->expression);
+	set_text(values, nulls, DESCRIPTION, type->description);
+	set_text(values, nulls, SEARCH_PATH, type->search_path);
+	values[REGISTERED_BY] = ObjectIdGetDatum(type->registered_by);
+	values[REGISTERED_AT] = TimestampTzGetDatum(type->registered_at);
+	nulls[REGISTERED_BY] = nulls[REGISTERED_AT] = false;
+}
+
+/* A scan of the row of one type, or of all with NULL. */
+static void
+begin_scan(ObxScan *scan, LOCKMODE lockmode, const char *type)
+{
+	ScanKeyData key;
+
+	if (type != NULL)
+		ScanKeyInit(&key, TYPE + 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(type));
+	obx_scan_begin(scan, obx_object_require(OBX_REGISTERED_TYPE), lockmode,
+				   obx_object_require(OBX_REGISTERED_TYPE_PKEY), NULL, &key, type != NULL ? 1 : 0,
+				   ForwardScanDirection);
+}
+
+ObxRegisteredType *
+obx_registered_type_find(const char *type)
+{
+	ObxScan		scan;
+	HeapTuple	tuple;
+	ObxRegisteredType *found = NULL;
+
+	begin_scan(&scan, AccessShareLock, type);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+		found = make_type(tuple, RelationGetDescr(scan.table));
+	obx_scan_end(&scan);
+	return found;
+}
+
+List *
+obx_registered_type_list(void)
+{
+	ObxScan		scan;
+	HeapTuple	tuple;
+	List	   *list = NIL;
+
+	begin_scan(&scan, AccessShareLock, NULL);
+	while ((tuple = obx_scan_next(&scan)) != NULL)
+		list = lappend(list, make_type(tuple, RelationGetDescr(scan.table)));
+	obx_scan_end(&scan);
+	return list;
+}
+
+void
+obx_registered_type_lock(void)
+{
+	LockRelationOid(obx_object_require(OBX_REGISTERED_TYPE), ShareRowExclusiveLock);
+}
+
+void
+obx_registered_type_put(const ObxRegisteredType *type)
+{
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
+	ObxScan		scan;
+	HeapTuple	tuple;
+
+	form_values(type, values, nulls);
+	begin_scan(&scan, RowExclusiveLock, type->type);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+	{
+		bool		replace[COLUMNS];
+
+		memset(replace, true, sizeof(replace));
+		obx_table_update(scan.table, tuple, values, nulls, replace);
+	}
+	else
+		(void) obx_table_insert(scan.table, values, nulls);
+	CacheInvalidateRelcache(scan.table);
+	obx_scan_end(&scan);
+}
+
+bool
+obx_registered_type_delete(const char *type)
+{
+	ObxScan		scan;
+	HeapTuple	tuple;
+
+	begin_scan(&scan, RowExclusiveLock, type);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+	{
+		obx_table_delete(scan.table, tuple);
+		CacheInvalidateRelcache(scan.table);
+	}
+	obx_scan_end(&scan);
+	return tuple != NULL;
+}

@@ -1,0 +1,166 @@
+/*
+ * Registering event types and their contracts.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "commands/trigger.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "base/compat.h"
+#include "catalog/registered_type.h"
+#include "log/contract.h"
+#include "log/event.h"
+#include "sqlapi/argument.h"
+
+PG_FUNCTION_INFO_V1(obx_sql_register_type);
+PG_FUNCTION_INFO_V1(obx_sql_unregister_type);
+PG_FUNCTION_INFO_V1(obx_sql_types_changed);
+
+/* A new contract is compared with so many events, found among so many. */
+#define OBX_CHECKED_EVENTS	1000
+#define OBX_SEARCHED_EVENTS	1000000
+
+static char *
+get_type(FunctionCallInfo fcinfo)
+{
+	char	   *type = obx_argument_require_text(fcinfo, 0, "type");
+
+	obx_event_check_type(type, strlen(type));
+	return type;
+}
+
+/* Whose it is may say what becomes of it. */
+static void
+check_registrar(const ObxRegisteredType *type)
+{
+	if (type != NULL && !has_privs_of_role(GetUserId(), type->registered_by))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be a member of the role that registered event type \"%s\"",
+						type->type),
+				 errdetail("It was registered by role \"%s\".",
+						   GetUserNameFromId(type->registered_by, true)),
+				 errhint("Run the command as that role, or as a member of it.")));
+}
+
+static void
+report_breaches(const ObxRegisteredType *type, int64 breaches)
+{
+	if (breaches > 0)
+		ereport(NOTICE,
+				(errmsg_plural("%lld event of type \"%s\" breaches the contract",
+							   "%lld events of type \"%s\" breach the contract",
+							   (unsigned long) breaches, (long long) breaches, type->type),
+				 errdetail("Its newest events were looked at, %d at most.", OBX_CHECKED_EVENTS),
+				 errhint("They stay, and so does the contract: subscribers meet both.")));
+}
+
+/*
+ * Where the functions that the contract calls look names up: as now, but
+ * temporary objects, which are the producer's, last.
+ */
+static char *
+make_search_path(void)
+{
+	StringInfoData path;
+	List	   *schemas;
+	ListCell   *lc;
+
+	initStringInfo(&path);
+	if (!SplitIdentifierString(pstrdup(namespace_search_path), ',', &schemas))
+		elog(ERROR, "invalid search_path");
+	foreach(lc, schemas)
+		if (strcmp(lfirst(lc), "pg_temp") != 0)
+		appendStringInfo(&path, "%s, ", quote_identifier(lfirst(lc)));
+	appendStringInfoString(&path, "pg_temp");
+	return path.data;
+}
+
+/* Without the white space around it. */
+static char *
+get_contract(FunctionCallInfo fcinfo)
+{
+	static const char space[] = " \t\r\n";
+	char	   *contract = obx_argument_text(fcinfo, 1);
+	int			length;
+
+	if (contract == NULL)
+		return NULL;
+	contract += strspn(contract, space);
+	for (length = strlen(contract); length > 0 && strchr(space, contract[length - 1]); length--)
+		contract[length - 1] = '\0';
+	return contract;
+}
+
+/*
+ * register_type(type, contract, description): returns how many of the newest
+ * events of the type breach the contract.
+ */
+Datum
+obx_sql_register_type(PG_FUNCTION_ARGS)
+{
+	ObxRegisteredType type = {
+		.registered_by = GetUserId(),
+		.registered_at = GetCurrentTimestamp()
+	};
+	int64		breaches = 0;
+
+	PreventCommandIfReadOnly("outbox.register_type()");
+	type.type = get_type(fcinfo);
+	type.contract = get_contract(fcinfo);
+	type.description = obx_argument_text(fcinfo, 2);
+	type.search_path = make_search_path();
+	check_registrar(obx_registered_type_find(type.type));
+	if (type.contract != NULL)
+	{
+		type.expression = obx_contract_qualify(type.type, type.contract);
+		breaches = obx_contract_count_breaches(&type, OBX_CHECKED_EVENTS, OBX_SEARCHED_EVENTS);
+	}
+
+	obx_registered_type_lock();
+	check_registrar(obx_registered_type_find(type.type));
+	obx_registered_type_put(&type);
+	report_breaches(&type, breaches);
+	PG_RETURN_INT64(breaches);
+}
+
+/*
+ * unregister_type(type)
+ */
+Datum
+obx_sql_unregister_type(PG_FUNCTION_ARGS)
+{
+	char	   *type;
+
+	PreventCommandIfReadOnly("outbox.unregister_type()");
+	type = get_type(fcinfo);
+	check_registrar(obx_registered_type_find(type));
+	obx_registered_type_lock();
+	check_registrar(obx_registered_type_find(type));
+	if (!obx_registered_type_delete(type))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("event type \"%s\" is not registered", type),
+				 errhint("The view outbox.event_type lists the registered types.")));
+	PG_RETURN_VOID();
+}
+
+/*
+ * Trigger on outbox.registered_type, for what a restore writes to it.
+ */
+Datum
+obx_sql_types_changed(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("outbox.types_changed() can only be called as a trigger"),
+				 errhint("The extension has made the trigger that calls it.")));
+	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	PG_RETURN_POINTER(NULL);
+}
