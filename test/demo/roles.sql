@@ -11,6 +11,7 @@ CREATE ROLE shop_dashboard LOGIN;
 CREATE EXTENSION pg_outbox;
 
 GRANT CREATE ON DATABASE shop TO shop;
-GRANT EXECUTE ON FUNCTION outbox.publish, outbox.capture, outbox.subscribe, outbox.wait TO shop;
+GRANT EXECUTE ON FUNCTION outbox.publish, outbox.capture, outbox.subscribe, outbox.aggregate,
+    outbox.wait TO shop;
 GRANT SELECT ON outbox.status, outbox.dead_letter TO shop;
 GRANT EXECUTE ON FUNCTION outbox.read, outbox.head TO shop_dashboard;

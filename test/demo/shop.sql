@@ -133,6 +133,25 @@ BEGIN
 END
 $$;
 
+-- The cart: what customers put in and take out comes as many small events, and
+-- leaves as one: when a cart has been left alone for a moment, or changed often.
+CREATE TABLE cart_item (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    cart text NOT NULL,
+    item text NOT NULL
+);
+SELECT outbox.capture('cart_item', operations => '{insert}', type => 'ItemAdded', key => '{cart}');
+SELECT outbox.capture('cart_item', operations => '{delete}', type => 'ItemRemoved', key => '{cart}');
+CREATE FUNCTION fold_cart(state jsonb, event outbox.event) RETURNS jsonb
+LANGUAGE sql AS $$
+    SELECT coalesce(state, '{}') || jsonb_build_object(
+        event.data->>'item',
+        coalesce((state->>(event.data->>'item'))::integer, 0)
+            + CASE event.type WHEN 'ItemAdded' THEN 1 ELSE -1 END)
+$$;
+SELECT outbox.aggregate('cart', '{ItemAdded,ItemRemoved}', 'CartUpdated', 'fold_cart',
+    max_events => 5, quiet => '300 milliseconds');
+
 SELECT outbox.subscribe('payment', '{OrderPlaced}', handler => 'take_payment');
 SELECT outbox.subscribe('inventory', '{OrderPaid}', handler => 'ship');
 SELECT outbox.subscribe('email', '{OrderPlaced,OrderPaid,OrderShipped}', handler => 'send_mail',
@@ -144,3 +163,4 @@ SELECT outbox.subscribe('dashboard', '{*}', channel => 'shop_events');
 -- Who places orders needs rights on the table only.
 GRANT USAGE ON SCHEMA shop TO shop_web;
 GRANT SELECT, INSERT ON orders TO shop_web;
+GRANT SELECT, INSERT, DELETE ON cart_item TO shop_web;
