@@ -45,7 +45,7 @@ EXTRA_CLEAN = $(EXTENSION)--*.sql $(OBJS:.o=.d) test/expected test/results \
 
 # What tools/ does needs no PGXS, whose own "check" only says that it is not
 # supported.
-TOOL_GOALS = check lint indent demo bench
+TOOL_GOALS = check lint indent demo bench bench-quick
 lint:
 	@tools/lint
 indent:
@@ -53,7 +53,9 @@ indent:
 demo:
 	@tools/with-server --preload -c "track_commit_timestamp = on" test/demo/run
 bench:
-	@tools/with-server --preload -c "max_wal_size = 4GB" test/bench/run
+	@test/bench/bench
+bench-quick:
+	@BENCH_SIZE=quick test/bench/bench
 .PHONY: $(TOOL_GOALS)
 
 ifneq ($(or $(filter-out $(TOOL_GOALS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,all)),)

@@ -1,15 +1,20 @@
 /*
- * Latency from commit to handler and from commit to listener.
+ * Emits events at a steady rate, and takes the clocks.
  *
- *   latency RATE SECONDS
+ *   latency RATE SECONDS CONNECTIONS CHANNEL SQL
  *
- * Publishes RATE events a second, each in a transaction of its own, and takes
- * the clock when COMMIT has returned.  The handler of the database writes down
- * the clock when it was called; a second connection listens and takes the
- * clock when a notification is read.  All clocks are this machine's.  Prints
- * the median and the 99th percentile in milliseconds.
+ * Runs SQL, whose parameter $1 is the event's number, RATE times a second in
+ * transactions of their own, taking turns on CONNECTIONS connections.  Prints
+ * for each event its number, when it was sent, when COMMIT had returned, and when
+ * a notification on CHANNEL told of it (0 if none did; with the channel "-" nobody listens):
+ * in seconds of the epoch.  All clocks are this machine's.
+ *
+ * The schedule stands: a connection that falls behind does not wait, so that a
+ * slow commit makes no event come later than it was due.
  */
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,10 +24,18 @@
 
 typedef struct Sample
 {
-	double		committed;
-	double		heard;			/* 0: not (yet) */
-	double		handled;
+	double		begun;			/* written by the event's producer */
+	double		committed;		/* likewise */
+	double		heard;			/* written by the listener; 0: not (yet) */
 } Sample;
+
+static Sample *samples;
+static int	count;
+static double rate;
+static double start;
+static int	connections;
+static const char *statement;
+static atomic_int producing;
 
 static double
 now(void)
@@ -30,120 +43,136 @@ now(void)
 	struct timespec time;
 
 	clock_gettime(CLOCK_REALTIME, &time);
-	return time.tv_sec * 1e3 + time.tv_nsec / 1e6;
+	return time.tv_sec + time.tv_nsec / 1e9;
 }
 
-static PGresult *
-run(PGconn *connection, const char *sql)
+static void
+sleep_until(double when)
 {
-	PGresult   *result = PQexec(connection, sql);
+	double		left = when - now();
+	struct timespec time = {.tv_sec = (time_t) left};
 
+	if (left <= 0)
+		return;
+	time.tv_nsec = (long) ((left - time.tv_sec) * 1e9);
+	nanosleep(&time, NULL);
+}
+
+static void
+check(PGconn *connection, PGresult *result)
+{
 	if (PQresultStatus(result) != PGRES_TUPLES_OK &&
 		PQresultStatus(result) != PGRES_COMMAND_OK)
 	{
 		fprintf(stderr, "latency: %s", PQerrorMessage(connection));
 		exit(1);
 	}
-	return result;
+	PQclear(result);
 }
 
-/* Reads notifications until a time; their payload begins with position and id. */
-static void
-listen_until(PGconn *listener, double until, Sample *samples, long first_id, int count)
+/* A producer: every CONNECTIONS-th event is its own. */
+static void *
+produce(void *argument)
 {
-	double		left;
+	PGconn	   *connection = PQconnectdb("");
 
-	while ((left = until - now()) > 0)
+	check(connection, PQprepare(connection, "emit", statement, 1, NULL));
+	for (int i = (int) (long) argument; i < count; i += connections)
+	{
+		char		number[16];
+		const char *values[] = {number};
+
+		snprintf(number, sizeof(number), "%d", i);
+		sleep_until(start + i / rate);
+		samples[i].begun = now();
+		check(connection,
+			  PQexecPrepared(connection, "emit", 1, values, NULL, NULL, 0));
+		samples[i].committed = now();
+	}
+	PQfinish(connection);
+	atomic_fetch_sub(&producing, 1);
+	return NULL;
+}
+
+/* The payload is the number, or an object in which it is the key. */
+static void
+note(const char *payload, double time)
+{
+	const char *key = strstr(payload, "\"key\":");
+	const char *number = key == NULL ? payload : key + 6 + strspn(key + 6, " \"");
+	int			index = atoi(number);
+
+	if (index >= 0 && index < count && samples[index].heard == 0)
+		samples[index].heard = time;
+}
+
+/* Reads notifications until all are there, or none comes any more. */
+static void
+listen_to_all(PGconn *listener)
+{
+	int			heard = 0;
+	double		last = now();
+
+	while (heard < count &&
+		   (atomic_load(&producing) > 0 || now() - last < 5))
 	{
 		struct pollfd descriptor = {.fd = PQsocket(listener),.events = POLLIN};
 		PGnotify   *notify;
 
-		poll(&descriptor, 1, left < 1 ? 1 : (int) left);
-		PQconsumeInput(listener);
+		poll(&descriptor, 1, 100);
+		if (!PQconsumeInput(listener))
+		{
+			fprintf(stderr, "latency: %s", PQerrorMessage(listener));
+			exit(1);
+		}
 		while ((notify = PQnotifies(listener)) != NULL)
 		{
-			double		time = now();
-			char	   *id = strstr(notify->extra, "\"id\":");
-			long		index = id == NULL ? -1 : atol(id + 5) - first_id;
-
-			if (index >= 0 && index < count)
-				samples[index].heard = time;
+			last = now();
+			note(notify->extra, last);
+			heard++;
 			PQfreemem(notify);
 		}
 	}
 }
 
-static int
-compare(const void *left, const void *right)
-{
-	double		difference = *(const double *) left - *(const double *) right;
-
-	return (difference > 0) - (difference < 0);
-}
-
-static void
-report(const char *what, const Sample *samples, int count, int heard)
-{
-	double	   *values = malloc(count * sizeof(double));
-	int			n = 0;
-
-	for (int i = 0; i < count; i++)
-	{
-		double		time = heard ? samples[i].heard : samples[i].handled;
-
-		if (time > 0)
-			values[n++] = time - samples[i].committed;
-	}
-	if (n == 0)
-	{
-		fprintf(stderr, "latency: nothing arrived\n");
-		exit(1);
-	}
-	qsort(values, n, sizeof(double), compare);
-	printf("%-22s p50 %6.2f ms   p99 %6.2f ms   (%d of %d events)\n", what,
-		   values[n / 2], values[n * 99 / 100], n, count);
-	free(values);
-}
-
 int
 main(int argc, char **argv)
 {
-	double		rate = argc > 1 ? atof(argv[1]) : 100;
-	int			count = (int) (rate * (argc > 2 ? atof(argv[2]) : 10));
-	PGconn	   *publisher = PQconnectdb("");
-	PGconn	   *listener = PQconnectdb("");
-	Sample	   *samples = calloc(count, sizeof(Sample));
-	long		first_id = 0;
-	double		start;
-	PGresult   *result;
+	PGconn	   *listener = NULL;
+	pthread_t  *threads;
 
-	run(listener, "LISTEN bench");
-	start = now();
+	if (argc != 6)
+	{
+		fprintf(stderr, "usage: latency RATE SECONDS CONNECTIONS CHANNEL SQL\n");
+		return 2;
+	}
+	rate = atof(argv[1]);
+	count = (int) (rate * atof(argv[2]));
+	connections = atoi(argv[3]);
+	statement = argv[5];
+	samples = calloc(count, sizeof(Sample));
+	threads = calloc(connections, sizeof(pthread_t));
+
+	if (strcmp(argv[4], "-") != 0)
+	{
+		char		listen[100];
+
+		snprintf(listen, sizeof(listen), "LISTEN %s", argv[4]);
+		listener = PQconnectdb("");
+		check(listener, PQexec(listener, listen));
+	}
+
+	atomic_store(&producing, connections);
+	start = now() + 0.1;
+	for (long i = 0; i < connections; i++)
+		pthread_create(&threads[i], NULL, produce, (void *) i);
+	if (listener != NULL)
+		listen_to_all(listener);
+	for (int i = 0; i < connections; i++)
+		pthread_join(threads[i], NULL);
+
 	for (int i = 0; i < count; i++)
-	{
-		long		id;
-
-		result = run(publisher, "SELECT outbox.publish('Measured', key => 'k')");
-		samples[i].committed = now();
-		id = atol(PQgetvalue(result, 0, 0));
-		PQclear(result);
-		if (i == 0)
-			first_id = id;
-		listen_until(listener, start + (i + 1) * 1e3 / rate, samples, first_id, count);
-	}
-	listen_until(listener, now() + 1000, samples, first_id, count);
-
-	run(publisher, "SELECT outbox.wait()");
-	result = run(publisher, "SELECT id, extract(epoch FROM at) * 1000 FROM handled");
-	for (int i = 0; i < PQntuples(result); i++)
-	{
-		long		index = atol(PQgetvalue(result, i, 0)) - first_id;
-
-		if (index >= 0 && index < count)
-			samples[index].handled = atof(PQgetvalue(result, i, 1));
-	}
-
-	report("commit to handler", samples, count, 0);
-	report("commit to listener", samples, count, 1);
+		printf("%d\t%.6f\t%.6f\t%.6f\n", i, samples[i].begun,
+			   samples[i].committed, samples[i].heard);
 	return 0;
 }
