@@ -103,6 +103,13 @@ obx_lltoa(int64 value, char *out)
 	_bt_search((index), (key), (buffer), BT_WRITE, NULL)
 #endif
 
+/* A WAL record of a sequence says which; the name changed in 16. */
+#if PG_VERSION_NUM >= 160000
+#define obx_sequence_record_set(record, rel) ((record)->locator = (rel)->rd_locator)
+#else
+#define obx_sequence_record_set(record, rel) ((record)->node = (rel)->rd_node)
+#endif
+
 /* RelationGetPartitionDesc() learned omit_detached in 14. */
 #if PG_VERSION_NUM >= 140000
 #define obx_partition_desc(rel) RelationGetPartitionDesc((rel), true)

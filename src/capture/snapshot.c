@@ -240,7 +240,7 @@ emit_row(SnapshotBatch *batch, ObxEncoder *encoder, ObxKey *key, Datum *row, boo
 		values[OBX_EVENT_HEADERS] = JsonbPGetDatum(obx_headers_create(&headers));
 		nulls[OBX_EVENT_HEADERS] = false;
 	}
-	obx_event_append(values, nulls);
+	obx_event_emit(values, nulls);
 	batch->emitted++;
 }
 

@@ -254,7 +254,7 @@ capture_update(ObxCompiledRule *rule, TupleTableSlot *old, TupleTableSlot *new)
 		set_jsonb(&emission, OBX_EVENT_OLD,
 				  obx_encoder_encode(rule->encoder, old->tts_values, old->tts_isnull,
 									 list_changes ? changed : NULL));
-	obx_event_append(emission.values, emission.nulls);
+	obx_event_emit(emission.values, emission.nulls);
 }
 
 /*
@@ -283,7 +283,7 @@ capture_delete(ObxCompiledRule *rule, TriggerData *data)
 	if (!(rule->operations & OBX_CAPTURE_DELETE))
 		return;
 	build_row(&emission, rule, OBX_OPERATION_DELETE, data->tg_trigslot);
-	obx_event_append(emission.values, emission.nulls);
+	obx_event_emit(emission.values, emission.nulls);
 }
 
 static void
@@ -311,7 +311,7 @@ capture_insert(ObxCompiledRule *rule, TriggerData *data)
 	if (departure != 0)
 		set_jsonb(&emission, OBX_EVENT_HEADERS,
 				  obx_headers_create_moved(&rule->own_headers, departure));
-	obx_event_append(emission.values, emission.nulls);
+	obx_event_emit(emission.values, emission.nulls);
 }
 
 /*
@@ -367,7 +367,7 @@ obx_sql_capture_statement(PG_FUNCTION_ARGS)
 		start_emission(&emission, rule, OBX_OPERATION_TRUNCATE);
 		emission.values[OBX_EVENT_DATA] = rule->no_data;
 		emission.nulls[OBX_EVENT_DATA] = false;
-		obx_event_append(emission.values, emission.nulls);
+		obx_event_emit(emission.values, emission.nulls);
 	}
 
 	error_context_stack = callback.previous;

@@ -1,15 +1,18 @@
 /*
  * Appending events to the log.
  *
- * The id is drawn when the event is emitted, after the row locks are taken
- * and before the transaction commits: the causal order rests on that.  The
- * row is written a little later.  While after-triggers of a statement fire,
- * events gather in a buffer and go to the heap together when the statement
- * ends, which saves most of the cost of a row.  That must not be seen: an
- * event belongs to the subtransaction that emitted it, so the buffer
- * remembers which one that was, writes only what belongs to the current one,
- * hands a committed subtransaction's events to its parent and forgets those
- * of an aborted one.
+ * While after-triggers of a statement fire, events gather in a buffer and go
+ * to the heap together when the statement ends, which saves most of the cost
+ * of a row.  That must not be seen: an event belongs to the subtransaction
+ * that emitted it, so the buffer remembers which one that was, writes only
+ * what belongs to the current one, hands a committed subtransaction's events
+ * to its parent and forgets those of an aborted one.
+ *
+ * The causal order rests on when the id is drawn: after the event was emitted,
+ * when the locks of its row are held, and before the transaction commits.  So
+ * it can be drawn as late as the row is written, for all of the buffer at
+ * once; but in the order of emission, so that before an event is given an id,
+ * those emitted before it are, even if they are to be written later.
  *
  * Rows go straight into the partition, below privileges, triggers and row
  * security, which nobody but us can do.
@@ -23,8 +26,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/index.h"
-#include "catalog/pg_sequence.h"
-#include "commands/sequence.h"
 #include "executor/executor.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
@@ -33,7 +34,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
@@ -44,10 +44,12 @@
 #include "log/append.h"
 #include "log/context.h"
 #include "log/contract.h"
+#include "log/counter.h"
 #include "log/depth.h"
 #include "log/generation.h"
 #include "log/order_index.h"
 #include "log/partition.h"
+#include "log/row.h"
 
 /* A full buffer is written before its statement ends. */
 #define OBX_BUFFER_EVENTS	1000
@@ -58,10 +60,11 @@
 
 typedef struct BufferedEvent
 {
-	TupleTableSlot *slot;		/* holds the tuple; made once, used again */
+	TupleTableSlot *slot;		/* holds the row; made once, used again */
+	HeapTuple	row;
 	SubTransactionId subxact;	/* to which the event belongs */
 	TimestampTz time;
-	int64		id;
+	int64		id;				/* 0: has none yet */
 	Size		size;
 	bool		held;			/* its emitter may retract it */
 } BufferedEvent;
@@ -76,6 +79,7 @@ static struct
 	MemoryContext memory;
 	TupleDesc	tupdesc;
 	int			count;
+	int			numbered;		/* so many have their id: the first ones */
 	int			made;			/* slots that exist */
 	Size		bytes;
 	BufferedEvent events[OBX_BUFFER_EVENTS];
@@ -94,26 +98,6 @@ static ProcessUtility_hook_type previous_process_utility = NULL;
 
 /* ---- writing ---- */
 
-/* Ids drawn ahead would not rise with time, and the order rests on that. */
-static void
-check_counter(void)
-{
-	HeapTuple	tuple = SearchSysCache1(SEQRELID,
-										ObjectIdGetDatum(obx_object_require(OBX_EVENT_ID_SEQ)));
-	Form_pg_sequence sequence;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for sequence outbox.event_id_seq");
-	sequence = (Form_pg_sequence) GETSTRUCT(tuple);
-	if (sequence->seqcache != 1 || sequence->seqincrement < 1 || sequence->seqcycle)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("sequence \"outbox.event_id_seq\" has been altered"),
-				 errdetail("The order of events rests on ids that rise with time."),
-				 errhint("ALTER SEQUENCE outbox.event_id_seq INCREMENT 1 CACHE 1 NO CYCLE.")));
-	ReleaseSysCache(tuple);
-}
-
 /*
  * The tuple descriptor that buffered tuples are formed with.  The log's row
  * type does not change while the extension has one version.
@@ -126,7 +110,6 @@ prepare_buffer(void)
 
 	if (likely(buffer.memory != NULL))
 		return;
-	check_counter();
 
 	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
 	if (RelationGetNumberOfAttributes(log) != OBX_EVENT_COLUMNS)
@@ -261,11 +244,33 @@ remove_events(int first, int count)
 	memcpy(removed, &buffer.events[first], count * sizeof(BufferedEvent));
 	memmove(&buffer.events[first], &buffer.events[first + count],
 			(buffer.count - first - count) * sizeof(BufferedEvent));
+	buffer.numbered -= Min(Max(buffer.numbered - first, 0), count);
 	buffer.count -= count;
 	memcpy(&buffer.events[buffer.count], removed, count * sizeof(BufferedEvent));
 
 	if (buffer.count == 0)
 		MemoryContextReset(buffer.memory);
+}
+
+/*
+ * Gives ids to all events that have none: those of outer subtransactions too,
+ * for they were emitted first.
+ */
+static void
+number_events(void)
+{
+	int64		id;
+
+	if (buffer.numbered == buffer.count)
+		return;
+	id = obx_counter_draw(buffer.count - buffer.numbered);
+	for (; buffer.numbered < buffer.count; buffer.numbered++, id++)
+	{
+		BufferedEvent *event = &buffer.events[buffer.numbered];
+
+		event->id = id;
+		obx_row_set_id(event->row, id);
+	}
 }
 
 /* The number of events before the first of the last few that is held. */
@@ -302,7 +307,7 @@ static void
 flush_buffer(bool all)
 {
 	SubTransactionId subxact = GetCurrentSubTransactionId();
-	MemoryContext scratch;
+	MemoryContext scratch = CurrentMemoryContext;
 	MemoryContext old;
 	int			first = buffer.count;
 	int			end;
@@ -316,8 +321,11 @@ flush_buffer(bool all)
 		return;
 	check_held(first, end);
 
-	scratch = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox flush",
-									ALLOCSET_DEFAULT_SIZES);
+	number_events();
+	/* writing many at a time leaks */
+	if (end - first > 1)
+		scratch = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox flush",
+										ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(scratch);
 	pushed = obx_snapshot_ensure();
 	for (int i = first; i < end;)
@@ -334,22 +342,24 @@ flush_buffer(bool all)
 	}
 	obx_snapshot_release(pushed);
 	MemoryContextSwitchTo(old);
-	MemoryContextDelete(scratch);
+	if (scratch != old)
+		MemoryContextDelete(scratch);
 
 	remove_events(first, end - first);
 }
 
 /* ---- emitting ---- */
 
-/* Forms the tuple in the buffer's memory and remembers it. */
+/*
+ * Forms the row in the buffer's memory and remembers it.  If it has its id,
+ * so have all before it.
+ */
 static void
-buffer_event(Datum *values, bool *nulls)
+buffer_event(Datum *values, bool *nulls, bool held)
 {
-	BufferedEvent *event;
-	HeapTuple	tuple;
+	BufferedEvent *event = &buffer.events[buffer.count];
 	MemoryContext old;
 
-	event = &buffer.events[buffer.count];
 	if (buffer.count == buffer.made)
 	{
 		old = MemoryContextSwitchTo(TopMemoryContext);
@@ -359,50 +369,66 @@ buffer_event(Datum *values, bool *nulls)
 	}
 
 	old = MemoryContextSwitchTo(buffer.memory);
-	tuple = heap_form_tuple(buffer.tupdesc, values, nulls);
-	ExecStoreHeapTuple(tuple, event->slot, true);
+	event->row = obx_row_form(values, nulls);
+	ExecStoreHeapTuple(event->row, event->slot, true);
 	MemoryContextSwitchTo(old);
 
 	event->subxact = GetCurrentSubTransactionId();
 	event->time = DatumGetTimestampTz(values[OBX_EVENT_TIME]);
 	event->id = DatumGetInt64(values[OBX_EVENT_ID]);
-	event->size = tuple->t_len;
-	event->held = false;
+	event->size = event->row->t_len;
+	event->held = held;
 	buffer.bytes += event->size;
 	buffer.count++;
+	if (event->id != 0)
+		buffer.numbered = buffer.count;
 }
 
+/* An event that starts a correlation, and has no id yet, gets both together. */
 static void
 fill_inherited(Datum *values, bool *nulls, int64 id)
 {
 	const ObxContext *context = obx_context_current();
 	const char *correlation = obx_context_correlation();
 	Jsonb	   *own = nulls[OBX_EVENT_HEADERS] ? NULL : DatumGetJsonbP(values[OBX_EVENT_HEADERS]);
+	char		digits[MAXINT8LEN + 1];
 
 	values[OBX_EVENT_HEADERS] = JsonbPGetDatum(obx_context_headers(own));
 	nulls[OBX_EVENT_HEADERS] = false;
 
+	if (correlation == NULL && id != 0)
+	{
+		correlation = digits;
+		pg_lltoa(id, digits);
+	}
+	nulls[OBX_EVENT_CORRELATION_ID] = (correlation == NULL);
 	if (correlation != NULL)
 		values[OBX_EVENT_CORRELATION_ID] = CStringGetTextDatum(correlation);
-	else
-	{
-		char		digits[24];
-
-		pg_lltoa(id, digits);
-		values[OBX_EVENT_CORRELATION_ID] = CStringGetTextDatum(digits);
-	}
-	nulls[OBX_EVENT_CORRELATION_ID] = false;
 
 	nulls[OBX_EVENT_CAUSATION_ID] = (context == NULL || context->event_id == 0);
 	if (!nulls[OBX_EVENT_CAUSATION_ID])
 		values[OBX_EVENT_CAUSATION_ID] = Int64GetDatum(context->event_id);
 }
 
+static void
+write_if_due(void)
+{
+	if (statement_depth == 0)
+		flush_buffer(true);
+	else if (buffer.count >= OBX_BUFFER_EVENTS || buffer.bytes > OBX_BUFFER_BYTES)
+	{
+		flush_buffer(false);
+		if (buffer.count >= OBX_BUFFER_EVENTS)
+			flush_buffer(true);
+	}
+}
+
+/* Puts an event into the buffer; returns its id, or 0 if it is to have it later. */
 static int64
-append_event(Datum *values, bool *nulls, bool held)
+append_event(Datum *values, bool *nulls, bool need_id, bool held)
 {
 	int			depth = obx_depth_check(values[OBX_EVENT_TYPE]);
-	int64		id;
+	int64		id = 0;
 
 	/* one that is held may be taken back: it is checked when it is written */
 	if (!held)
@@ -419,7 +445,11 @@ append_event(Datum *values, bool *nulls, bool held)
 	 * and searching for an id leans on it
 	 */
 	values[OBX_EVENT_XID] = FullTransactionIdGetDatum(FullTransactionIdFromU64(obx_xid_own()));
-	id = nextval_internal(obx_object_require(OBX_EVENT_ID_SEQ), false);
+	if (need_id || depth > 0)
+	{
+		number_events();
+		id = obx_counter_draw(1);
+	}
 	values[OBX_EVENT_ID] = Int64GetDatum(id);
 	values[OBX_EVENT_TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
 	nulls[OBX_EVENT_ID] = nulls[OBX_EVENT_XID] = nulls[OBX_EVENT_TIME] = false;
@@ -431,30 +461,28 @@ append_event(Datum *values, bool *nulls, bool held)
 	 * There is room for one, always: what is left after the last flush is of
 	 * outer subtransactions, each of which flushed when the buffer was full.
 	 */
-	buffer_event(values, nulls);
-	buffer.events[buffer.count - 1].held = held;
+	buffer_event(values, nulls, held);
 	appended++;
-	if (statement_depth == 0)
-		flush_buffer(true);
-	else if (buffer.count >= OBX_BUFFER_EVENTS || buffer.bytes > OBX_BUFFER_BYTES)
-	{
-		flush_buffer(false);
-		if (buffer.count >= OBX_BUFFER_EVENTS)
-			flush_buffer(true);
-	}
+	write_if_due();
 	return id;
 }
 
 int64
 obx_event_append(Datum *values, bool *nulls)
 {
-	return append_event(values, nulls, false);
+	return append_event(values, nulls, true, false);
+}
+
+void
+obx_event_emit(Datum *values, bool *nulls)
+{
+	(void) append_event(values, nulls, false, false);
 }
 
 int64
 obx_event_append_held(Datum *values, bool *nulls)
 {
-	return append_event(values, nulls, true);
+	return append_event(values, nulls, true, true);
 }
 
 bool

@@ -23,9 +23,13 @@ extern void obx_append_init(void);
  */
 extern int64 obx_event_append(Datum *values, bool *nulls);
 
+/* The same for who need not know the id: it is drawn when the row is written. */
+extern void obx_event_emit(Datum *values, bool *nulls);
+
 /*
  * The same for an event that its emitter may find to be another one within
- * the same statement; it is kept back as long as the buffer allows.
+ * the same statement; it is kept back as long as the buffer allows.  Returns
+ * the id.
  */
 extern int64 obx_event_append_held(Datum *values, bool *nulls);
 

@@ -1,0 +1,121 @@
+/*
+ * An event as the row that is stored.
+ *
+ * The same as heap_form_tuple() makes of it; but there is one row type only,
+ * so nothing is looked up, one pass does, and the id can be set when the row
+ * is formed already: it lies at a fixed place, and the correlation id, which
+ * is the id where there is no other, at the end, with only the cause behind
+ * it.
+ *
+ * Pure: no locks, no catalogs.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "utils/builtins.h"
+
+#include "log/event.h"
+#include "log/row.h"
+
+/* A text of the digits of an id. */
+#define ID_TEXT_SIZE	(VARHDRSZ_SHORT + MAXINT8LEN)
+
+/* Appends a value with the padding that it needs and the shortest header. */
+static char *
+append_varlena(char *out, Datum value, HeapTupleHeader header)
+{
+	struct varlena *varlena = (struct varlena *) DatumGetPointer(value);
+
+	if (VARATT_CAN_MAKE_SHORT(varlena))
+	{
+		Size		length = VARATT_CONVERTED_SHORT_SIZE(varlena);
+
+		SET_VARSIZE_SHORT(out, length);
+		memcpy(out + VARHDRSZ_SHORT, VARDATA(varlena), length - VARHDRSZ_SHORT);
+		return out + length;
+	}
+	if (VARATT_IS_EXTERNAL(varlena))
+		header->t_infomask |= HEAP_HASEXTERNAL;
+	else if (!VARATT_IS_SHORT(varlena))
+		while (out != (char *) INTALIGN(out))
+			*out++ = 0;
+	memcpy(out, varlena, VARSIZE_ANY(varlena));
+	return out + VARSIZE_ANY(varlena);
+}
+
+static char *
+append_int64(char *out, int64 value)
+{
+	while (out != (char *) MAXALIGN(out))
+		*out++ = 0;
+	memcpy(out, &value, sizeof(value));
+	return out + sizeof(value);
+}
+
+/* Enough for the row, whatever its padding comes to. */
+static Size
+bound_size(const Datum *values, const bool *nulls)
+{
+	Size		size = MAXALIGN(SizeofHeapTupleHeader + BITMAPLEN(OBX_EVENT_COLUMNS)) +
+	4 * sizeof(int64) + ID_TEXT_SIZE;
+
+	for (int i = OBX_EVENT_TYPE; i <= OBX_EVENT_CORRELATION_ID; i++)
+		if (!nulls[i])
+			size += VARSIZE_ANY(DatumGetPointer(values[i])) + ALIGNOF_INT;
+	return size + ALIGNOF_DOUBLE;
+}
+
+HeapTuple
+obx_row_form(const Datum *values, const bool *nulls)
+{
+	HeapTuple	row = palloc(HEAPTUPLESIZE + bound_size(values, nulls));
+	HeapTupleHeader header = (HeapTupleHeader) ((char *) row + HEAPTUPLESIZE);
+	bool		any_null = false;
+	char	   *out;
+
+	memset(header, 0, MAXALIGN(SizeofHeapTupleHeader + BITMAPLEN(OBX_EVENT_COLUMNS)));
+	for (int i = 0; i < OBX_EVENT_COLUMNS; i++)
+		if (nulls[i])
+			any_null = true;
+		else
+			header->t_bits[i >> 3] |= 1 << (i & 0x07);
+	header->t_infomask = HEAP_HASVARWIDTH | (any_null ? HEAP_HASNULL : 0);
+	HeapTupleHeaderSetNatts(header, OBX_EVENT_COLUMNS);
+	header->t_hoff = MAXALIGN(SizeofHeapTupleHeader +
+							  (any_null ? BITMAPLEN(OBX_EVENT_COLUMNS) : 0));
+
+	out = (char *) header + header->t_hoff;
+	for (int i = OBX_EVENT_ID; i <= OBX_EVENT_TIME; i++)
+		out = append_int64(out, DatumGetInt64(values[i]));
+	for (int i = OBX_EVENT_TYPE; i <= OBX_EVENT_CORRELATION_ID; i++)
+		if (!nulls[i])
+			out = append_varlena(out, values[i], header);
+	if (!nulls[OBX_EVENT_CAUSATION_ID])
+		out = append_int64(out, DatumGetInt64(values[OBX_EVENT_CAUSATION_ID]));
+
+	row->t_len = out - (char *) header;
+	ItemPointerSetInvalid(&row->t_self);
+	row->t_tableOid = InvalidOid;
+	row->t_data = header;
+	return row;
+}
+
+void
+obx_row_set_id(HeapTuple row, int64 id)
+{
+	HeapTupleHeader header = row->t_data;
+	char	   *end = (char *) header + row->t_len;
+	int			length;
+
+	memcpy((char *) header + header->t_hoff, &id, sizeof(id));
+	if (!(header->t_infomask & HEAP_HASNULL) ||
+		!att_isnull(OBX_EVENT_CORRELATION_ID, header->t_bits))
+		return;
+
+	/* nothing lies behind: what has a cause is formed when it has its id */
+	Assert(att_isnull(OBX_EVENT_CAUSATION_ID, header->t_bits));
+	length = pg_ulltoa_n((uint64) id, end + VARHDRSZ_SHORT);
+	SET_VARSIZE_SHORT(end, VARHDRSZ_SHORT + length);
+	row->t_len += VARHDRSZ_SHORT + length;
+	header->t_bits[OBX_EVENT_CORRELATION_ID >> 3] |= 1 << (OBX_EVENT_CORRELATION_ID & 0x07);
+}
