@@ -18,11 +18,12 @@
 #include "parser/parse_coerce.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
+#include "utils/date.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "base/compat.h"
@@ -122,6 +123,7 @@ obx_value_prepare(ObxValueType *value_type, Oid type)
 		case TIMESTAMPOID:
 		case TIMESTAMPTZOID:
 			value_type->kind = OBX_VALUE_DATETIME;
+			value_type->last = palloc0(sizeof(ObxDateTimeText));
 			return;
 		case JSONOID:
 			value_type->kind = OBX_VALUE_JSON;
@@ -289,13 +291,26 @@ write_text(ObxWriter *writer, Datum value)
 	return JENTRY_ISSTRING;
 }
 
+/*
+ * Rows that are written together often have the same time, as now() gives it,
+ * or the same date; so the last one's text is kept.
+ */
 static uint32
-write_datetime(ObxWriter *writer, Datum value, Oid type)
+write_datetime(ObxWriter *writer, Datum value, ObxValueType *value_type)
 {
-	char	   *out = obx_writer_reserve(writer, MAXDATELEN + 1);
+	ObxDateTimeText *last = value_type->last;
+	int64		number = value_type->type == DATEOID ? DatumGetDateADT(value) :
+		DatumGetTimestamp(value);
 
-	JsonEncodeDateTime(out, value, type, NULL);
-	writer->length += strlen(out);
+	if (last->length == 0 || last->value != number || last->zone != session_timezone)
+	{
+		last->length = 0;
+		JsonEncodeDateTime(last->text, value, value_type->type, NULL);
+		last->length = strlen(last->text);
+		last->value = number;
+		last->zone = session_timezone;
+	}
+	obx_writer_append(writer, last->text, last->length);
 	return JENTRY_ISSTRING;
 }
 
@@ -385,7 +400,7 @@ obx_value_write(ObxWriter *writer, ObxValueType *value_type, Datum value)
 			write_uuid(writer, DatumGetUUIDP(value)->data);
 			return JENTRY_ISSTRING;
 		case OBX_VALUE_DATETIME:
-			return write_datetime(writer, value, value_type->type);
+			return write_datetime(writer, value, value_type);
 		case OBX_VALUE_JSON:
 			return write_json(writer, value);
 		case OBX_VALUE_JSONB:

@@ -216,5 +216,12 @@ INSERT INTO settings VALUES (1, '2024-02-29 00:00+00', 1 / 3.0, '\xdeadbeef', '1
 SELECT data, record_image_eq(row(data), row(to_jsonb(s))) AS same_image
 FROM outbox.event, settings s WHERE source = 'encoder.settings';
 
+-- A time that was just written in one zone is written anew in another.
+INSERT INTO settings VALUES (2, '2024-02-29 00:00+00'), (3, '2024-02-29 00:00+00'), (4, 'infinity');
+SET timezone = 'America/New_York';
+INSERT INTO settings VALUES (5, '2024-02-29 00:00+00'), (6, '-infinity'), (7, '2024-02-29 00:00+00');
+SELECT data->>'id' AS id, data->>'at' AS at
+FROM outbox.event WHERE source = 'encoder.settings' ORDER BY outbox.event.id;
+
 DROP EXTENSION pg_outbox CASCADE;
 DROP SCHEMA encoder CASCADE;
