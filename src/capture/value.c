@@ -300,7 +300,7 @@ write_datetime(ObxWriter *writer, Datum value, ObxValueType *value_type)
 {
 	ObxDateTimeText *last = value_type->last;
 	int64		number = value_type->type == DATEOID ? DatumGetDateADT(value) :
-		DatumGetTimestamp(value);
+	DatumGetTimestamp(value);
 
 	if (last->length == 0 || last->value != number || last->zone != session_timezone)
 	{

@@ -40,9 +40,9 @@ typedef enum ObxValueKind
 typedef struct ObxDateTimeText
 {
 	int64		value;
-	const pg_tz *zone;
+	const		pg_tz *zone;
 	int			length;			/* 0: none yet */
-	char		text[MAXDATELEN + 1];
+	char text[	MAXDATELEN + 1];
 } ObxDateTimeText;
 
 typedef struct ObxValueType

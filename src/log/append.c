@@ -14,26 +14,19 @@
  * once; but in the order of emission, so that before an event is given an id,
  * those emitted before it are, even if they are to be written later.
  *
- * Rows go straight into the partition, below privileges, triggers and row
- * security, which nobody but us can do.
- *
  * Must not know triggers, subscribers, processes.
  */
 #include "postgres.h"
 
-#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
-#include "access/tableam.h"
-#include "catalog/index.h"
 #include "executor/executor.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/relcache.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
@@ -47,9 +40,9 @@
 #include "log/counter.h"
 #include "log/depth.h"
 #include "log/generation.h"
-#include "log/order_index.h"
 #include "log/partition.h"
 #include "log/row.h"
+#include "log/write.h"
 
 /* A full buffer is written before its statement ends. */
 #define OBX_BUFFER_EVENTS	1000
@@ -123,111 +116,19 @@ prepare_buffer(void)
 	table_close(log, AccessShareLock);
 }
 
-/*
- * Opens the partition for a time.  Waiting for the lock may bring the news
- * that it is another one now: it was dropped, or one was made in front of the
- * default partition.
- */
-static Relation
-open_partition(TimestampTz time)
-{
-	for (int tries = 0; tries < 10; tries++)
-	{
-		Oid			relid = obx_partition_find(time);
-		Relation	partition = try_relation_open(relid, RowExclusiveLock);
-
-		if (partition == NULL)
-			continue;
-		if (obx_partition_find(time) != relid)
-		{
-			relation_close(partition, NoLock);
-			continue;
-		}
-		if (partition->rd_rel->relkind == RELKIND_RELATION &&
-			partition->rd_rel->relispartition &&
-			RelationGetNumberOfAttributes(partition) == OBX_EVENT_COLUMNS)
-			return partition;
-		relation_close(partition, NoLock);
-		elog(ERROR, "partition %u of outbox.event cannot hold events",
-			 RelationGetRelid(partition));
-	}
-	elog(ERROR, "could not find a partition of outbox.event");
-	return NULL;				/* keep the compiler quiet */
-}
-
-static void
-insert_order_entries(Relation partition, Relation index, BufferedEvent *events, int count)
-{
-	ObxOrderEntry entries[OBX_BUFFER_EVENTS];
-
-	for (int i = 0; i < count; i++)
-	{
-		entries[i].id = events[i].id;
-		entries[i].tid = events[i].slot->tts_tid;
-	}
-	obx_order_index_insert(partition, index, obx_xid_own(), entries, count);
-}
-
-/* Into an index that an administrator added. */
-static void
-insert_index_entries(Relation partition, Relation index, BufferedEvent *events, int count)
-{
-	IndexInfo  *info = BuildIndexInfo(index);
-	EState	   *estate = CreateExecutorState();
-	ExprContext *econtext = GetPerTupleExprContext(estate);
-	ExprState  *predicate = NULL;
-	Datum		values[INDEX_MAX_KEYS];
-	bool		isnull[INDEX_MAX_KEYS];
-
-	if (info->ii_Predicate != NIL)
-		predicate = ExecPrepareQual(info->ii_Predicate, estate);
-
-	for (int i = 0; i < count; i++)
-	{
-		ResetExprContext(econtext);
-		econtext->ecxt_scantuple = events[i].slot;
-		if (predicate != NULL && !ExecQual(predicate, econtext))
-			continue;
-		FormIndexDatum(info, events[i].slot, estate, values, isnull);
-		obx_index_insert(index, values, isnull, &events[i].slot->tts_tid, partition,
-						 index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-						 info);
-	}
-
-	obx_index_insert_cleanup(index, info);
-	FreeExecutorState(estate);
-}
-
 /* Writes events that lie side by side in the buffer and in one partition. */
 static void
 write_events(Relation partition, BufferedEvent *events, int count)
 {
 	TupleTableSlot *slots[OBX_BUFFER_EVENTS];
-	List	   *indexes = RelationGetIndexList(partition);
-	ListCell   *lc;
+	int64		ids[OBX_BUFFER_EVENTS];
 
 	for (int i = 0; i < count; i++)
-		slots[i] = events[i].slot;
-
-	if (count == 1)
-		table_tuple_insert(partition, slots[0], GetCurrentCommandId(true), 0, NULL);
-	else
-		table_multi_insert(partition, slots, count, GetCurrentCommandId(true), 0, NULL);
-
-	foreach(lc, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
-
-		/* one that CREATE INDEX CONCURRENTLY has not built yet has no pages */
-		if (!index->rd_index->indisready)
-			;
-		else if (obx_order_index_is(index))
-			insert_order_entries(partition, index, events, count);
-		else
-			insert_index_entries(partition, index, events, count);
-		index_close(index, NoLock);
+		slots[i] = events[i].slot;
+		ids[i] = events[i].id;
 	}
-	list_free(indexes);
+	obx_rows_write(partition, slots, ids, count);
 }
 
 /* Takes entries [first, first + count) out of the buffer, keeping their slots. */
@@ -330,7 +231,7 @@ flush_buffer(bool all)
 	pushed = obx_snapshot_ensure();
 	for (int i = first; i < end;)
 	{
-		Relation	partition = open_partition(buffer.events[i].time);
+		Relation	partition = obx_partition_open(buffer.events[i].time);
 		int			next = i + 1;
 
 		while (next < end &&
