@@ -17,7 +17,8 @@ CREATE FUNCTION outbox.aggregate(
 COMMENT ON FUNCTION outbox.aggregate(text, text[], text, text, integer, interval, interval, text, text, text) IS
     'folds events, key by key, and emits one of another type when they are complete';
 
-CREATE VIEW outbox.aggregation AS
+-- A barrier: a condition of the reader's must not see windows that are closed.
+CREATE VIEW outbox.aggregation WITH (security_barrier) AS
 SELECT s.name,
        w.key,
        w.state,

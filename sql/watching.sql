@@ -147,7 +147,9 @@ LEFT JOIN LATERAL (
           AND h.delivered > h.former_delivered) AS l) AS latency ON true;
 COMMENT ON VIEW outbox.status IS 'where each subscription stands';
 
-CREATE VIEW outbox.dead_letter AS
+-- A barrier: a condition of the reader's must see dead letters only, and not the
+-- log that they are looked up in.
+CREATE VIEW outbox.dead_letter WITH (security_barrier) AS
 SELECT s.name AS subscription,
        d."position",
        e.id, e.xid, e."time", e.type, e.source, e.key, e.operation, e.data, e.old, e.headers,

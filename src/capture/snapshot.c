@@ -21,6 +21,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
@@ -31,6 +32,8 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/ruleutils.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "base/compat.h"
 #include "capture/encoder.h"
@@ -332,6 +335,36 @@ find_end(SnapshotBatch *batch, const char *after, int batch_size)
 	return end;
 }
 
+/*
+ * Rows of keys are compared by operators that are found by their names: those
+ * that the keys' types have, and none that someone has put into the caller's
+ * search_path.
+ */
+static void
+set_search_path(SnapshotBatch *batch)
+{
+	StringInfoData path;
+
+	initStringInfo(&path);
+	appendStringInfoString(&path, "pg_catalog");
+	for (int i = 0; i < batch->key_count; i++)
+	{
+		Oid			type = TupleDescAttr(RelationGetDescr(batch->relation),
+										 batch->key_columns[i] - 1)->atttypid;
+		HeapTuple	tuple = SearchSysCache1(OPEROID,
+											ObjectIdGetDatum(lookup_type_cache(type, TYPECACHE_LT_OPR)->lt_opr));
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		appendStringInfo(&path, ", %s",
+						 quote_identifier(get_namespace_name(((Form_pg_operator) GETSTRUCT(tuple))->oprnamespace)));
+		ReleaseSysCache(tuple);
+	}
+	appendStringInfoString(&path, ", pg_temp");
+	(void) set_config_option("search_path", path.data, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
 int64
 obx_snapshot_batch(Relation rel, int batch_size)
 {
@@ -350,6 +383,7 @@ obx_snapshot_batch(Relation rel, int batch_size)
 	/* rows that a policy hides would be missing: rather fail */
 	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	set_search_path(&batch);
 	last = lock_progress(RelationGetRelid(rel));
 	if (last != NULL)
 		after = psprintf(" WHERE (%s) > (%s)", batch.key, write_literals(&batch, last));
