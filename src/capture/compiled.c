@@ -159,16 +159,20 @@ map_columns(AttrNumber *attnums, int count, Oid from, Oid to)
 static void
 compile_row(ObxCompiledRule *compiled, const ObxRule *rule, Relation rel)
 {
-	Relation	source = rel;
+	Relation	source;
 	AttrNumber *columns;
 	AttrNumber *key_columns;
 
-	if (compiled->source_relation != compiled->relation)
-		source = table_open(compiled->source_relation, AccessShareLock);
+	/*
+	 * The table above is not locked: who changes its columns has those of this
+	 * one locked before, and may be waiting for it.
+	 */
+	source = RelationIdGetRelation(compiled->source_relation);
+	if (!RelationIsValid(source))
+		elog(ERROR, "could not open relation %u", compiled->source_relation);
 	columns = obx_rule_columns(rule, source, &compiled->column_count);
 	key_columns = obx_rule_key(rule, source, &compiled->key_count);
-	if (source != rel)
-		table_close(source, AccessShareLock);
+	RelationClose(source);
 
 	map_columns(columns, compiled->column_count, compiled->source_relation,
 				compiled->relation);

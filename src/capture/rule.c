@@ -290,52 +290,36 @@ obx_rule_columns(const ObxRule *rule, Relation rel, int *count)
 }
 
 /*
- * The index that tells rows apart by default: the primary key, or else the
- * index that was chosen as replica identity.
+ * The columns of the index that tells rows apart by default: the primary key,
+ * or else the one that was chosen as replica identity.  An index that is being
+ * dropped may be gone, for the table need not be locked.
  */
-static Oid
-find_key_index(Relation rel)
+static AttrNumber *
+default_key_columns(Relation rel, int *count)
 {
 	ListCell   *lc;
 	List	   *indexes = RelationGetIndexList(rel);
-	Oid			found = InvalidOid;
+	AttrNumber *columns = NULL;
 
+	*count = 0;
 	foreach(lc, indexes)
 	{
 		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
 		Form_pg_index index;
 
 		if (!HeapTupleIsValid(tuple))
-			elog(ERROR, "cache lookup failed for index %u", lfirst_oid(lc));
+			continue;
 		index = (Form_pg_index) GETSTRUCT(tuple);
-		if (index->indisprimary || (index->indisreplident && !OidIsValid(found)))
-			found = lfirst_oid(lc);
+		if (index->indisprimary || (index->indisreplident && columns == NULL))
+		{
+			*count = index->indnkeyatts;
+			columns = palloc(*count * sizeof(AttrNumber));
+			for (int i = 0; i < *count; i++)
+				columns[i] = index->indkey.values[i];
+		}
 		ReleaseSysCache(tuple);
 	}
 	list_free(indexes);
-	return found;
-}
-
-static AttrNumber *
-default_key_columns(Relation rel, int *count)
-{
-	Oid			relid = find_key_index(rel);
-	HeapTuple	tuple;
-	Form_pg_index index;
-	AttrNumber *columns;
-
-	*count = 0;
-	if (!OidIsValid(relid))
-		return NULL;
-	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(relid));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for index %u", relid);
-	index = (Form_pg_index) GETSTRUCT(tuple);
-	*count = index->indnkeyatts;
-	columns = palloc(*count * sizeof(AttrNumber));
-	for (int i = 0; i < *count; i++)
-		columns[i] = index->indkey.values[i];
-	ReleaseSysCache(tuple);
 	return columns;
 }
 
