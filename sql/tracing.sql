@@ -78,17 +78,19 @@ CREATE FUNCTION outbox.trace_text(correlation_id text) RETURNS text
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 WITH word AS MATERIALIZED (
-    SELECT w.*, lag(w.id) OVER (ORDER BY w.n) IS DISTINCT FROM w.id AS is_first
+    SELECT w.*, lag(w.id) OVER (ORDER BY w.n) IS DISTINCT FROM w.id AS is_first,
+           -- so deep and no deeper: a long chain would be mostly spaces
+           repeat('    ', least(w.depth, 64)) || CASE WHEN w.depth > 64 THEN '[' || w.depth || '] ' ELSE '' END AS indentation
     FROM outbox.trace_words(trace_text.correlation_id) AS w
 ),
 line AS (
     SELECT w.n, 0 AS part,
-           repeat('    ', w.depth) || w.event
+           w.indentation || w.event
            || format(' (%s, id %s)', coalesce('position ' || w."position", 'no position yet'), w.id) AS line
     FROM word w
     WHERE w.is_first
     UNION ALL
-    SELECT w.n, 1, repeat('    ', w.depth) || format('  > %s: %s', w.subscription, w.outcome)
+    SELECT w.n, 1, w.indentation || format('  > %s: %s', w.subscription, w.outcome)
     FROM word w
     WHERE w.subscription IS NOT NULL
 )

@@ -62,8 +62,9 @@ append_writers(StringInfo out)
 								   " WHERE p.database = pg_catalog.current_database() AND EXISTS ("
 								   "    SELECT FROM pg_catalog.pg_locks k"
 								   "    JOIN pg_catalog.pg_inherits i ON i.inhrelid = k.relation"
+								   "    JOIN pg_catalog.pg_locks own ON own.virtualtransaction = k.virtualtransaction"
 								   "    WHERE i.inhparent = 'outbox.event'::pg_catalog.regclass AND k.mode = 'RowExclusiveLock'"
-								   "      AND k.pid IS NULL AND k.virtualtransaction OPERATOR(pg_catalog.~) ('/' || p.transaction::pg_catalog.text || '$'))"
+								   "      AND k.pid IS NULL AND own.pid IS NULL AND own.transactionid = p.transaction)"
 								   " ORDER BY 1", 0, NULL, NULL);
 
 	for (uint64 i = 0; i < count; i++)

@@ -60,6 +60,7 @@ TABLE kept;
 SELECT type, "position" FROM outbox.read();
 SELECT type, "position" FROM outbox.read(3);
 SELECT outbox.position_of(1);
+SELECT outbox.why_not_delivered(1);
 SELECT count(*) AS old_ones FROM part WHERE upper < now() - interval '2 s';
 SELECT * FROM outbox.event_default;
 -- the rest

@@ -71,6 +71,76 @@ $node->safe_psql('postgres', q{
 	SELECT outbox.publish('Again', key => 'c')});
 chain_ends('c', 3, 'in a new log with the ids of the old one');
 
+$node->safe_psql('postgres', q{SELECT outbox.unsubscribe('again')});
+
+# where an event is that nobody sees
+{
+	my $open = $node->background_psql('postgres');
+	my $why = sub
+	{
+		my ($id) = @_;
+
+		return $node->safe_psql('postgres', "SELECT outbox.why_not_delivered($id)");
+	};
+	my ($pid, $id) = split /\n/, $open->query_safe(q{
+		SET application_name = 'the one';
+		SELECT pg_backend_pid();
+		BEGIN;
+		SELECT outbox.publish('Hidden', key => 'open')});
+	my $gone = $node->safe_psql('postgres', q{
+		BEGIN;
+		SELECT outbox.publish('Hidden', key => 'aborted');
+		ROLLBACK;});
+	my $prepared = $node->safe_psql('postgres', q{
+		BEGIN;
+		SELECT outbox.publish('Hidden', key => 'prepared');
+		PREPARE TRANSACTION 'a "name"';});
+
+	like($why->($id),
+		qr/^Event $id is not committed.*\n  pid $pid \(\S+, the one\), idle in transaction in a transaction since \d/,
+		'of an open transaction');
+	like($why->($prepared), qr/  prepared transaction 'a "name"' of \S+, since \d/,
+		'of a prepared one');
+
+	$node->safe_psql('postgres', q{SELECT outbox.subscribe('late', channel => 'late')});
+	$open->query_safe('COMMIT');
+	$node->safe_psql('postgres', q{ROLLBACK PREPARED 'a "name"'});
+	wait_until($node, 'postgres',
+		"SELECT outbox.why_not_delivered($id) LIKE '%late: delivered at %'", 'and then delivered');
+	like($why->($gone), qr/was rolled back/, 'one that was rolled back');
+
+	# the sequencer is kept from its table
+	$open->query_safe('BEGIN; LOCK TABLE outbox.segment IN SHARE MODE');
+	$id = $node->safe_psql('postgres', q{SELECT outbox.publish('Hidden', key => 'held')});
+	like($why->($id),
+		qr/^Event $id is committed and has no position yet: the sequencer, pid \d+, is \w+ since/,
+		'of a committed one without a position');
+	$open->query_safe('COMMIT');
+	wait_until($node, 'postgres',
+		"SELECT outbox.why_not_delivered($id) LIKE '%late: delivered at %'", 'and then delivered, too');
+	$open->quit;
+
+	# what a tree says of handlers in other processes
+	$node->safe_psql('postgres', q{
+		CREATE FUNCTION bill(e outbox.event) RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+			IF outbox.current_attempt() = 1 THEN RAISE 'not yet'; END IF;
+			PERFORM outbox.publish('Billed', key => e.key);
+		END $$;
+		SELECT outbox.subscribe('bill', '{Ordered}', handler => 'bill', backoff => '10 ms');
+		SET outbox.correlation_id = 'order';
+		SELECT outbox.publish('Ordered', key => '1')});
+	wait_until($node, 'postgres',
+		q{SELECT count(handled_at) = 3 FROM outbox.trace('order')}, 'all is handled');
+	is($node->safe_psql('postgres',
+			q{SELECT depth, type, subscription, state, attempts FROM outbox.trace('order')}),
+		"0|Ordered|late|delivered|1\n0|Ordered|bill|delivered|2\n1|Billed|late|delivered|1",
+		'the tree');
+	like($node->safe_psql('postgres', q{SELECT outbox.trace_text('order')}),
+		qr/^Ordered 1 .*\n  > late: delivered, [\d.]+ m?s after commit\n  > bill: delivered at attempt 2, [\d.]+ m?s after commit\n    Billed 1 /,
+		'the tree as a text');
+}
+
 # the trace context in a comment, by the extended protocol and with prepared statements
 {
 	my $script = $node->basedir . '/trace.sql';
