@@ -164,8 +164,8 @@ compile_row(ObxCompiledRule *compiled, const ObxRule *rule, Relation rel)
 	AttrNumber *key_columns;
 
 	/*
-	 * The table above is not locked: who changes its columns has those of this
-	 * one locked before, and may be waiting for it.
+	 * The table above is not locked: who changes its columns has those of
+	 * this one locked before, and may be waiting for it.
 	 */
 	source = RelationIdGetRelation(compiled->source_relation);
 	if (!RelationIsValid(source))

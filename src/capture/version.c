@@ -85,7 +85,7 @@ describe_columns(Oid relid)
 		if (!HeapTupleIsValid(tuple))
 			elog(ERROR, "cache lookup failed for column %d of relation %u", attnum, relid);
 		attribute = (Form_pg_attribute) GETSTRUCT(tuple);
-		if (!attribute->attisdropped)
+		if (!attribute->attisdropped && !obx_attribute_is_virtual(attribute))
 		{
 			pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 			push_member(&state, "name", pstrdup(NameStr(attribute->attname)));
