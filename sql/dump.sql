@@ -14,6 +14,8 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.aggregate_window', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.failure', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.registered_type', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.schema_version', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.schedule_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox.schedule', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.seen_turn', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.seen_0', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.seen_1', '');

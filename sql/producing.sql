@@ -12,10 +12,29 @@ CREATE FUNCTION outbox.publish(
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_publish';
 COMMENT ON FUNCTION outbox.publish(text, jsonb, text, text, jsonb, text, timestamptz) IS
-    'emits an event in the current transaction; returns its id';
+    'emits an event in the current transaction, or schedules it; returns its id, NULL while it has none';
 
 CREATE FUNCTION outbox.publish_many(events jsonb) RETURNS bigint
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_publish_many';
 COMMENT ON FUNCTION outbox.publish_many(jsonb) IS
     'emits an array of events; returns how many';
+
+-- What is to come.
+
+CREATE FUNCTION outbox.cancel_scheduled(id bigint) RETURNS boolean
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_cancel_scheduled';
+COMMENT ON FUNCTION outbox.cancel_scheduled(bigint) IS
+    'cancels an event of outbox.scheduled; false if it does not wait there';
+
+CREATE VIEW outbox.scheduled AS
+SELECT s.id, s.deliver_at, s.type, s.key, s.source, s.data, s.headers, s.correlation_id,
+       s.causation_id, s.idempotency_key, s.scheduled_at
+FROM outbox.schedule s;
+COMMENT ON VIEW outbox.scheduled IS 'events that enter the log when they are due';
+COMMENT ON COLUMN outbox.scheduled.id IS
+    'for cancel_scheduled(); the event gets another one when it enters the log';
+COMMENT ON COLUMN outbox.scheduled.deliver_at IS 'when it is due';
+COMMENT ON COLUMN outbox.scheduled.correlation_id IS 'NULL: it starts one, with the id that it gets';
+COMMENT ON COLUMN outbox.scheduled.scheduled_at IS 'when it was published';

@@ -23,13 +23,15 @@
 #include "base/doorbell.h"
 #include "base/shmem.h"
 
-/* Written by its sequencer, but for flag and configuration: by those who ring. */
+/* Written by its sequencer, but for flag, configuration and due: by those who ring. */
 typedef struct Bell
 {
 	pg_atomic_uint32 database;	/* InvalidOid: free */
 	pg_atomic_uint32 procno;	/* whose latch to set, plus one; 0 for nobody */
 	pg_atomic_uint32 flag;		/* 1: rung, and not yet looked */
 	pg_atomic_uint32 configuration; /* number of changes */
+	pg_atomic_uint64 due;		/* a TimestampTz: the earliest of what was
+								 * scheduled since the sequencer looked */
 } Bell;
 
 typedef struct Doorbell
@@ -57,6 +59,7 @@ static ObxRegion doorbell_region = {
 static bool armed = false;
 static bool armed_configuration = false;
 static bool armed_launcher = false;
+static TimestampTz armed_due = DT_NOEND;
 
 /* The bell of our database when last looked, a hint; and, in a sequencer, its. */
 static int	known_bell = 0;
@@ -81,6 +84,7 @@ initialize_doorbell(void *region, LWLockPadded *locks)
 		pg_atomic_init_u32(&new->bells[i].procno, 0);
 		pg_atomic_init_u32(&new->bells[i].flag, 0);
 		pg_atomic_init_u32(&new->bells[i].configuration, 0);
+		pg_atomic_init_u64(&new->bells[i].due, (uint64) DT_NOEND);
 	}
 }
 
@@ -114,6 +118,17 @@ set_latch_of(pg_atomic_uint32 *procno)
 		SetLatch(&GetPGProcByNumber(proc - 1)->procLatch);
 }
 
+/* Something is due then; the earliest time counts. */
+static void
+lower_due(Bell *bell, TimestampTz due)
+{
+	uint64		known = pg_atomic_read_u64(&bell->due);
+
+	while (due < (TimestampTz) known &&
+		   !pg_atomic_compare_exchange_u64(&bell->due, &known, (uint64) due))
+		;
+}
+
 /* At commit: allocates nothing, waits for nothing, cannot fail. */
 static void
 ring_bells(void)
@@ -128,6 +143,8 @@ ring_bells(void)
 	{
 		if (armed_configuration)
 			pg_atomic_fetch_add_u32(&bell->configuration, 1);
+		if (armed_due != DT_NOEND)
+			lower_due(bell, armed_due);
 		if (pg_atomic_exchange_u32(&bell->flag, 1) == 0)
 			set_latch_of(&bell->procno);
 	}
@@ -160,6 +177,7 @@ ring_at_end(XactEvent event, void *arg)
 			return;
 	}
 	armed = armed_configuration = armed_launcher = false;
+	armed_due = DT_NOEND;
 }
 
 void
@@ -178,6 +196,13 @@ void
 obx_doorbell_arm(void)
 {
 	armed = doorbell != NULL && doorbell->nbells > 0;
+}
+
+void
+obx_doorbell_arm_due(TimestampTz due)
+{
+	obx_doorbell_arm();
+	armed_due = Min(armed_due, due);
 }
 
 void
@@ -212,6 +237,7 @@ obx_doorbell_open(void)
 		{
 			pg_atomic_write_u32(&bell->procno, (uint32) obx_my_procno() + 1);
 			pg_atomic_write_u32(&bell->flag, 0);
+			pg_atomic_write_u64(&bell->due, (uint64) DT_NOEND);
 			pg_memory_barrier();
 			own_bell = i;
 			return;
@@ -239,6 +265,13 @@ bool
 obx_doorbell_clear(void)
 {
 	return pg_atomic_exchange_u32(&doorbell->bells[own_bell].flag, 0) != 0;
+}
+
+TimestampTz
+obx_doorbell_take_due(void)
+{
+	return (TimestampTz) pg_atomic_exchange_u64(&doorbell->bells[own_bell].due,
+												(uint64) DT_NOEND);
 }
 
 uint32

@@ -8,6 +8,8 @@
 #ifndef OBX_DOORBELL_H
 #define OBX_DOORBELL_H
 
+#include "datatype/timestamp.h"
+
 /* From _PG_init: shared memory and the transaction callback. */
 extern void obx_doorbell_init(void);
 
@@ -15,6 +17,9 @@ extern void obx_doorbell_init(void);
 
 /* The current transaction emitted events: ring when it commits. */
 extern void obx_doorbell_arm(void);
+
+/* The current transaction scheduled an event for that time. */
+extern void obx_doorbell_arm_due(TimestampTz due);
 
 /*
  * The current transaction changed what the workers must know (extension
@@ -38,6 +43,12 @@ extern bool obx_doorbell_close(void);
 
 /* Lowers the flag and says whether it was up; before looking, never after. */
 extern bool obx_doorbell_clear(void);
+
+/*
+ * The earliest time of what was scheduled since the last call, DT_NOEND for
+ * nothing; after lowering the flag.
+ */
+extern TimestampTz obx_doorbell_take_due(void);
 
 /* Changes with every change of configuration. */
 extern uint32 obx_doorbell_configuration(void);

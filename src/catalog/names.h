@@ -36,6 +36,10 @@ typedef enum ObxObject
 	OBX_FAILURE_PKEY,
 	OBX_SCHEMA_VERSION,
 	OBX_SCHEMA_VERSION_PKEY,
+	OBX_SCHEDULE,
+	OBX_SCHEDULE_PKEY,
+	OBX_SCHEDULE_DUE_IDX,
+	OBX_SCHEDULE_ID_SEQ,
 	OBX_SEEN_0,					/* these are in turn, as are their indexes */
 	OBX_SEEN_1,
 	OBX_SEEN_2,

@@ -285,23 +285,16 @@ buffer_event(Datum *values, bool *nulls, bool held)
 		buffer.numbered = buffer.count;
 }
 
-/* An event that starts a correlation, and has no id yet, gets both together. */
-static void
-fill_inherited(Datum *values, bool *nulls, int64 id)
+void
+obx_event_inherit(Datum *values, bool *nulls)
 {
 	const ObxContext *context = obx_context_current();
 	const char *correlation = obx_context_correlation();
 	Jsonb	   *own = nulls[OBX_EVENT_HEADERS] ? NULL : DatumGetJsonbP(values[OBX_EVENT_HEADERS]);
-	char		digits[MAXINT8LEN + 1];
 
 	values[OBX_EVENT_HEADERS] = JsonbPGetDatum(obx_context_headers(own));
 	nulls[OBX_EVENT_HEADERS] = false;
 
-	if (correlation == NULL && id != 0)
-	{
-		correlation = digits;
-		pg_lltoa(id, digits);
-	}
 	nulls[OBX_EVENT_CORRELATION_ID] = (correlation == NULL);
 	if (correlation != NULL)
 		values[OBX_EVENT_CORRELATION_ID] = CStringGetTextDatum(correlation);
@@ -309,6 +302,19 @@ fill_inherited(Datum *values, bool *nulls, int64 id)
 	nulls[OBX_EVENT_CAUSATION_ID] = (context == NULL || context->event_id == 0);
 	if (!nulls[OBX_EVENT_CAUSATION_ID])
 		values[OBX_EVENT_CAUSATION_ID] = Int64GetDatum(context->event_id);
+}
+
+/* An event that has no id yet gets both together. */
+static void
+start_correlation(Datum *values, bool *nulls, int64 id)
+{
+	char		digits[MAXINT8LEN + 1];
+
+	if (!nulls[OBX_EVENT_CORRELATION_ID] || id == 0)
+		return;
+	pg_lltoa(id, digits);
+	values[OBX_EVENT_CORRELATION_ID] = CStringGetTextDatum(digits);
+	nulls[OBX_EVENT_CORRELATION_ID] = false;
 }
 
 static void
@@ -324,16 +330,15 @@ write_if_due(void)
 	}
 }
 
-/* Puts an event into the buffer; returns its id, or 0 if it is to have it later. */
+/*
+ * Puts an event that has inherited into the buffer; returns its id, or 0 if it
+ * is to have it later.
+ */
 static int64
-append_event(Datum *values, bool *nulls, bool need_id, bool held)
+put_event(Datum *values, bool *nulls, bool need_id, bool held)
 {
-	int			depth = obx_depth_check(values[OBX_EVENT_TYPE]);
 	int64		id = 0;
 
-	/* one that is held may be taken back: it is checked when it is written */
-	if (!held)
-		obx_contract_check(values[OBX_EVENT_TYPE], values[OBX_EVENT_DATA]);
 	prepare_buffer();
 	if (!has_emitted)
 	{
@@ -346,7 +351,7 @@ append_event(Datum *values, bool *nulls, bool need_id, bool held)
 	 * and searching for an id leans on it
 	 */
 	values[OBX_EVENT_XID] = FullTransactionIdGetDatum(FullTransactionIdFromU64(obx_xid_own()));
-	if (need_id || depth > 0)
+	if (need_id)
 	{
 		number_events();
 		id = obx_counter_draw(1);
@@ -354,9 +359,7 @@ append_event(Datum *values, bool *nulls, bool need_id, bool held)
 	values[OBX_EVENT_ID] = Int64GetDatum(id);
 	values[OBX_EVENT_TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
 	nulls[OBX_EVENT_ID] = nulls[OBX_EVENT_XID] = nulls[OBX_EVENT_TIME] = false;
-	fill_inherited(values, nulls, id);
-	if (depth > 0)
-		obx_depth_note(id, depth);
+	start_correlation(values, nulls, id);
 
 	/*
 	 * There is room for one, always: what is left after the last flush is of
@@ -366,6 +369,28 @@ append_event(Datum *values, bool *nulls, bool need_id, bool held)
 	appended++;
 	write_if_due();
 	return id;
+}
+
+static int64
+append_event(Datum *values, bool *nulls, bool need_id, bool held)
+{
+	int			depth = obx_depth_check(values[OBX_EVENT_TYPE]);
+	int64		id;
+
+	/* one that is held may be taken back: it is checked when it is written */
+	if (!held)
+		obx_contract_check(values[OBX_EVENT_TYPE], values[OBX_EVENT_DATA]);
+	obx_event_inherit(values, nulls);
+	id = put_event(values, nulls, need_id || depth > 0, held);
+	if (depth > 0)
+		obx_depth_note(id, depth);
+	return id;
+}
+
+int64
+obx_event_append_complete(Datum *values, bool *nulls, bool need_id)
+{
+	return put_event(values, nulls, need_id, false);
 }
 
 int64

@@ -27,6 +27,16 @@ extern int64 obx_event_append(Datum *values, bool *nulls);
 extern void obx_event_emit(Datum *values, bool *nulls);
 
 /*
+ * The same for an event whose headers, correlation_id (NULL: it starts one)
+ * and causation_id are filled in: nothing is inherited, and no limit to its
+ * causes, and no contract, is checked.  Returns the id, or 0 unless "need_id".
+ */
+extern int64 obx_event_append_complete(Datum *values, bool *nulls, bool need_id);
+
+/* Fills in what an event emitted now inherits; correlation_id may stay NULL. */
+extern void obx_event_inherit(Datum *values, bool *nulls);
+
+/*
  * The same for an event that its emitter may find to be another one within
  * the same statement; it is kept back as long as the buffer allows.  Returns
  * the id.

@@ -8,11 +8,13 @@
 #include "utils/datetime.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/settings.h"
 #include "log/append.h"
 #include "log/claim.h"
+#include "log/due.h"
 #include "sqlapi/argument.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_publish);
@@ -27,6 +29,8 @@ typedef struct Publication
 	text	   *source;
 	Jsonb	   *headers;
 	text	   *idempotency_key;
+	bool		is_scheduled;
+	TimestampTz deliver_at;		/* if is_scheduled */
 } Publication;
 
 /* ---- one event ---- */
@@ -101,9 +105,38 @@ check_idempotency_key(text *key)
 				 errhint("Pass a hash of what is long, such as an MD5.")));
 }
 
+/* When the event is to enter the log; "now" for at once. */
+static TimestampTz
+choose_time(const Publication *publication, TimestampTz now)
+{
+	TimestampTz deliver_at = publication->is_scheduled ? publication->deliver_at : now;
+
+	if (deliver_at == DT_NOEND)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("deliver_at must not be infinity"),
+				 errdetail("The event would never enter the log."),
+				 errhint("Pass a time, or null for an event that enters at once.")));
+	return Max(deliver_at, now);
+}
+
+/* Emits or schedules; the event's id, 0 while it has none. */
+static int64
+emit_event(const Publication *publication, Datum *values, bool *nulls, TimestampTz now)
+{
+	TimestampTz deliver_at = choose_time(publication, now);
+
+	if (deliver_at == now)
+		return obx_event_append(values, nulls);
+	obx_due_schedule(values, nulls, deliver_at,
+					 PointerGetDatum(publication->idempotency_key), now);
+	return 0;
+}
+
 /*
  * Checks and emits, unless the idempotency key has been used.  *event_id is
- * the event of now, or of then; returns whether it is of now.
+ * the event of now, or of then, 0 while it has no id; returns whether it is of
+ * now.
  */
 static bool
 publish_event(const Publication *publication, int64 *event_id)
@@ -115,7 +148,9 @@ publish_event(const Publication *publication, int64 *event_id)
 	fill_event(publication, values, nulls);
 	if (publication->idempotency_key == NULL)
 	{
-		*event_id = obx_event_append(values, nulls);
+		*event_id = publication->is_scheduled ?
+			emit_event(publication, values, nulls, GetCurrentTimestamp()) :
+			obx_event_append(values, nulls);
 		return true;
 	}
 
@@ -123,18 +158,9 @@ publish_event(const Publication *publication, int64 *event_id)
 	if (!obx_claim_begin(&claim, PointerGetDatum(cstring_to_text("")),
 						 PointerGetDatum(publication->idempotency_key), event_id))
 		return false;
-	*event_id = obx_event_append(values, nulls);
+	*event_id = emit_event(publication, values, nulls, claim.time);
 	obx_claim_finish(&claim, *event_id);
 	return true;
-}
-
-static void
-refuse_argument(const char *name)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("argument \"%s\" is not supported yet", name),
-			 errhint("Leave it out.")));
 }
 
 static text *
@@ -156,8 +182,6 @@ obx_sql_publish(PG_FUNCTION_ARGS)
 	obx_argument_require(fcinfo, 0, "type");
 	obx_argument_require(fcinfo, 1, "data");
 	obx_argument_require(fcinfo, 4, "headers");
-	if (!PG_ARGISNULL(6))
-		refuse_argument("deliver_at");
 
 	publication.type = get_text(fcinfo, 0);
 	publication.data = PG_GETARG_JSONB_P(1);
@@ -165,8 +189,13 @@ obx_sql_publish(PG_FUNCTION_ARGS)
 	publication.source = get_text(fcinfo, 3);
 	publication.headers = PG_GETARG_JSONB_P(4);
 	publication.idempotency_key = get_text(fcinfo, 5);
+	publication.is_scheduled = !PG_ARGISNULL(6);
+	if (publication.is_scheduled)
+		publication.deliver_at = PG_GETARG_TIMESTAMPTZ(6);
 	(void) publish_event(&publication, &id);
 	obx_append_flush();
+	if (id == 0)
+		PG_RETURN_NULL();
 	PG_RETURN_INT64(id);
 }
 
@@ -189,6 +218,15 @@ get_string(JsonbValue *value, int number, const char *name)
 	if (value->type != jbvString)
 		report_element(number, psprintf("has a \"%s\" that is not a string", name));
 	return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+}
+
+static TimestampTz
+parse_time(text *time)
+{
+	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+												   CStringGetDatum(text_to_cstring(time)),
+												   ObjectIdGetDatum(InvalidOid),
+												   Int32GetDatum(-1)));
 }
 
 static bool
@@ -225,8 +263,11 @@ read_element(JsonbContainer * element, int number, Publication *publication)
 			publication->idempotency_key = get_string(&value, number, "idempotency_key");
 		else if (is_member(&key, "deliver_at"))
 		{
-			if (value.type != jbvNull)
-				refuse_argument(pnstrdup(key.val.string.val, key.val.string.len));
+			text	   *time = get_string(&value, number, "deliver_at");
+
+			publication->is_scheduled = time != NULL;
+			if (time != NULL)
+				publication->deliver_at = parse_time(time);
 		}
 		else
 			report_element(number, psprintf("has an unknown member \"%.*s\"",

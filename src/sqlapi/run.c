@@ -21,6 +21,7 @@
 #include "dispatch/pass.h"
 #include "log/claim.h"
 #include "log/context.h"
+#include "log/due.h"
 #include "log/generation.h"
 #include "log/partition.h"
 #include "log/retention.h"
@@ -151,6 +152,20 @@ serve_lanes(Run *run, bool *exhausted)
 	return handled;
 }
 
+/* Moves what is due into the log. */
+static void
+move_due(void)
+{
+	ObxSchedulePlace place = {DT_NOBEGIN, 0};
+	ObxDueMove	result;
+
+	do
+	{
+		obx_due_move(&place, true, &result);
+		SPI_commit();
+	} while (result.more);
+}
+
 /* Sequences and serves until there is nothing to do. */
 static void
 run_all(Run *run)
@@ -162,6 +177,7 @@ run_all(Run *run)
 
 	do
 	{
+		move_due();
 		obx_sequencer_append(true, &head, &appended);
 		SPI_commit();
 		handled = serve_lanes(run, &exhausted);

@@ -1,8 +1,9 @@
 /*
  * The sequencer's process: one per database that has the extension.
  *
- * Woken by commits that emitted events, or by its timers, it appends segments,
- * tells the dispatchers which lanes have something to do, and keeps house.
+ * Woken by commits that emitted events, or by its timers, it moves scheduled
+ * events that are due into the log, appends segments, tells the dispatchers
+ * which lanes have something to do, and keeps house.
  * Runs no user code, as the bootstrap superuser.
  *
  * The flag of the doorbell is lowered before looking, so that no commit goes
@@ -28,6 +29,7 @@
 #include "catalog/subscription.h"
 #include "sequencer/sequencer.h"
 #include "worker/housekeeping.h"
+#include "worker/mover.h"
 #include "worker/queue.h"
 #include "worker/pool.h"
 #include "worker/process.h"
@@ -213,14 +215,19 @@ make_round(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next;
+	TimestampTz next_move;
 	bool		rung = obx_doorbell_clear();
 	uint32		configuration = obx_doorbell_configuration();
+
+	/* what it moves rings, too */
+	next_move = obx_mover_run(now);
+	rung = obx_doorbell_clear() || rung;
 
 	if (sequence_failures.retry_at <= now &&
 		(rung || poll_at <= now || (blocked_until != 0 && blocked_until <= now)))
 		sequence(now);
 	if (blocked_until != 0)
-		return Min(blocked_until, poll_at);
+		return Min(Min(blocked_until, poll_at), next_move);
 
 	if (configuration != known_configuration || reread_at <= now)
 	{
@@ -233,7 +240,7 @@ make_round(void)
 	next = Min(next, obx_pool_adjust(now));
 	next = Min(next, obx_housekeeping_run(has_subscriptions || head > 0,
 										  head > 0 && sequence_failures.retry_at == 0));
-	next = Min(next, Min(poll_at, reread_at));
+	next = Min(next, Min(next_move, Min(poll_at, reread_at)));
 	return blocked_until != 0 ? Min(next, blocked_until) : next;
 }
 

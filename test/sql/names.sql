@@ -9,7 +9,7 @@ SELECT CASE WHEN f.oid IS NULL THEN 'missing: ' || n.name
             ELSE f.proname || '(' || replace(pg_get_function_arguments(f.oid), 'IN ', '') || ') '
                  || CASE f.prokind WHEN 'p' THEN 'procedure' ELSE 'returns ' || pg_get_function_result(f.oid) END
        END
-FROM unnest('{publish,publish_many,capture,uncapture,subscribe,unsubscribe,pause,resume,
+FROM unnest('{publish,publish_many,cancel_scheduled,capture,uncapture,subscribe,unsubscribe,pause,resume,
               aggregate,read,oldest,head,position_of,once,wait,run,apply_retention,generation,
               current_position,current_attempt,current_subscription,is_replay,
               register_type,unregister_type,to_cloudevent}'::name[]) WITH ORDINALITY AS n (name, number)
@@ -20,7 +20,7 @@ ORDER BY n.number;
 
 -- the log and the views: columns, in this order
 SELECT c.relname AS relation, a.attname AS column, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null
-FROM unnest('{event,status,worker,dead_letter,aggregation,capture_rule,event_type,metrics,debezium_outbox}'::name[]) WITH ORDINALITY AS n (name, number)
+FROM unnest('{event,status,worker,dead_letter,aggregation,capture_rule,event_type,metrics,debezium_outbox,scheduled}'::name[]) WITH ORDINALITY AS n (name, number)
 JOIN pg_class c ON c.relname = n.name AND c.relnamespace = 'outbox'::regnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 ORDER BY n.number, a.attnum;

@@ -1,0 +1,24 @@
+-- Events that are not due yet.  CACHE 1: of equal times, the order of
+-- publishing counts.
+
+CREATE SEQUENCE outbox.schedule_id_seq AS bigint CACHE 1 NO CYCLE;
+COMMENT ON SEQUENCE outbox.schedule_id_seq IS 'ids of scheduled events, until these enter the log';
+
+CREATE TABLE outbox.schedule (
+    id bigint NOT NULL,
+    deliver_at timestamptz NOT NULL,
+    type text NOT NULL,
+    source text NOT NULL,
+    key text,
+    data jsonb NOT NULL,
+    headers jsonb NOT NULL,
+    correlation_id text,
+    causation_id bigint,
+    idempotency_key text,
+    scheduled_at timestamptz NOT NULL,
+    CONSTRAINT schedule_pkey PRIMARY KEY (id)
+);
+CREATE INDEX schedule_due_idx ON outbox.schedule (deliver_at, id);
+COMMENT ON TABLE outbox.schedule IS 'events that enter the log when they are due';
+COMMENT ON COLUMN outbox.schedule.correlation_id IS
+    'of the publisher; NULL: the event starts one, with the id that it gets';

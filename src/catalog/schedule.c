@@ -1,0 +1,162 @@
+/*
+ * Rows of outbox.schedule: events that are not due yet.
+ *
+ * Inserted once and deleted once.  A scan goes on from a place, so that who
+ * takes rows from the front does not meet the index entries of those that are
+ * gone over and over: while the xmin horizon is held back, these stay.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "commands/sequence.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "catalog/names.h"
+#include "catalog/schedule.h"
+
+int64
+obx_schedule_insert(Datum *values, bool *nulls)
+{
+	Relation	table = table_open(obx_object_require(OBX_SCHEDULE), RowExclusiveLock);
+	int64		id = nextval_internal(obx_object_require(OBX_SCHEDULE_ID_SEQ), false);
+
+	values[OBX_SCHEDULE_ID] = Int64GetDatum(id);
+	nulls[OBX_SCHEDULE_ID] = false;
+	heap_freetuple(obx_table_insert(table, values, nulls));
+	table_close(table, NoLock);
+	return id;
+}
+
+/* ---- in the order of their time ---- */
+
+/* Those of the place's time behind it, and then those of later times. */
+static void
+open_scan(ObxScheduleScan *scan)
+{
+	ScanKeyData keys[2];
+	int			nkeys = 1;
+
+	if (scan->same_time)
+	{
+		ScanKeyInit(&keys[0], OBX_SCHEDULE_DELIVER_AT + 1, BTEqualStrategyNumber,
+					F_TIMESTAMPTZ_EQ, TimestampTzGetDatum(scan->place.deliver_at));
+		ScanKeyInit(&keys[1], OBX_SCHEDULE_ID + 1, BTGreaterStrategyNumber, F_INT8GT,
+					Int64GetDatum(scan->place.id));
+		nkeys = 2;
+	}
+	else
+		ScanKeyInit(&keys[0], OBX_SCHEDULE_DELIVER_AT + 1, BTGreaterStrategyNumber,
+					F_TIMESTAMPTZ_GT, TimestampTzGetDatum(scan->place.deliver_at));
+	obx_scan_begin(&scan->scan, obx_object_require(OBX_SCHEDULE), RowExclusiveLock,
+				   obx_object_require(OBX_SCHEDULE_DUE_IDX), NULL, keys, nkeys,
+				   ForwardScanDirection);
+	scan->is_open = true;
+}
+
+void
+obx_schedule_scan_begin(ObxScheduleScan *scan, ObxSchedulePlace place)
+{
+	scan->place = place;
+	scan->same_time = place.deliver_at > DT_NOBEGIN;
+	open_scan(scan);
+}
+
+bool
+obx_schedule_scan_next(ObxScheduleScan *scan, Datum *values, bool *nulls, ItemPointer tid)
+{
+	HeapTuple	tuple = obx_scan_next(&scan->scan);
+
+	if (tuple == NULL && scan->same_time)
+	{
+		obx_schedule_scan_end(scan);
+		scan->same_time = false;
+		open_scan(scan);
+		tuple = obx_scan_next(&scan->scan);
+	}
+	if (tuple == NULL)
+		return false;
+	heap_deform_tuple(tuple, RelationGetDescr(scan->scan.table), values, nulls);
+	*tid = tuple->t_self;
+	return true;
+}
+
+void
+obx_schedule_scan_end(ObxScheduleScan *scan)
+{
+	if (scan->is_open)
+		obx_scan_end(&scan->scan);
+	scan->is_open = false;
+}
+
+/* ---- single rows ---- */
+
+ObxScheduleDeletion
+obx_schedule_delete(ItemPointer tid, bool wait)
+{
+	Relation	table = table_open(obx_object_require(OBX_SCHEDULE), RowExclusiveLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TM_FailureData failure;
+	TM_Result	result = table_tuple_delete(table, tid, GetCurrentCommandId(true), snapshot,
+											InvalidSnapshot, wait, &failure, false);
+
+	UnregisterSnapshot(snapshot);
+	table_close(table, NoLock);
+	switch (result)
+	{
+		case TM_Ok:
+			return OBX_SCHEDULE_DELETED;
+		case TM_BeingModified:
+			return OBX_SCHEDULE_BUSY;
+		case TM_Deleted:
+		case TM_Updated:
+		case TM_SelfModified:
+			return OBX_SCHEDULE_GONE;
+		default:
+			elog(ERROR, "could not delete from outbox.schedule: result %d", (int) result);
+	}
+	return OBX_SCHEDULE_GONE;	/* keep the compiler quiet */
+}
+
+bool
+obx_schedule_find(int64 id, ItemPointer tid)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, OBX_SCHEDULE_ID + 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	obx_scan_begin(&scan, obx_object_require(OBX_SCHEDULE), RowExclusiveLock,
+				   obx_object_require(OBX_SCHEDULE_PKEY), NULL, &key, 1, ForwardScanDirection);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+		*tid = tuple->t_self;
+	obx_scan_end(&scan);
+	return tuple != NULL;
+}
+
+/* The sequence is a table of one row: last_value, log_cnt, is_called. */
+int64
+obx_schedule_last_id(void)
+{
+	Relation	sequence = relation_open(obx_object_require(OBX_SCHEDULE_ID_SEQ),
+										 AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(sequence, NULL);
+	TableScanDesc scan = table_beginscan(sequence, SnapshotAny, 0, NULL);
+	int64		last_id = 0;
+	bool		isnull;
+
+	if (!table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		elog(ERROR, "sequence outbox.schedule_id_seq has no row");
+	if (DatumGetBool(slot_getattr(slot, 3, &isnull)))
+		last_id = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	relation_close(sequence, AccessShareLock);
+	return last_id;
+}

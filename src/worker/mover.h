@@ -1,0 +1,16 @@
+/*
+ * When the sequencer's process moves scheduled events into the log.
+ */
+#ifndef OBX_MOVER_H
+#define OBX_MOVER_H
+
+#include "datatype/timestamp.h"
+
+/*
+ * Moves a batch of what is due, if anything is, in a transaction of its own;
+ * after the doorbell's flag was lowered.  Returns when to call it again if
+ * nobody rings; that may be at once.
+ */
+extern TimestampTz obx_mover_run(TimestampTz now);
+
+#endif							/* OBX_MOVER_H */
