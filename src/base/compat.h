@@ -42,6 +42,16 @@
 #include "catalog/indexing.h"
 #endif
 
+/* Constants for functions are named after their C functions before 14. */
+#if PG_VERSION_NUM < 140000
+#define F_TIMESTAMPTZ_GE F_TIMESTAMP_GE
+#endif
+
+/* Hash tables with keys that are strings had to be told apart by no flag before 14. */
+#if PG_VERSION_NUM < 140000
+#define HASH_STRINGS 0
+#endif
+
 /* pg_ltoa() and pg_lltoa() return the length of what they wrote from 14 on. */
 #if PG_VERSION_NUM >= 140000
 #define obx_ltoa(value, out) pg_ltoa((value), (out))
