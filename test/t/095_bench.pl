@@ -47,7 +47,7 @@ ok( IPC::Run::run(
 
 foreach my $title (
 	'Capture in bulk', 'Capture in single-row', 'Dispatch of',
-	'Latency at 100', 'Latency at 5000', 'Fan-out', 'Lanes', 'Backlog',
+	'Latency at 100', 'Latency at 5,000', 'Fan-out', 'Lanes', 'Backlog',
 	'Footprint', 'Memory', 'Nothing to do')
 {
 	like($report, qr/^\Q$title\E.*\n.*\n\n(?:.*\n)+?pg_outbox.* [0-9]/m,

@@ -48,8 +48,8 @@ BEGIN
 				LOOP
 					taken := false;
 					FOR event IN
-						DELETE FROM queue WHERE id IN (
-							SELECT id FROM queue ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+						DELETE FROM queue WHERE id = ANY (ARRAY(
+							SELECT id FROM queue ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED))
 						RETURNING *
 					LOOP
 						taken := true;
@@ -66,8 +66,8 @@ CREATE OR REPLACE PROCEDURE drain_queue_batch_insert() LANGUAGE plpgsql AS $$
 BEGIN
 	LOOP
 		WITH event AS (
-			DELETE FROM queue WHERE id IN (
-				SELECT id FROM queue ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+			DELETE FROM queue WHERE id = ANY (ARRAY(
+				SELECT id FROM queue ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED))
 			RETURNING *)
 		INSERT INTO handled SELECT id, clock_timestamp() FROM event;
 		EXIT WHEN NOT FOUND;
@@ -84,8 +84,8 @@ BEGIN
 	LOOP
 		taken := false;
 		FOR event IN
-			DELETE FROM queue WHERE id IN (
-				SELECT id FROM queue ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+			DELETE FROM queue WHERE id = ANY (ARRAY(
+				SELECT id FROM queue ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED))
 			RETURNING *
 		LOOP
 			taken := true;

@@ -5,12 +5,12 @@
 systems bare outbox statement_trigger row_trigger pgq notify wal2json graphile_worker pg_boss
 table bulk "Capture in bulk: $ROWS rows of six columns in one statement" \
 	"microseconds a row" lower bare times
-note bulk "The same rows in all; graphile-worker and pg-boss, a tenth of them."
+note bulk "The same rows in all; of graphile-worker and pg-boss, the first hundredth."
 note bulk "pg_outbox also keeps the former values that an UPDATE changed; the others keep the new row."
 note bulk "wal2json reads the change behind the statement, in another process."
 
 sql -c "COPY (SELECT * FROM rows_to_insert($ROWS)) TO '$WORK_DIR/rows'" \
-	-c "COPY (SELECT * FROM rows_to_insert($ROWS / 10)) TO '$WORK_DIR/few_rows'"
+	-c "COPY (SELECT * FROM rows_to_insert($ROWS / 100)) TO '$WORK_DIR/few_rows'"
 for system in "${SYSTEMS[@]}"; do
 	sql -c "CREATE TABLE bulk_$system (LIKE bare INCLUDING ALL)"
 	"${system}_capture" "bulk_$system"
@@ -32,7 +32,7 @@ measure()
 
 	case $system in
 		graphile_worker | pg_boss)
-			rows=$((ROWS / 10))
+			rows=$((ROWS / 100))
 			file=$WORK_DIR/few_rows
 			;;
 	esac
