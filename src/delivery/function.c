@@ -161,7 +161,8 @@ obx_handler_require(const char *schema, const char *name, ObxArgument argument, 
 static Datum
 make_composite(FunctionTarget *target, HeapTuple tuple)
 {
-	return heap_copy_tuple_as_datum(tuple, target->target.tupdesc);
+	return HeapTupleHasExternal(tuple) ?
+		heap_copy_tuple_as_datum(tuple, target->target.tupdesc) : PointerGetDatum(tuple->t_data);
 }
 
 static Datum
@@ -200,9 +201,6 @@ make_argument(FunctionTarget *target, const ObxTargetEvent *events, int count)
 void
 obx_event_hand_down(const ObxTarget *target, const ObxTargetEvent *event, ObxContext *context)
 {
-	Datum		value;
-	bool		isnull;
-
 	memset(context, 0, sizeof(ObxContext));
 	context->subscription = target->subscription->name;
 	context->position = event->position;
@@ -212,16 +210,11 @@ obx_event_hand_down(const ObxTarget *target, const ObxTargetEvent *event, ObxCon
 		return;
 
 	context->event_id = event->id;
-	value = heap_getattr(event->tuple, OBX_EVENT_CAUSATION_ID + 1, target->tupdesc,
-						 &isnull);
-	context->causation_id = isnull ? OBX_CAUSE_NONE : DatumGetInt64(value);
-	value = heap_getattr(event->tuple, OBX_EVENT_CORRELATION_ID + 1, target->tupdesc,
-						 &isnull);
-	if (!isnull)
-		context->correlation_id = TextDatumGetCString(value);
-	value = heap_getattr(event->tuple, OBX_EVENT_HEADERS + 1, target->tupdesc, &isnull);
-	if (!isnull)
-		context->headers = DatumGetJsonbP(value);
+	context->causation_id = event->causation_id != 0 ? event->causation_id : OBX_CAUSE_NONE;
+	if (event->correlation_id != NULL)
+		context->correlation_id = text_to_cstring(event->correlation_id);
+	if (event->headers != NULL)
+		context->headers = DatumGetJsonbP(PointerGetDatum(event->headers));
 }
 
 static void

@@ -77,11 +77,11 @@ check_time(void)
 }
 
 static void
-begin_time(int64 limit)
+begin_time(int64 limit, TimestampTz now)
 {
 	timed_out = false;			/* a call may have caught the cancel */
 	call_limit = limit;
-	call_began = GetCurrentTimestamp();
+	call_began = now;
 	if (limit == 0)
 	{
 		call_began = 0;
@@ -130,11 +130,11 @@ obx_target_has_timed_out(void)
 /* ---- the call ---- */
 
 int
-obx_call_begin(const ObxSubscription *subscription)
+obx_call_begin(const ObxSubscription *subscription, TimestampTz now)
 {
 	int			nest_level = NewGUCNestLevel();
 
-	begin_time(subscription->timeout);
+	begin_time(subscription->timeout, now);
 	return nest_level;
 }
 
@@ -149,9 +149,10 @@ obx_call_end(int nest_level)
 }
 
 void
-obx_target_deliver(ObxTarget *target, const ObxTargetEvent *events, int count)
+obx_target_deliver(ObxTarget *target, const ObxTargetEvent *events, int count,
+				   TimestampTz now)
 {
-	int			nest_level = obx_call_begin(target->subscription);
+	int			nest_level = obx_call_begin(target->subscription, now);
 
 	target->deliver(target, events, count);
 	obx_call_end(nest_level);

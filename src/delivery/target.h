@@ -5,6 +5,7 @@
 #define OBX_TARGET_H
 
 #include "catalog/subscription.h"
+#include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "utils/jsonb.h"
 #include "log/context.h"
@@ -18,7 +19,13 @@ typedef struct ObxTargetEvent
 	int			attempt;		/* 1 at the first */
 	bool		is_replay;
 	TimestampTz positioned_at;	/* when it got its position; aggregates only */
-	HeapTuple	tuple;			/* in the layout of outbox.event */
+	HeapTuple	tuple;			/* of outbox.event; a composite datum, unless
+								 * values are out of line */
+
+	/* what events emitted by the call inherit */
+	int64		causation_id;	/* 0 for none */
+	const text *correlation_id; /* NULL for none */
+	const struct varlena *headers;	/* jsonb, NULL for none */
 } ObxTargetEvent;
 
 typedef struct ObxTarget ObxTarget;
@@ -52,15 +59,16 @@ struct ObxTarget
 extern ObxTarget *obx_target_open(const ObxSubscription *subscription);
 
 /*
- * Around each call of the subscriber's code: time limit, nested settings,
- * deferred constraints.  begin returns what end needs; after an error the
- * caller's subtransaction undoes what end would have.
+ * Around each call of the subscriber's code, which begins now: time limit,
+ * nested settings, deferred constraints.  begin returns what end needs; after
+ * an error the caller's subtransaction undoes what end would have.
  */
-extern int	obx_call_begin(const ObxSubscription *subscription);
+extern int	obx_call_begin(const ObxSubscription *subscription, TimestampTz now);
 extern void obx_call_end(int nest_level);
 
 /* Delivers in the way of the target, with that around it. */
-extern void obx_target_deliver(ObxTarget *target, const ObxTargetEvent *events, int count);
+extern void obx_target_deliver(ObxTarget *target, const ObxTargetEvent *events, int count,
+							   TimestampTz now);
 
 /* True if the error just raised by deliver was its time limit's; resets it. */
 extern bool obx_target_has_timed_out(void);

@@ -38,6 +38,7 @@ typedef struct Run
 								 * batches */
 	bool		may_stop;		/* when others wait */
 	TimestampTz began;
+	TimestampTz now;			/* when the current call began, or is about to */
 } Run;
 
 /* ---- one run ---- */
@@ -98,14 +99,17 @@ is_deliverable(Run *run, ObxItem *item)
 	return !park_if_blocked(batch, item);
 }
 
-/* Do others wait?  Asked after each call of the subscriber's code. */
+/*
+ * Do others wait?  Asked between two calls of the subscriber's code, with the
+ * clock taken that the next one begins at.
+ */
 static bool
-must_stop(const Run *run)
+must_stop(Run *run)
 {
 	const ObxBatch *batch = run->batch;
 
-	return run->may_stop && batch->yield != NULL &&
-		batch->yield(GetCurrentTimestamp() - run->began);
+	run->now = GetCurrentTimestamp();
+	return run->may_stop && batch->yield != NULL && batch->yield(run->now - run->began);
 }
 
 /* Hands over all items of the run in one call. */
@@ -134,7 +138,7 @@ deliver_together(Run *run)
 	run->current = run->first;
 	run->count = run->end - run->first;
 	if (count > 0)
-		obx_target_deliver(batch->target, events, count);
+		obx_target_deliver(batch->target, events, count, GetCurrentTimestamp());
 	run->current = run->end;
 }
 
@@ -144,6 +148,7 @@ deliver_singly(Run *run)
 	ObxBatch   *batch = run->batch;
 
 	run->count = 1;
+	run->now = GetCurrentTimestamp();
 	for (run->current = run->first; run->current < run->end; run->current++)
 	{
 		ObxItem    *item = &batch->items[run->current];
@@ -151,8 +156,10 @@ deliver_singly(Run *run)
 		CHECK_FOR_INTERRUPTS();
 		if (is_deliverable(run, item))
 		{
+			if (batch->filter != NULL)
+				run->now = GetCurrentTimestamp();
 			if (batch->target != NULL)
-				obx_target_deliver(batch->target, &item->event, 1);
+				obx_target_deliver(batch->target, &item->event, 1, run->now);
 			item->state = OBX_ITEM_DONE;
 		}
 		else if (batch->filter == NULL)

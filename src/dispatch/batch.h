@@ -47,13 +47,18 @@ typedef struct ObxBatch
 	bool		foreground;		/* a cancel is the caller's, not an event's */
 
 	List	   *history;		/* what former lanes dealt with */
+	bool		pins;			/* may pin events of the stream: released by
+								 * who made the batch */
+	bool		is_shared;		/* other lanes want the same stretch */
 	int64		retry_before;	/* take no retries from here on */
 	int64		read_before;	/* nor new events from here on */
 	bool		is_retry;		/* items come from outbox.delivery */
 	int			nitems;
+	int			room;			/* for items; more is made as needed */
 	ObxItem    *items;
 	int			reached;		/* items before this one have been dealt with */
 	int			failures;
+	TupleTableSlot *view;		/* while collecting: for decoding */
 
 	/* how far the log was read, for batches of new events */
 	int64		read_position;

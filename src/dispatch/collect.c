@@ -26,8 +26,15 @@
 /* Bytes of events in one batch, beyond the first. */
 #define OBX_BATCH_BYTES		(8 * 1024 * 1024)
 
-/* Events read for one batch. */
+/*
+ * Events read for one batch: a lane to which little matches reads far, but
+ * where others want the same events, no farther than these are kept for them.
+ */
 #define OBX_BATCH_READ		100000
+#define OBX_BATCH_READ_SHARED	(OBX_STREAM_EVENTS / 2)
+
+/* Items for which there is room at first. */
+#define OBX_BATCH_ROOM		64
 
 ObxBatch *
 obx_batch_make(const ObxSubscription *subscription, ObxLane *lane, ObxPassYield yield,
@@ -41,24 +48,64 @@ obx_batch_make(const ObxSubscription *subscription, ObxLane *lane, ObxPassYield 
 	batch->foreground = foreground;
 	batch->retry_before = batch->read_before = PG_INT64_MAX;
 	batch->history = obx_history_list(subscription);
-	batch->items = palloc0(subscription->batch_size * sizeof(ObxItem));
+	batch->room = Min(subscription->batch_size, OBX_BATCH_ROOM);
+	batch->items = palloc(batch->room * sizeof(ObxItem));
 	return batch;
 }
 
 static ObxItem *
-add_item(ObxBatch *batch, TupleTableSlot *slot, int64 position, int64 id, uint64 xid)
+add_item(ObxBatch *batch, const ObxStreamEvent *event)
 {
-	ObxItem    *item = &batch->items[batch->nitems++];
+	ObxItem    *item;
 
-	item->event.position = position;
-	item->event.id = id;
+	if (batch->nitems == batch->room)
+	{
+		batch->room *= 2;
+		batch->items = repalloc_huge(batch->items, batch->room * sizeof(ObxItem));
+	}
+	item = &batch->items[batch->nitems++];
+	memset(item, 0, sizeof(ObxItem));
+	item->event.position = event->position;
+	item->event.id = event->id;
 	item->event.attempt = 1;
-	item->event.is_replay = obx_history_has(batch->history, true, position, id, slot);
-	item->event.tuple = ExecCopySlotHeapTuple(slot);
-	item->xid = xid;
+	if (unlikely(batch->history != NIL))
+		item->event.is_replay = obx_history_has(batch->history, true, event->position,
+												event->id, event->has_key, event->key_hash);
+	item->event.positioned_at = event->positioned_at;
+	item->event.tuple = event->tuple;
+	item->event.causation_id = event->causation_id;
+	item->event.correlation_id = event->correlation_id;
+	item->event.headers = event->headers;
+	item->xid = event->xid;
 	item->state = OBX_ITEM_PENDING;
 	item->behind = -1;
+	item->has_key = event->has_key;
+	item->key_hash = event->key_hash;
+	obx_lane_key(batch->subscription, &item->has_key, &item->key_hash);
 	return item;
+}
+
+/* Of an event that stands in a slot: a copy. */
+static ObxItem *
+add_item_from_slot(ObxBatch *batch, TupleTableSlot *slot, int64 position)
+{
+	ObxStreamEvent event;
+
+	if (batch->view == NULL)
+		batch->view = obx_event_make_view();
+	obx_event_decode(slot, batch->view, &event);
+	event.position = position;
+	event.positioned_at = 0;	/* aggregates look it up */
+	return add_item(batch, &event);
+}
+
+/* Lets go of what only collecting needs. */
+static void
+end_collecting(ObxBatch *batch)
+{
+	if (batch->view != NULL)
+		ExecDropSingleTupleTableSlot(batch->view);
+	batch->view = NULL;
 }
 
 /* ---- retries ---- */
@@ -89,7 +136,7 @@ add_delivery(ObxBatch *batch, int64 position, TupleTableSlot *slot)
 				 errmsg("event " INT64_FORMAT " at position " INT64_FORMAT
 						" awaits a retry but is not in the log any more",
 						delivery->event_id, delivery->position)));
-	item = add_item(batch, slot, delivery->position, delivery->event_id, delivery->xid);
+	item = add_item_from_slot(batch, slot, delivery->position);
 	item->event.attempt = delivery->attempts + 1;
 	item->has_key = delivery->has_key;
 	item->key_hash = delivery->key_hash;
@@ -111,6 +158,7 @@ obx_batch_collect_marked(ObxBatch *batch, int64 position)
 	item->delivery->attempts--;
 	item->counted = true;
 	ExecDropSingleTupleTableSlot(slot);
+	end_collecting(batch);
 }
 
 /*
@@ -145,37 +193,66 @@ obx_batch_collect_retries(ObxBatch *batch, int limit)
 		if (due[i]->waiting != NULL)
 			due[i]->waiting->last_item = -1;
 	ExecDropSingleTupleTableSlot(slot);
+	end_collecting(batch);
 	return true;
 }
 
 /* ---- new events ---- */
 
-/* Is it this lane's, and does it match?  Fills in the key. */
+/* Is it this lane's, and does it match? */
 static bool
-is_wanted(const ObxBatch *batch, const ObxSnapshot *start, const ObxReadEvent *event,
-		  bool *has_key, int64 *key_hash)
+is_wanted(const ObxBatch *batch, const ObxSnapshot *start, const ObxStreamEvent *event)
 {
 	const ObxSubscription *subscription = batch->subscription;
+	bool		has_key = event->has_key;
+	int64		key_hash = event->key_hash;
 
 	/* had its transaction ended before the subscription began? */
 	if (start != NULL && obx_snapshot_has_ended(start, event->xid))
 		return false;
-	if (!obx_subscription_wants_type(subscription, event->slot))
+	if (!obx_subscription_wants_type(subscription, event->type))
 		return false;
 	/* had a lane dealt with it before lanes were divided anew? */
-	if (obx_history_has(batch->history, false, event->position, event->id, event->slot))
+	if (batch->history != NIL &&
+		obx_history_has(batch->history, false, event->position, event->id, has_key, key_hash))
 		return false;
 
-	obx_lane_key_of_event(subscription, event->slot, has_key, key_hash);
-	return obx_lane_of_event(subscription->concurrency, *has_key, *key_hash,
+	if (subscription->concurrency == 1)
+		return true;
+	obx_lane_key(subscription, &has_key, &key_hash);
+	return obx_lane_of_event(subscription->concurrency, has_key, key_hash,
 							 event->id) == batch->lane->key.lane;
+}
+
+/* What points into one tuple points into its copy. */
+static const void *
+move_pointer(const void *pointer, HeapTuple from, HeapTuple to)
+{
+	return pointer == NULL ? NULL :
+		(const char *) to->t_data + ((const char *) pointer - (const char *) from->t_data);
+}
+
+/* Adds the event read last; what cannot be pinned where it is kept, is copied. */
+static ObxItem *
+add_new(ObxBatch *batch, const ObxStreamEvent *event)
+{
+	ObxItem    *item = add_item(batch, event);
+
+	if (batch->pins && obx_stream_pin())
+		return item;
+	item->event.tuple = heap_copytuple(event->tuple);
+	item->event.correlation_id = move_pointer(event->correlation_id, event->tuple,
+											  item->event.tuple);
+	item->event.headers = move_pointer(event->headers, event->tuple, item->event.tuple);
+	return item;
 }
 
 bool
 obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
 {
+	int			read_limit = batch->is_shared ? OBX_BATCH_READ_SHARED : OBX_BATCH_READ;
 	ObxSnapshot *start = NULL;
-	ObxReadEvent event;
+	const ObxStreamEvent *event;
 	int			read = 0;
 	Size		bytes = 0;
 
@@ -185,37 +262,29 @@ obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
 	batch->read_position = progress->position;
 	batch->read_id = progress->event_id;
 	obx_stream_begin(progress->position, progress->event_id);
-	while (batch->nitems < limit && bytes < OBX_BATCH_BYTES && read < OBX_BATCH_READ &&
+	while (batch->nitems < limit && bytes < OBX_BATCH_BYTES && read < read_limit &&
 		   batch->read_position + 1 < batch->read_before)
 	{
-		bool		has_key;
-		int64		key_hash;
-
 		CHECK_FOR_INTERRUPTS();
-		if (!obx_stream_next(&event))
+		event = obx_stream_next();
+		if (event == NULL)
 		{
 			batch->read_all = true;
 			break;
 		}
-		if (event.position != batch->read_position + 1)
+		if (event->position != batch->read_position + 1)
 		{
-			batch->lost_until = event.position - 1;
+			batch->lost_until = event->position - 1;
 			break;
 		}
 		read++;
-		batch->read_position = event.position;
-		batch->read_id = event.id;
-		if (is_wanted(batch, start, &event, &has_key, &key_hash))
-		{
-			ObxItem    *item = add_item(batch, event.slot, event.position, event.id, event.xid);
-
-			item->has_key = has_key;
-			item->key_hash = key_hash;
-			item->event.positioned_at = event.positioned_at;
-			bytes += item->event.tuple->t_len;
-		}
+		batch->read_position = event->position;
+		batch->read_id = event->id;
+		if (is_wanted(batch, start, event))
+			bytes += add_new(batch, event)->event.tuple->t_len;
 	}
 	obx_stream_end();
+	end_collecting(batch);
 	return batch->nitems > 0;
 }
 
@@ -247,12 +316,11 @@ obx_batch_collect_positions(ObxBatch *batch, const int64 *positions, int count)
 		if (event.position != positions[i])
 			continue;
 
-		item = add_item(batch, event.slot, event.position, event.id, event.xid);
-		obx_lane_key_of_event(batch->subscription, event.slot, &item->has_key,
-							  &item->key_hash);
+		item = add_item_from_slot(batch, event.slot, event.position);
 		bytes += item->event.tuple->t_len;
 	}
 	if (reader != NULL)
 		obx_reader_end(reader);
+	end_collecting(batch);
 	return i;
 }

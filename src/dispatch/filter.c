@@ -174,7 +174,7 @@ obx_filter_passes(ObxFilter *filter, const ObxTargetEvent *event)
 	bool		passes;
 
 	error_context_stack = &callback;
-	nest_level = obx_call_begin(filter->subscription);
+	nest_level = obx_call_begin(filter->subscription, GetCurrentTimestamp());
 	if (!is_nested)
 		obx_context_enter(&context);
 	CommandCounterIncrement();

@@ -210,19 +210,14 @@ obx_history_trim(List *history, int64 passed_by_all, int64 oldest)
 
 /* The event's lane at that time. */
 static int
-lane_then(const ObxStretch *stretch, int64 id, TupleTableSlot *event)
+lane_then(const ObxStretch *stretch, int64 id, bool has_key, int64 key_hash)
 {
-	bool		has_key = false;
-	int64		key_hash = 0;
-
-	if (stretch->keyed && stretch->nlanes > 1)
-		obx_event_key(event, &has_key, &key_hash);
-	return obx_lane_of_event(stretch->nlanes, has_key, key_hash, id);
+	return obx_lane_of_event(stretch->nlanes, stretch->keyed && has_key, key_hash, id);
 }
 
 bool
-obx_history_has(const List *history, bool replayed, int64 position, int64 id,
-				TupleTableSlot *event)
+obx_history_has(const List *history, bool replayed, int64 position, int64 id, bool has_key,
+				int64 key_hash)
 {
 	ListCell   *lc;
 
@@ -232,7 +227,7 @@ obx_history_has(const List *history, bool replayed, int64 position, int64 id,
 
 		if (stretch->replayed == replayed && position >= stretch->first &&
 			position <= stretch->last &&
-			position <= stretch->passed[lane_then(stretch, id, event)])
+			position <= stretch->passed[lane_then(stretch, id, has_key, key_hash)])
 			return true;
 	}
 	return false;

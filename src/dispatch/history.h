@@ -5,7 +5,6 @@
 #define OBX_HISTORY_H
 
 #include "catalog/subscription.h"
-#include "executor/tuptable.h"
 
 /*
  * Lanes that there were: each dealt with its events from "first" up to its
@@ -47,6 +46,6 @@ extern List *obx_history_trim(List *history, int64 passed_by_all, int64 oldest);
 
 /* Has the event been dealt with?  "replayed" asks for before, or since, a seek. */
 extern bool obx_history_has(const List *history, bool replayed, int64 position, int64 id,
-							TupleTableSlot *event);
+							bool has_key, int64 key_hash);
 
 #endif							/* OBX_HISTORY_H */

@@ -574,15 +574,23 @@ obx_lane_hash_of_group(text *key)
 }
 
 void
+obx_lane_key(const ObxSubscription *subscription, bool *has_key, int64 *key_hash)
+{
+	if (subscription->ordering == OBX_ORDERING_NONE)
+	{
+		*has_key = false;
+		*key_hash = 0;
+	}
+	if (subscription->kind == OBX_KIND_AGGREGATE)
+		*has_key = true;
+}
+
+void
 obx_lane_key_of_event(const ObxSubscription *subscription, TupleTableSlot *event,
 					  bool *has_key, int64 *key_hash)
 {
-	*has_key = false;
-	*key_hash = 0;
-	if (subscription->ordering != OBX_ORDERING_NONE)
-		obx_event_key(event, has_key, key_hash);
-	if (subscription->kind == OBX_KIND_AGGREGATE)
-		*has_key = true;
+	obx_event_key(event, has_key, key_hash);
+	obx_lane_key(subscription, has_key, key_hash);
 }
 
 int

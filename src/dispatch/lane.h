@@ -134,6 +134,9 @@ extern int	obx_lane_of_event(int concurrency, bool has_key, int64 key_hash, int6
 extern void obx_lane_key_of_event(const ObxSubscription *subscription, TupleTableSlot *event,
 								  bool *has_key, int64 *key_hash);
 
+/* That of the event's own key, in place. */
+extern void obx_lane_key(const ObxSubscription *subscription, bool *has_key, int64 *key_hash);
+
 /* The same of a key that an aggregate folds by; NULL for none. */
 extern int64 obx_lane_hash_of_group(text *key);
 

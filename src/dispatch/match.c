@@ -53,14 +53,19 @@ obx_patterns_match(char *const *patterns, int npatterns, const char *string, int
 }
 
 bool
-obx_subscription_wants_type(const ObxSubscription *subscription, TupleTableSlot *event)
+obx_subscription_wants_type(const ObxSubscription *subscription, const text *type)
 {
-	bool		isnull;
-	text	   *type;
-
 	if (subscription->ntypes == 1 && strcmp(subscription->types[0], "*") == 0)
 		return true;
-	type = DatumGetTextPP(slot_getattr(event, OBX_EVENT_TYPE + 1, &isnull));
 	return obx_patterns_match(subscription->types, subscription->ntypes,
 							  VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
+}
+
+bool
+obx_subscription_wants_event(const ObxSubscription *subscription, TupleTableSlot *event)
+{
+	bool		isnull;
+
+	return obx_subscription_wants_type(subscription,
+									   DatumGetTextPP(slot_getattr(event, OBX_EVENT_TYPE + 1, &isnull)));
 }

@@ -17,8 +17,11 @@ extern bool obx_pattern_matches(const char *pattern, const char *string, int len
 extern bool obx_patterns_match(char *const *patterns, int npatterns, const char *string,
 							   int length);
 
-/* Does an event in the layout of outbox.event have a type that it asks for? */
-extern bool obx_subscription_wants_type(const ObxSubscription *subscription,
-										TupleTableSlot *event);
+/* Does it ask for events of this type? */
+extern bool obx_subscription_wants_type(const ObxSubscription *subscription, const text *type);
+
+/* Likewise for an event in the layout of outbox.event. */
+extern bool obx_subscription_wants_event(const ObxSubscription *subscription,
+										 TupleTableSlot *event);
 
 #endif							/* OBX_MATCH_H */

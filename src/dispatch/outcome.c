@@ -272,7 +272,7 @@ obx_follower_find(ObxFollower *follower, const ObxReadEvent *event, ObxOutcome *
 	int64		key_hash;
 
 	memset(outcome, 0, sizeof(ObxOutcome));
-	if (!obx_subscription_wants_type(subscription, event->slot))
+	if (!obx_subscription_wants_event(subscription, event->slot))
 		return;
 	outcome->state = OBX_OUTCOME_EARLIER;
 	if (follower->start != NULL && obx_snapshot_has_ended(follower->start, event->xid))
@@ -296,10 +296,11 @@ obx_follower_find(ObxFollower *follower, const ObxReadEvent *event, ObxOutcome *
 	 */
 	if (outcome->at == 0 && event->position < subscription->first_position)
 	{
+		obx_event_key(event->slot, &has_key, &key_hash);
 		if (!obx_history_has(follower->history, true, event->position, event->id,
-							 event->slot) &&
+							 has_key, key_hash) &&
 			!obx_history_has(follower->history, false, event->position, event->id,
-							 event->slot))
+							 has_key, key_hash))
 			outcome->state = OBX_OUTCOME_EARLIER;
 	}
 }

@@ -21,6 +21,7 @@
 #include "dispatch/batch.h"
 #include "dispatch/pass.h"
 #include "dispatch/session.h"
+#include "dispatch/stream.h"
 #include "dispatch/windows.h"
 #include "log/generation.h"
 #include "log/segment.h"
@@ -30,9 +31,7 @@ typedef struct Pass
 {
 	const ObxTransactionOps *ops;
 	MemoryContext memory;
-	int64		max_events;
-	bool		careful;
-	ObxPassYield yield;
+	const ObxPassRequest *request;
 	ObxSubscription *subscription;
 	ObxProgress progress;
 	ObxLane    *lane;
@@ -84,9 +83,9 @@ collect(Pass *pass)
 	int			limit = pass->subscription->batch_size;
 	bool		retries_first = !pass->lane->retried_last;
 
-	if (pass->max_events > 0)
-		limit = (int) Min(limit, pass->max_events);
-	if (pass->careful)
+	if (pass->request->max_events > 0)
+		limit = (int) Min(limit, pass->request->max_events);
+	if (pass->request->careful)
 		limit = 1;
 	for (int i = 0; i < 2; i++)
 	{
@@ -94,8 +93,10 @@ collect(Pass *pass)
 
 		if (pass->subscription->ordering == OBX_ORDERING_STRICT && !is_turn_of(pass, retries))
 			continue;
-		pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->yield,
+		pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield,
 									 !pass->ops->owns_session);
+		pass->batch->pins = true;
+		pass->batch->is_shared = pass->request->shared;
 		pass->batch->read_before = obx_lane_first_strict(pass->lane);
 		pass->lane->retried_last = retries;
 		if (retries ? obx_batch_collect_retries(pass->batch, limit) :
@@ -209,8 +210,8 @@ collect_windows(Pass *pass, bool at_end)
 	windows->subscription = pass->subscription;
 	windows->lane = pass->lane;
 	windows->foreground = !pass->ops->owns_session;
-	if (pass->max_events > 0)
-		limit = (int) Min(limit, pass->max_events);
+	if (pass->request->max_events > 0)
+		limit = (int) Min(limit, pass->request->max_events);
 	obx_windows_list(windows, pass->progress.due, time, limit);
 
 	pass->looked = at_end;
@@ -256,7 +257,11 @@ static bool
 deliver(Pass *pass)
 {
 	if (pass->batch->nitems == 0)
+	{
+		/* to be read again is all that could come of losing it in a crash */
+		obx_session_commit_later();
 		return true;
+	}
 	obx_session_prepare(pass->subscription);
 	if (!require_target(pass))
 		return false;
@@ -271,6 +276,7 @@ static bool
 write_state(Pass *pass)
 {
 	ObxBatch   *batch = pass->batch;
+	int64		position = pass->progress.position;
 
 	if (!is_still_wanted(pass))
 		return obx_subscription_is_deleted_here(pass->subscription->id);
@@ -286,6 +292,7 @@ write_state(Pass *pass)
 								   pass->progress.version);
 
 	pass->result->handled += batch->reached;
+	pass->result->read += pass->progress.position - position;
 	if (batch->is_retry || batch->reached < batch->nitems || !batch->read_all)
 		pass->result->outcome = OBX_PASS_MORE;
 	return true;
@@ -297,7 +304,7 @@ complete_windows(Pass *pass)
 {
 	ObxWindows *windows = pass->windows;
 
-	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->yield,
+	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield,
 								 windows->foreground);
 	if (windows->count > 0)
 	{
@@ -342,7 +349,7 @@ count_first(Pass *pass)
 	MemoryContextSwitchTo(pass->memory);
 	if (!obx_lane_lock(subscription, lane, false) || !load_state(pass, subscription, lane))
 		return false;
-	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->yield,
+	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield,
 								 !pass->ops->owns_session);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	obx_batch_collect_marked(pass->batch, position);
@@ -404,7 +411,7 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 	}
 	else if (found)
 	{
-		if (pass->careful && pass->batch->nitems > 0 && !count_first(pass))
+		if (pass->request->careful && pass->batch->nitems > 0 && !count_first(pass))
 			return true;
 		if (!deliver(pass))
 			return true;
@@ -428,8 +435,8 @@ report_trouble(const char *subscription, const ErrorData *error)
 }
 
 void
-obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane, int64 max_events,
-			 bool careful, ObxPassYield yield, ObxPassResult *result)
+obx_pass_run(const ObxTransactionOps *ops, const ObxPassRequest *request,
+			 ObxPassResult *result)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Pass	   *pass;
@@ -439,12 +446,12 @@ obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane, int64 m
 	pass = MemoryContextAllocZero(memory, sizeof(Pass));
 	pass->ops = ops;
 	pass->memory = memory;
-	pass->max_events = max_events;
-	pass->careful = careful;
-	pass->yield = yield;
+	pass->request = request;
+	obx_stream_release();
 	pass->result = result;
 	result->position = -1;
 	result->handled = 0;
+	result->read = 0;
 	result->due = DT_NOEND;
 
 	PG_TRY();
@@ -453,7 +460,7 @@ obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane, int64 m
 			obx_session_begin();
 		ops->begin();
 		MemoryContextSwitchTo(memory);
-		if (serve_lane(pass, subscription, lane))
+		if (serve_lane(pass, request->subscription, request->lane))
 			ops->commit();
 		else
 			ops->abort();
@@ -479,5 +486,6 @@ obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane, int64 m
 	PG_END_TRY();
 
 	MemoryContextSwitchTo(caller);
+	obx_stream_release();
 	MemoryContextDelete(memory);
 }

@@ -36,6 +36,7 @@ typedef struct ObxPassResult
 	ObxPassOutcome outcome;
 	int64		position;		/* of the lane now, -1 if not known */
 	int64		handled;		/* events dealt with (delivered or failed) */
+	int64		read;			/* positions by which the lane has moved */
 	TimestampTz due;			/* next retry of the lane, DT_NOEND if none */
 } ObxPassResult;
 
@@ -45,20 +46,32 @@ typedef struct ObxPassResult
  */
 typedef bool (*ObxPassYield) (int64 elapsed);
 
+typedef struct ObxPassRequest
+{
+	int32		subscription;
+	int			lane;
+	int64		max_events;		/* bounds the batch beside batch_size; 0 is no
+								 * bound */
+	bool		shared;			/* others will want the same stretch of the
+								 * log: read no farther than it is kept */
+
+	/*
+	 * For a lane whose last session ended while it was served: events are
+	 * taken one at a time, and the attempt is counted and committed before
+	 * the call, so that one that ends its session again runs out of attempts.
+	 */
+	bool		careful;
+	ObxPassYield yield;			/* NULL: nobody waits */
+} ObxPassRequest;
+
 /*
  * Serves the lane once.  Called outside a transaction (or in run()'s fresh
  * one) by a session of the subscription's owner; runs one or two transactions
  * of its own.  Errors of handlers never leave it; infrastructure's errors are
  * logged and become OBX_PASS_BACKOFF; FATAL passes through.  The current memory
- * context must outlive these transactions.  max_events bounds
- * the batch beside batch_size, 0 is no bound.
- *
- * "careful" is for a lane whose last session ended while it was served: events
- * are taken one at a time, and the attempt is counted and committed before the
- * call, so that one that ends its session again runs out of attempts.
+ * context must outlive these transactions.
  */
-extern void obx_pass_run(const ObxTransactionOps *ops, int32 subscription, int lane,
-						 int64 max_events, bool careful, ObxPassYield yield,
+extern void obx_pass_run(const ObxTransactionOps *ops, const ObxPassRequest *request,
 						 ObxPassResult *result);
 
 #endif							/* OBX_PASS_H */

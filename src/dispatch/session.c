@@ -87,6 +87,13 @@ obx_session_check_as_owner(const ObxSubscription *subscription,
 }
 
 void
+obx_session_commit_later(void)
+{
+	if (synchronous_commit != SYNCHRONOUS_COMMIT_OFF)
+		set_local("synchronous_commit", "off");
+}
+
+void
 obx_session_clear(void)
 {
 	PortalHashTableDeleteAll();

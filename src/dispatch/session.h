@@ -21,6 +21,12 @@ extern void obx_session_set_path(const ObxSubscription *subscription);
 extern void obx_session_prepare(const ObxSubscription *subscription);
 
 /*
+ * The transaction has no effects that anybody could miss: its commit need not
+ * wait for the disk.
+ */
+extern void obx_session_commit_later(void);
+
+/*
  * Clears what handlers leave behind in a session that is only theirs:
  * temporary tables, prepared statements, held cursors, session locks.  Inside
  * the batch's transaction, outside of any subtransaction.

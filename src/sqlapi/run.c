@@ -117,10 +117,15 @@ collect_lanes(Run *run)
 static int64
 serve_lane(Run *run, RunLane *lane)
 {
+	ObxPassRequest request = {
+		.subscription = lane->subscription,
+		.lane = lane->lane,
+		.max_events = run->left,
+		.shared = list_length(run->lanes) > 1
+	};
 	ObxPassResult result;
 
-	obx_pass_run(&foreground, lane->subscription, lane->lane, run->left, false, NULL,
-				 &result);
+	obx_pass_run(&foreground, &request, &result);
 	if (result.outcome != OBX_PASS_MORE && result.outcome != OBX_PASS_IDLE)
 		lane->done = true;
 	return result.outcome == OBX_PASS_MORE ? Max(result.handled, 1) : result.handled;

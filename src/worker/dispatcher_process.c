@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include <sys/resource.h>
+
 #include "catalog/pg_authid.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
@@ -38,6 +40,9 @@
 #define STATISTICS_DELAY MS(1000)
 
 PGDLLEXPORT void obx_dispatcher_main(Datum arg);
+
+/* A lane is light that comes to so many events in a microsecond of CPU time. */
+#define LIGHT_EVENTS 2
 
 static TimestampTz first_claim = 0;
 static int64 contention_checked = 0;
@@ -107,23 +112,42 @@ is_turn_over(int64 elapsed)
 	return obx_queue_is_contended();
 }
 
+/* CPU time of this process, in microseconds. */
+static int64
+cpu_time(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * INT64CONST(1000000) +
+		usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+}
+
 /* One pass over one lane. */
 static void
 serve_lane(const ObxClaim *claim)
 {
 	static ObxFailures failures = {.what = "could not dispatch"};
 	MemoryContext context = CurrentMemoryContext;
+	ObxPassRequest request = {
+		.subscription = claim->subscription,
+		.lane = claim->lane,
+		.shared = claim->shared,
+		.careful = claim->careful,
+		.yield = is_turn_over
+	};
 	ObxPassResult result = {.outcome = OBX_PASS_BACKOFF,.position = -1,.due = DT_NOEND};
+	int64		cpu;
 
 	pgstat_report_activity(STATE_RUNNING,
 						   psprintf("dispatching subscription \"%s\" lane %d",
 									claim->name, claim->lane));
 	contention_checked = 0;
+	cpu = cpu_time();
 
 	PG_TRY();
 	{
-		obx_pass_run(&transaction_ops, claim->subscription, claim->lane, 0,
-					 claim->careful, is_turn_over, &result);
+		obx_pass_run(&transaction_ops, &request, &result);
 		failures.count = 0;
 	}
 	PG_CATCH();
@@ -134,17 +158,18 @@ serve_lane(const ObxClaim *claim)
 	PG_END_TRY();
 
 	MemoryContextSwitchTo(context);
-	obx_queue_release(claim, &result);
+	obx_queue_release(claim, &result, (cpu_time() - cpu) * LIGHT_EVENTS <= result.read);
 }
 
-/* Serves whatever is READY; on return we are idle. */
-static void
+/* Serves whatever is READY for us; on return we are idle, to look again then. */
+static TimestampTz
 serve_lanes(void)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ObxClaim	claim;
+	TimestampTz look_at;
 
-	while (obx_queue_claim(&claim))
+	while (obx_queue_claim(&claim, &look_at))
 	{
 		if (first_claim == 0)
 			first_claim = GetCurrentTimestamp();
@@ -154,6 +179,7 @@ serve_lanes(void)
 		if (must_leave())
 			obx_process_leave(OBX_EXIT_LEFT);
 	}
+	return look_at;
 }
 
 void
@@ -172,13 +198,14 @@ obx_dispatcher_main(Datum arg)
 	for (;;)
 	{
 		TimestampTz now;
+		TimestampTz look_at;
 
 		obx_process_check();
 		if (must_leave())
 			obx_process_leave(OBX_EXIT_LEFT);
 
 		first_claim = 0;
-		serve_lanes();
+		look_at = serve_lanes();
 
 		now = GetCurrentTimestamp();
 		if (first_claim != 0 || idle_since == 0)
@@ -194,6 +221,7 @@ obx_dispatcher_main(Datum arg)
 			pgstat_report_stat(true);
 			reported = true;
 		}
-		obx_process_wait(idle_since + (reported ? IDLE_LIFE : STATISTICS_DELAY));
+		obx_process_wait(Min(look_at,
+							 idle_since + (reported ? IDLE_LIFE : STATISTICS_DELAY)));
 	}
 }

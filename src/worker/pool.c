@@ -89,6 +89,11 @@ survey_pool(Pool *pool, TimestampTz now, TimestampTz *next)
 		if (lane->state != OBX_QUEUED_READY || lane->database != MyDatabaseId ||
 			(owner = find_owner(pool, lane->owner)) == NULL)
 			continue;
+		if (obx_queue_is_left(lane, NULL, now))
+		{
+			*next = Min(*next, lane->ready_since + OBX_QUEUE_LIGHT_WAIT);
+			continue;
+		}
 		owner->oldest = owner->ready == 0 ? lane->ready_since :
 			Min(owner->oldest, lane->ready_since);
 		owner->ready++;

@@ -254,22 +254,66 @@ obx_queue_refresh(int64 head, TimestampTz now)
 	return next;
 }
 
+/* Is it one that will soon look for a light lane? */
+static bool
+may_take_light(const ObxSlot *slot, TimestampTz now)
+{
+	return slot->leave == OBX_LEAVE_NOT &&
+		(slot->state == OBX_SLOT_IDLE ||
+		 (slot->state == OBX_SLOT_BUSY &&
+		  (slot->subscription == 0 ||
+		   (slot->light && slot->claimed_at > now - OBX_QUEUE_LIGHT_WAIT))));
+}
+
+/* The first dispatcher of the owner that is there for light lanes, or NULL. */
+static const ObxSlot *
+find_light_slot(Oid database, Oid owner, TimestampTz now)
+{
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		const ObxSlot *slot = &obx_slots->slots[i];
+
+		if (slot->role == OBX_ROLE_DISPATCHER && slot->database == database &&
+			slot->owner == owner && may_take_light(slot, now))
+			return slot;
+	}
+	return NULL;
+}
+
 bool
-obx_queue_claim(ObxClaim *claim)
+obx_queue_is_left(const ObxQueuedLane *lane, const ObxSlot *own, TimestampTz now)
+{
+	const ObxSlot *slot;
+
+	if (!lane->light || lane->ready_since <= now - OBX_QUEUE_LIGHT_WAIT)
+		return false;
+	slot = find_light_slot(lane->database, lane->owner, now);
+	return slot != NULL && slot != own;
+}
+
+bool
+obx_queue_claim(ObxClaim *claim, TimestampTz *look_at)
 {
 	ObxQueuedLane *best = NULL;
 	ObxSlot    *own = obx_own_slot;
 	const ObxSlot *sequencer;
+	TimestampTz now = GetCurrentTimestamp();
+	int			waiting = 0;
 
+	*look_at = DT_NOEND;
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < obx_queue->used; i++)
 	{
 		ObxQueuedLane *lane = &obx_queue->lanes[i];
 
-		if (lane->state == OBX_QUEUED_READY && lane->database == own->database &&
-			lane->owner == own->owner &&
-			(best == NULL || lane->ready_since < best->ready_since))
+		if (lane->state != OBX_QUEUED_READY || lane->database != own->database ||
+			lane->owner != own->owner)
+			continue;
+		if (obx_queue_is_left(lane, own, now))
+			*look_at = Min(*look_at, lane->ready_since + OBX_QUEUE_LIGHT_WAIT);
+		else if (best == NULL || lane->ready_since < best->ready_since)
 			best = lane;
+		waiting++;
 	}
 
 	if (best != NULL)
@@ -281,16 +325,19 @@ obx_queue_claim(ObxClaim *claim)
 		claim->subscription = best->subscription;
 		claim->lane = best->lane;
 		claim->head = sequencer != NULL ? sequencer->head : -1;
+		claim->shared = waiting > 1;
 		claim->careful = best->careful > 0;
 		strlcpy(claim->name, best->name, NAMEDATALEN);
 		held = *claim;
 		own->subscription = best->subscription;
 		own->lane = best->lane;
+		own->light = best->light;
+		own->claimed_at = now;
 	}
 	if (own->state != (best != NULL ? OBX_SLOT_BUSY : OBX_SLOT_IDLE))
 	{
 		own->state = best != NULL ? OBX_SLOT_BUSY : OBX_SLOT_IDLE;
-		own->since = GetCurrentTimestamp();
+		own->since = now;
 	}
 	LWLockRelease(obx_slots->lock);
 	return best != NULL;
@@ -342,8 +389,18 @@ settle_lane(ObxQueuedLane *lane, const ObxClaim *claim, const ObxPassResult *res
 	lane->again = false;
 }
 
+/* The dispatcher that the lane is left to may be asleep. */
+static void
+wake_for_light(const ObxQueuedLane *lane, TimestampTz now)
+{
+	const ObxSlot *slot = find_light_slot(lane->database, lane->owner, now);
+
+	if (slot != NULL && slot->state == OBX_SLOT_IDLE)
+		obx_slot_wake(slot);
+}
+
 void
-obx_queue_release(const ObxClaim *claim, const ObxPassResult *result)
+obx_queue_release(const ObxClaim *claim, const ObxPassResult *result, bool light)
 {
 	ObxQueuedLane *lane = &obx_queue->lanes[claim->index];
 	TimestampTz now = GetCurrentTimestamp();
@@ -364,6 +421,9 @@ obx_queue_release(const ObxClaim *claim, const ObxPassResult *result)
 			lane->careful = result->outcome == OBX_PASS_IDLE && result->due == DT_NOEND ?
 				0 : Max(lane->careful - result->handled, 0);
 		settle_lane(lane, claim, result, sequencer != NULL ? sequencer->head : claim->head, now);
+		lane->light = light && result->outcome == OBX_PASS_MORE;
+		if (lane->light)
+			wake_for_light(lane, now);
 		if (lane->state == OBX_QUEUED_IDLE && sequencer != NULL &&
 			lane->due < sequencer->wakes_at)
 			obx_slot_wake(sequencer);

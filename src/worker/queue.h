@@ -39,6 +39,8 @@ typedef struct ObxQueuedLane
 	TimestampTz due;			/* look again then, DT_NOEND for no need */
 	TimestampTz not_before;		/* and not earlier, whatever happens */
 	TimestampTz ready_since;	/* READY: its place in the queue */
+	bool		light;			/* in the midst of many events that cost
+								 * little */
 	int			failures;		/* in a row, of the infrastructure */
 	int			batch_size;		/* of the subscription */
 	int			careful;		/* events to be taken one at a time, after an
@@ -89,18 +91,34 @@ typedef struct ObxClaim
 	int32		subscription;
 	int32		lane;
 	int64		head;
+	bool		shared;			/* other lanes of the owner wait */
 	bool		careful;
 	char		name[NAMEDATALEN];
 } ObxClaim;
 
 /*
- * Dispatcher: takes the lane of its owner that has been READY longest; when
- * there is none, it is IDLE from then on.  Not locked.
+ * Is a READY lane better left to another dispatcher of its owner than "own"?
+ * A light lane costs less than to read the log for it, so one dispatcher
+ * serves them all, out of what it has read for the first, unless they have to
+ * wait.  Locked or shared.
  */
-extern bool obx_queue_claim(ObxClaim *claim);
+extern bool obx_queue_is_left(const ObxQueuedLane *lane, const ObxSlot *own, TimestampTz now);
 
-/* Dispatcher: gives it back.  Not locked. */
-extern void obx_queue_release(const ObxClaim *claim, const ObxPassResult *result);
+/* So long they wait at most before the next one takes them. */
+#define OBX_QUEUE_LIGHT_WAIT (50 * INT64CONST(1000))
+
+/*
+ * Dispatcher: takes the lane of its owner that has been READY longest; when
+ * there is none, it is IDLE from then on, and looks again at *look_at.  Not
+ * locked.
+ */
+extern bool obx_queue_claim(ObxClaim *claim, TimestampTz *look_at);
+
+/*
+ * Dispatcher: gives it back; "light" if it cost little for each event.  Not
+ * locked.
+ */
+extern void obx_queue_release(const ObxClaim *claim, const ObxPassResult *result, bool light);
 
 /*
  * Dispatcher: true when another lane of its owner waits and nobody but us will

@@ -70,6 +70,8 @@ typedef struct ObxSlot
 	/* dispatchers */
 	int32		subscription;	/* of the lane it serves, 0 between two */
 	int32		lane;
+	bool		light;			/* that is a light one */
+	TimestampTz claimed_at;		/* since when it serves it */
 	int			failures;		/* REFUSED: in a row */
 	TimestampTz retry_at;		/* REFUSED: and then once more */
 
