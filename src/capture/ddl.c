@@ -79,7 +79,7 @@ require_named(Relation rel, const ObxRule *rule, List *names, const char *role)
 	}
 }
 
-/* What the table's own rules name must be there. */
+/* What the table's own rules name must be there, and its name fit for types. */
 static void
 check_rules(Relation rel)
 {
@@ -92,6 +92,8 @@ check_rules(Relation rel)
 
 		if (OidIsValid(trigger->parent))
 			continue;
+		if (rule->type == NULL)
+			obx_rule_check_table_name(RelationGetRelationName(rel));
 		require_named(rel, rule, rule->key, "key");
 		require_named(rel, rule, rule->columns, "columns");
 		require_named(rel, rule, rule->exclude, "exclude");

@@ -221,6 +221,19 @@ obx_rule_from_json(const char *text)
 	return rule;
 }
 
+/* ---- names ---- */
+
+void
+obx_rule_check_table_name(const char *name)
+{
+	if (strchr(name, '*') != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("table name \"%s\" cannot be part of an event type", name),
+				 errdetail("In the patterns of a subscription \"*\" stands for any run of characters."),
+				 errhint("Give the rule a type.")));
+}
+
 /* ---- columns ---- */
 
 AttrNumber

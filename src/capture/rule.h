@@ -55,6 +55,9 @@ extern AttrNumber *obx_rule_columns(const ObxRule *rule, Relation rel, int *coun
 /* The columns that form the key, in its order; *count is 0 for no key. */
 extern AttrNumber *obx_rule_key(const ObxRule *rule, Relation rel, int *count);
 
+/* ereports unless a table of that name can lend it to its events' types */
+extern void obx_rule_check_table_name(const char *name);
+
 /* The number of a column, or ereports; "role" says what it was named as. */
 extern AttrNumber obx_column_require(Relation rel, const char *column, const char *role);
 

@@ -229,13 +229,8 @@ get_type(FunctionCallInfo fcinfo, Relation rel)
 
 	if (type != NULL)
 		obx_event_check_type(type, strlen(type));
-	else if (strchr(RelationGetRelationName(rel), '*') != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("table name \"%s\" cannot be part of an event type",
-						RelationGetRelationName(rel)),
-				 errdetail("In the patterns of a subscription \"*\" stands for any run of characters."),
-				 errhint("Give the rule a type.")));
+	else
+		obx_rule_check_table_name(RelationGetRelationName(rel));
 	return type;
 }
 

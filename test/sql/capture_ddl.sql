@@ -52,6 +52,10 @@ ALTER TABLE "Thing two" RENAME TO thing;
 INSERT INTO thing (id) VALUES (23);
 SELECT type, source, key FROM last_events(4);
 
+-- but not such as events cannot have
+ALTER TABLE thing RENAME TO "thing*";
+INSERT INTO thing (id) VALUES (24);
+
 -- the default key is the primary key of the moment
 ALTER TABLE thing DROP CONSTRAINT thing_pkey;
 INSERT INTO thing (id, e) VALUES (30, 1);
