@@ -271,25 +271,24 @@ check_counter(const ObxSegment *last, const ObxSnapshot *upper)
 				 errhint("Was pg_resetwal run?  Restore the database into a new cluster.")));
 }
 
-/* Returns the head afterwards. */
-static int64
-append_difference(int64 *appended)
+static ObxSequenced
+append_difference(void)
 {
 	Snapshot	snapshot = GetActiveSnapshot();
 	ObxSegment *last = obx_segment_find_last(snapshot);
 	ObxSnapshot *upper = obx_snapshot_current();
 	int64		head = last != NULL ? obx_segment_last_position(last) : 0;
+	ObxSequenced result = {.head = head};
 	Transaction *transactions;
 	int			count;
 
 	check_counter(last, upper);
 	transactions = sort_transactions(find_difference(find_lower(last, head), upper, snapshot),
 									 &count);
-	*appended = 0;
 	if (count == 0)
 	{
 		remember_scanned(head, upper);
-		return head;
+		return result;
 	}
 
 	obx_generation_ensure();
@@ -299,8 +298,10 @@ append_difference(int64 *appended)
 	for (int i = 0; i < count; i += OBX_SEGMENT_TRANSACTIONS)
 		last = append_segment(&transactions[i], Min(count - i, OBX_SEGMENT_TRANSACTIONS),
 							  last, upper);
-	*appended = obx_segment_last_position(last) - head;
-	return head + *appended;
+	result.head = obx_segment_last_position(last);
+	result.events = result.head - head;
+	result.transactions = count;
+	return result;
 }
 
 /* Has the partition a visible event with from <= xid < to, other than "own"'s? */
@@ -353,7 +354,7 @@ obx_sequencer_is_behind(const ObxSnapshot *upto, uint64 own)
 }
 
 bool
-obx_sequencer_append(bool wait, int64 *head, int64 *appended)
+obx_sequencer_append(bool wait, ObxSequenced *result)
 {
 	MemoryContext memory;
 	MemoryContext old;
@@ -372,7 +373,7 @@ obx_sequencer_append(bool wait, int64 *head, int64 *appended)
 								   ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(memory);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	*head = append_difference(appended);
+	*result = append_difference();
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(memory);

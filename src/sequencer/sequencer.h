@@ -6,6 +6,13 @@
 
 #include "log/snapshot.h"
 
+typedef struct ObxSequenced
+{
+	int64		head;			/* the last position given */
+	int64		events;			/* that have been given theirs now */
+	int64		transactions;	/* of those */
+} ObxSequenced;
+
 /*
  * Gives positions to every event whose transaction has ended and that has none
  * yet.  Must be the first thing a READ COMMITTED transaction does, without an
@@ -14,9 +21,9 @@
  * The caller commits and only then may tell anyone.
  *
  * Waits for another sequencer's transaction if "wait", else returns false when
- * one is at work.  *head is the last position given, *appended how many now.
+ * one is at work.
  */
-extern bool obx_sequencer_append(bool wait, int64 *head, int64 *appended);
+extern bool obx_sequencer_append(bool wait, ObxSequenced *result);
 
 /*
  * Is there an event without a position, of a transaction that "upto" regards

@@ -175,18 +175,17 @@ move_due(void)
 static void
 run_all(Run *run)
 {
-	int64		head;
-	int64		appended;
+	ObxSequenced sequenced;
 	int64		handled;
 	bool		exhausted = false;
 
 	do
 	{
 		move_due();
-		obx_sequencer_append(true, &head, &appended);
+		obx_sequencer_append(true, &sequenced);
 		SPI_commit();
 		handled = serve_lanes(run, &exhausted);
-	} while (!exhausted && (appended > 0 || handled > 0));
+	} while (!exhausted && (sequenced.events > 0 || handled > 0));
 }
 
 static void

@@ -40,6 +40,15 @@
 #define FIRST_BLOCKED_DELAY MS(5)
 #define LONGEST_BLOCKED_DELAY MS(200)
 
+/*
+ * A segment costs a commit, and its readers another, whether it has one
+ * transaction or a hundred.  So after one of several, which came while the one
+ * before was appended, commits are gathered for a while, the longer the more
+ * there were.  Where they come one by one, nothing waits.
+ */
+#define GATHERING_PER_TRANSACTION 500
+#define LONGEST_GATHERING MS(5)
+
 /* Subscriptions are read again even if nobody said that they changed. */
 #define REREAD_INTERVAL MS(10000)
 
@@ -50,8 +59,7 @@ typedef struct Round
 {
 	ObxInstalled installed;
 	bool		appended;		/* false: another sequencer is at work */
-	int64		head;
-	int64		count;
+	ObxSequenced sequenced;
 } Round;
 
 /* The lanes that the subscriptions ask for. */
@@ -69,6 +77,7 @@ static TimestampTz poll_at = 0;
 static TimestampTz reread_at = 0;
 static TimestampTz blocked_until = 0;
 static int64 blocked_delay = 0;
+static TimestampTz gathering_until = 0;
 static uint32 known_configuration = 0;
 static bool overflow_reported = false;
 static ObxFailures sequence_failures = {.what = "could not give positions to events"};
@@ -82,7 +91,7 @@ append_segment(void *arg)
 	round->appended = false;
 	round->installed = obx_process_lock_extension();
 	if (round->installed == OBX_INSTALLED)
-		round->appended = obx_sequencer_append(false, &round->head, &round->count);
+		round->appended = obx_sequencer_append(false, &round->sequenced);
 }
 
 /* The name as far as it fits, cut between characters; in the current context. */
@@ -151,6 +160,22 @@ note_blocked(TimestampTz now)
 	blocked_until = now + blocked_delay;
 }
 
+/* Lets the next segment wait, after one of that many transactions. */
+static void
+gather(int64 transactions)
+{
+	if (transactions > 1)
+		gathering_until = GetCurrentTimestamp() +
+			Min((transactions - 1) * GATHERING_PER_TRANSACTION, LONGEST_GATHERING);
+}
+
+static bool
+is_gathering(TimestampTz now)
+{
+	/* the clock may be set back */
+	return gathering_until > now && gathering_until <= now + LONGEST_GATHERING;
+}
+
 /* Gives positions to what has been committed. */
 static void
 sequence(TimestampTz now)
@@ -173,7 +198,8 @@ sequence(TimestampTz now)
 	}
 	blocked_delay = 0;
 	blocked_until = 0;
-	head = round.head;
+	head = round.sequenced.head;
+	gather(round.sequenced.transactions);
 }
 
 /* Makes the lanes what the subscriptions say. */
@@ -216,12 +242,13 @@ make_round(void)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next;
 	TimestampTz next_move;
-	bool		rung = obx_doorbell_clear();
+	bool		gathering = is_gathering(now);
+	bool		rung = !gathering && obx_doorbell_clear();
 	uint32		configuration = obx_doorbell_configuration();
 
 	/* what it moves rings, too */
 	next_move = obx_mover_run(now);
-	rung = obx_doorbell_clear() || rung;
+	rung = (!gathering && obx_doorbell_clear()) || rung;
 
 	if (sequence_failures.retry_at <= now &&
 		(rung || poll_at <= now || (blocked_until != 0 && blocked_until <= now)))
@@ -241,6 +268,8 @@ make_round(void)
 	next = Min(next, obx_housekeeping_run(has_subscriptions || head > 0,
 										  head > 0 && sequence_failures.retry_at == 0));
 	next = Min(next, Min(next_move, Min(poll_at, reread_at)));
+	if (is_gathering(now))
+		next = Min(next, gathering_until);
 	return blocked_until != 0 ? Min(next, blocked_until) : next;
 }
 
