@@ -166,13 +166,14 @@ fail_new(ObxPullLane *work, int index, const ErrorData *error)
 {
 	ObxProgress *progress = &work->progress;
 	ObxBatch   *batch = work->batch;
-	ObxItem    *failing = &batch->items[0];
+	ObxItem    *failing;
 	int			next = index;
 
 	obx_pull_lane_push_snapshot();
 	obx_batch_collect_positions(batch, &progress->owed[index],
 								progress->nhanded - index);
 	PopActiveSnapshot();
+	failing = batch->items;
 	if (batch->nitems == 0 || failing->event.position != progress->owed[index])
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

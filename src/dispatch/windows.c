@@ -20,6 +20,7 @@
 #include "delivery/aggregate.h"
 #include "dispatch/retry.h"
 #include "dispatch/windows.h"
+#include "log/append.h"
 #include "log/context.h"
 
 /* Windows that are tried one by one where one fails: each costs a subtransaction. */
@@ -66,7 +67,7 @@ typedef struct Run
 } Run;
 
 static void
-complete_run(void *arg)
+complete_each(void *arg)
 {
 	Run		   *run = arg;
 
@@ -75,6 +76,13 @@ complete_run(void *arg)
 		CHECK_FOR_INTERRUPTS();
 		obx_aggregate_complete(run->windows->target, &run->windows->windows[run->current]);
 	}
+}
+
+/* ObxGuarded */
+static void
+complete_run(void *arg)
+{
+	obx_append_together(complete_each, arg);
 }
 
 static void

@@ -38,14 +38,17 @@ enum
 /* What stands before the name in the source of emitted events. */
 #define OBX_SOURCE_PREFIX "aggregate:"
 
-/* As subscribe()'s defaults, but for the size of a batch. */
+/*
+ * As subscribe()'s defaults, but for the size of a batch: the more events of a
+ * key are in one, the fewer versions of its window are written.
+ */
 static void
 set_defaults(ObxSubscription *subscription)
 {
 	subscription->kind = OBX_KIND_AGGREGATE;
 	subscription->ordering = OBX_ORDERING_KEY;
 	subscription->concurrency = 1;
-	subscription->batch_size = 1000;
+	subscription->batch_size = 10000;
 	subscription->max_attempts = 10;
 	subscription->backoff = USECS_PER_SEC;
 	subscription->max_backoff = USECS_PER_HOUR;

@@ -252,6 +252,44 @@ CALL outbox.run();
 SELECT key, state FROM outbox.aggregation ORDER BY key;
 SELECT outbox.unsubscribe('seek');
 
+-- what cannot be emitted by an event makes it fail; by time, the window stays,
+-- says why, and is tried again
+SELECT outbox.register_type('Checked', $$ jsonb_array_length(data) < 3 $$);
+SELECT outbox.aggregate('checked', '{Said}', 'Checked', 'gather', quiet => '1 microsecond', until => $$ state->>-1 = '!' $$);
+SELECT outbox.alter_subscription('checked', backoff => '1 hour', max_attempts => 1);
+SELECT emit('c', 'c1', 'c2', 'c3'), emit('d', 'd1'), emit('e', 'e1', 'e2', '!', 'e3');
+CALL outbox.run();
+SELECT key, data FROM emitted WHERE type = 'Checked';
+SELECT key, state, due > clock_timestamp() + interval '50 minutes' AS put_off FROM outbox.aggregation ORDER BY key;
+SELECT state, retrying, dead, last_error FROM outbox.status;
+SELECT data, error FROM outbox.dead_letter;
+-- the next event of the key comes after it anyway
+SELECT emit('c', 'c4');
+SELECT outbox.register_type('Checked');
+CALL outbox.run();
+SELECT key, data FROM emitted WHERE type = 'Checked';
+SELECT count(*) FROM outbox.aggregation;
+SELECT outbox.unsubscribe('checked');
+-- circles end as others do
+SELECT outbox.aggregate('ping', '{Ping}', 'Pong', 'gather', max_events => 1);
+SELECT outbox.aggregate('pong', '{Pong}', 'Ping', 'gather', max_events => 1);
+SELECT outbox.publish('Ping') > 0;
+CALL outbox.run();
+SELECT subscription, error FROM outbox.dead_letter;
+SELECT outbox.unsubscribe(name) FROM outbox.status;
+
+-- states that are large, in a batch and from one to the next
+CREATE FUNCTION pile(state jsonb, event outbox.event) RETURNS jsonb LANGUAGE sql AS
+$$ SELECT coalesce(state, '[]') || to_jsonb((SELECT string_agg(md5(event.id::text || i), '') FROM generate_series(1, 1000) i)) $$;
+SELECT outbox.aggregate('large', '{Said}', 'Heap', 'pile', max_events => 3);
+SELECT outbox.aggregate('large by time', '{Said}', 'Heap', 'pile', period => '1 microsecond');
+SELECT outbox.alter_subscription('large', batch_size => 2);
+SELECT emit('h', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'h7');
+CALL outbox.run();
+SELECT source, count(*), min(jsonb_array_length(data)), max(length(data::text)) FROM emitted WHERE type = 'Heap' GROUP BY 1 ORDER BY 1;
+SELECT name, key, events, length(state::text) FROM outbox.aggregation;
+SELECT outbox.unsubscribe(name) FROM outbox.status;
+
 -- superseded versions go, closed windows leave nothing
 SELECT outbox.aggregate('clean', '{Said}', 'Heard', 'gather', max_events => 3);
 SELECT emit('k', 'k1'), emit('l', 'l1'), emit(NULL, 'o1');
