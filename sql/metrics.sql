@@ -72,6 +72,14 @@ SELECT 'outbox_log_segments', '{}', greatest(c.reltuples, 0)
 FROM pg_catalog.pg_class c
 WHERE c.oid = 'outbox.segment'::pg_catalog.regclass
 UNION ALL
+SELECT 'outbox_scheduled_events', '{}', greatest(c.reltuples, 0)
+FROM pg_catalog.pg_class c
+WHERE c.oid = 'outbox.schedule'::pg_catalog.regclass
+UNION ALL
+SELECT 'outbox_scheduled_overdue_seconds', '{}',
+       greatest(coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - (
+           SELECT s.deliver_at FROM outbox.schedule s ORDER BY s.deliver_at, s.id LIMIT 1)), 0), 0)
+UNION ALL
 SELECT 'outbox_bookkeeping_size_bytes',
        pg_catalog.jsonb_build_object('table', c.relname),
        pg_catalog.pg_total_relation_size(c.oid)

@@ -74,6 +74,24 @@ CALL outbox.run();
 SELECT type, error, error_detail FROM outbox.dead_letter;
 SELECT outbox.unsubscribe('emits');
 
+-- what is to come is checked when it is published; what was scheduled enters the log
+SELECT outbox.publish('OrderPlaced', '{"amount": -2}', deliver_at => clock_timestamp() + interval '1 day');
+SELECT outbox.register_type('Later', $$ data <> '1' $$);
+SELECT outbox.publish('Later', '2', deliver_at => clock_timestamp() + interval '50 milliseconds');
+SELECT outbox.register_type('Later', $$ data <> '2' $$);
+SELECT pg_sleep(0.06);
+CALL outbox.run();
+SELECT type, data FROM outbox.event WHERE type = 'Later';
+-- what an aggregate emits
+CREATE FUNCTION counts(state jsonb, event outbox.event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(coalesce(state::integer, 0) + 1) $$;
+SELECT outbox.register_type('Counts', $$ data <> '2' $$);
+SELECT outbox.aggregate('counts', '{Plain}', 'Counts', 'counts', max_events => 2);
+SELECT count(outbox.publish('Plain')) FROM generate_series(1, 2);
+CALL outbox.run();
+SELECT name, state, last_error FROM outbox.status WHERE name = 'counts';
+SELECT count(*) FROM outbox.event WHERE type = 'Counts';
+SELECT outbox.unsubscribe('counts');
+
 -- strict: what is not registered cannot be emitted
 SET outbox.strict_types = on;
 SELECT outbox.publish('Free');

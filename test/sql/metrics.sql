@@ -24,7 +24,7 @@ SELECT outbox.publish('Bad', '{"code": "P0001"}', 'k') > 0 AND outbox.publish('G
 CALL outbox.run();
 
 SELECT name, labels, value FROM outbox.metrics
-WHERE name !~ '_(seconds|bytes)$' AND name NOT IN ('outbox_worker_processes', 'outbox_log_partitions', 'outbox_log_segments') AND value <> 0
+WHERE name !~ '_(seconds|bytes)$' AND name NOT IN ('outbox_worker_processes', 'outbox_log_partitions', 'outbox_log_segments', 'outbox_scheduled_events') AND value <> 0
 ORDER BY name COLLATE "C", labels::text COLLATE "C";
 -- those that move are there, and not negative
 SELECT name, CASE WHEN labels ? 'table' THEN count(*) > 5 ELSE count(*) >= 1 END AS there, bool_and(value >= 0) AS sane FROM outbox.metrics
@@ -37,6 +37,11 @@ FROM outbox.status s JOIN outbox.metrics m ON m.labels->>'subscription' = s.name
 SELECT bool_and(extract(epoch FROM CASE m.labels->>'quantile' WHEN '0.5' THEN s.latency_p50 ELSE s.latency_p99 END) = m.value) AS same
 FROM outbox.status s JOIN outbox.metrics m ON m.labels->>'subscription' = s.name AND m.name = 'outbox_subscription_latency_seconds';
 SELECT m.value = count(*) AS same FROM outbox.metrics m, pg_inherits WHERE name = 'outbox_log_partitions' AND inhparent = 'outbox.event'::regclass GROUP BY m.value;
+SELECT value FROM outbox.metrics WHERE name = 'outbox_scheduled_overdue_seconds';
+SELECT outbox.publish('Later', deliver_at => clock_timestamp() + interval '50 milliseconds'), outbox.publish('Later', deliver_at => clock_timestamp() + interval '1 day');
+ANALYZE outbox.schedule;
+SELECT pg_sleep(0.06);
+SELECT name, value > 0 AS due, name <> 'outbox_scheduled_events' OR value = 2 AS there FROM outbox.metrics WHERE name ~ 'scheduled' ORDER BY name;
 -- every subscription is in exactly one state
 SELECT labels->>'subscription' AS subscription, count(*), sum(value) FROM outbox.metrics WHERE name = 'outbox_subscription_state' GROUP BY 1 ORDER BY min(labels->>'subscription') COLLATE "C";
 -- samples are unique, names and labels are what Prometheus takes

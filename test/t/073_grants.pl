@@ -11,6 +11,7 @@ use Test::More;
 # What each role is meant to have, beyond what everybody has.
 my %granted = (
 	outbox_producer => [qw(publish publish_many)],
+	outbox_scheduler => [qw(cancel_scheduled scheduled)],
 	outbox_designer => [qw(capture uncapture snapshot register_type unregister_type
 		  capture_rule event_type)],
 	outbox_consumer => [qw(subscribe alter_subscription unsubscribe aggregate pause resume seek
@@ -28,6 +29,8 @@ my $node = new_server('granted');
 $node->safe_psql('postgres', 'CREATE EXTENSION pg_outbox');
 $node->safe_psql('postgres', docs_grants());
 
+is( $node->safe_psql('postgres', q{SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolname LIKE 'outbox%'}),
+	join(' ', sort keys %granted), 'every role is looked at');
 foreach my $role (sort keys %granted)
 {
 	is( $node->safe_psql('postgres', qq{
@@ -85,6 +88,8 @@ is(as_role('outbox_producer', q{
 	SELECT outbox.publish_many('[{"type": "Free"}]');
 	INSERT INTO a_outbox_designer.orders VALUES (1, 1)}), "t|t\n1", 'a producer publishes and writes');
 like(as_role('outbox_producer', "SELECT outbox.publish('Paid')"), qr/breaches its contract/, 'and keeps contracts');
+is(as_role('outbox_producer', "SELECT outbox.publish('Later', deliver_at => now() + interval '1 day')"), '', 'also for later');
+is(as_role('outbox_scheduler', 'SELECT type, outbox.cancel_scheduled(id) FROM outbox.scheduled'), 'Later|t', 'which a scheduler cancels');
 is(as_role('outbox_consumer', q{
 	SELECT outbox.wait('handled');
 	SELECT string_agg(type || ' ' || who, ',' ORDER BY type) FROM a_outbox_consumer.effect;
@@ -126,7 +131,7 @@ my @ways = (
 	"DELETE FROM outbox.event", "UPDATE outbox.subscription SET owner = 10", "SELECT setval('outbox.event_id_seq', 1)",
 	"SELECT nextval('outbox.event_id_seq')", 'CREATE TABLE outbox.mine ()', 'DROP VIEW outbox.status',
 	"COPY outbox.event TO STDOUT", "SET outbox.retention = 0", "SET outbox.strict_types = on",
-	"SELECT outbox.capture('outbox.event')", "SELECT outbox.refuse_change()", "SELECT outbox.types_changed()");
+	'SELECT * FROM outbox.schedule', "SELECT outbox.capture('outbox.event')", "SELECT outbox.refuse_change()", "SELECT outbox.types_changed()");
 foreach my $role (sort keys %granted)
 {
 	my @open = grep { as_role($role, $_) !~ /ERROR:/ } @ways;
