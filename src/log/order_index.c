@@ -115,7 +115,13 @@ add_entries(Relation index, Buffer buffer, OffsetNumber offset, uint64 xid,
 	OrderTuple	tuple = make_tuple(xid, &entries[0]);
 	int			added = 0;
 
-	if (PageGetFreeSpace(page) < 2 * sizeof(OrderTuple) ||
+	/*
+	 * Entries that a scan has marked as dead are a hint, which is not in the
+	 * WAL: a page that has any is left to nbtree, so that what is replayed is
+	 * what was here, bit by bit.
+	 */
+	if (P_HAS_GARBAGE((BTPageOpaque) PageGetSpecialPointer(page)) ||
+		PageGetFreeSpace(page) < 2 * sizeof(OrderTuple) ||
 		(bound != InvalidOffsetNumber && !is_before(index, &tuple, page, bound)))
 		return 0;
 
