@@ -43,6 +43,11 @@ my %state = (
 	'types' => q{
 		SELECT string_agg(concat_ws(' ', type, contract, description, registered_by, registered_at), E'\n' ORDER BY type)
 		FROM outbox.event_type},
+	'schedule' => q{
+		SELECT string_agg(s::text, E'\n' ORDER BY id) FROM outbox.scheduled s},
+	'keys' => q{
+		SELECT string_agg(s::text, E'\n' ORDER BY key, consumer) FROM (
+			SELECT * FROM outbox.seen_0 UNION ALL SELECT * FROM outbox.seen_1 UNION ALL SELECT * FROM outbox.seen_2) s},
 	'effects' => q{
 		SELECT count(*), md5(string_agg(concat_ws(' ', handler, id, number), E'\n' ORDER BY number)) FROM effect});
 
@@ -118,6 +123,14 @@ sub restores
 					  FROM outbox.read(max_events => 1000000)) r GROUP BY xid) x
 			WHERE stretches > 1}),
 		0, "$title: no transactions are mingled");
+	is( $node->safe_psql($database, q{
+			SELECT outbox.publish('Keyed', idempotency_key => 'kept') = min(id), outbox.once('consumer', 1)
+			FROM outbox.event WHERE type = 'Keyed'}),
+		't|f', "$title: keys are remembered");
+	is( $node->safe_psql($database, q{
+			SELECT outbox.publish('Scheduled', idempotency_key => 'scheduled', deliver_at => '2999-12-31') IS NULL
+			   AND outbox.cancel_scheduled(id) FROM outbox.scheduled}),
+		't', "$title: what is scheduled can be cancelled");
 	$node->safe_psql('postgres', "DROP DATABASE $database");
 	return;
 }
@@ -145,7 +158,9 @@ $source->safe_psql('shop', q{
 	SELECT outbox.pause('resting');
 	SELECT outbox.publish('Fails', '{"fail": "OB002"}', 'dead');
 	SELECT outbox.publish('Fails', '{"fail": "P0001"}', 'retry');
-	SELECT outbox.publish('Fails', '{}', 'retry')});
+	SELECT outbox.publish('Fails', '{}', 'retry');
+	SELECT outbox.publish('Keyed', idempotency_key => 'kept'), outbox.once('consumer', 1);
+	SELECT outbox.publish('Scheduled', idempotency_key => 'scheduled', deliver_at => '2999-12-31')});
 insert_orders($source, 'shop', 50);
 $source->safe_psql('shop', 'SELECT outbox.wait()', timeout => 10);
 wait_until($source, 'shop',

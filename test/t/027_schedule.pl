@@ -139,7 +139,7 @@ for (1 .. 600)
 			kill($kills % 2 == 0 ? 'KILL' : 'TERM', $pid);
 			$kills++;
 			$seen = $moved;
-			$node->poll_query_until('postgres', 'SELECT true');
+			wait_for_recovery($node);
 		}
 	}
 	select(undef, undef, undef, 0.02);

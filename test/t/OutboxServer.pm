@@ -19,7 +19,7 @@ BEGIN
 
 our @EXPORT = qw(new_node new_server install_orders insert_orders wait_until
   wait_for_effects effects_are_exact worker_pid wait_for_worker
-  wait_for_new_worker quick kill_hard);
+  wait_for_new_worker wait_for_recovery quick kill_hard);
 
 sub new_node
 {
@@ -175,6 +175,21 @@ sub quick
 		extra_params => ['-v', 'ON_ERROR_STOP=1'],
 		connstr => $node->connstr($database) . " options='-c statement_timeout=4s'");
 	return ok($code == 0, $name) || diag($err);
+}
+
+# After a crash, until connections are accepted again.  A psql that is refused
+# meanwhile would break the pipe that its query is to be written to.
+sub wait_for_recovery
+{
+	my ($node) = @_;
+
+	for (1 .. 1800)
+	{
+		return 1
+		  if system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) == 0;
+		select(undef, undef, undef, 0.1);
+	}
+	return 0;
 }
 
 # SIGKILL, after which the whole server restarts.
