@@ -54,6 +54,7 @@ typedef struct Contract
 {
 	char		type[OBX_TYPE_MAX_LENGTH + 1];	/* the key */
 	const ObxRegisteredType *row;
+	MemoryContext parent;		/* of the next */
 	MemoryContext memory;		/* holds what follows; NULL: not prepared */
 	uint64		age;			/* what "staleness" was then */
 	ExprState  *state;
@@ -291,9 +292,9 @@ finds_foreign(Node *node, void *arg)
 	return expression_tree_walker(node, finds_foreign, arg);
 }
 
-/* Into memory of its own, below the given one. */
+/* Into memory of its own, which an error takes along. */
 static void
-prepare_contract(Contract *contract, MemoryContext parent)
+prepare_contract(Contract *contract)
 {
 	ErrorContextCallback callback = {
 		.previous = error_context_stack,
@@ -301,7 +302,7 @@ prepare_contract(Contract *contract, MemoryContext parent)
 		.arg = unconstify(ObxRegisteredType *, contract->row)
 	};
 	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
-	MemoryContext own = AllocSetContextCreate(parent, "pg_outbox contract",
+	MemoryContext own = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox contract",
 											  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(own);
 	uint64		age = staleness;
@@ -320,6 +321,7 @@ prepare_contract(Contract *contract, MemoryContext parent)
 	memset(contract->slot->tts_isnull, true, OBX_EVENT_COLUMNS * sizeof(bool));
 	contract->age = age;
 	contract->memory = own;
+	MemoryContextSetParent(own, contract->parent);
 	MemoryContextSwitchTo(old);
 	become_producer(&identity);
 	error_context_stack = callback.previous;
@@ -336,7 +338,7 @@ require_prepared(Contract *contract)
 		contract->memory = NULL;
 	}
 	if (contract->memory == NULL)
-		prepare_contract(contract, memory);
+		prepare_contract(contract);
 }
 
 /* ---- checking ---- */
@@ -347,7 +349,6 @@ evaluate(Contract *contract, Datum data, bool *is_null)
 {
 	TupleTableSlot *slot = contract->slot;
 	Datum		value;
-	bool		result;
 
 	ResetExprContext(contract->context);
 	ExecClearTuple(slot);
@@ -356,8 +357,7 @@ evaluate(Contract *contract, Datum data, bool *is_null)
 	ExecStoreVirtualTuple(slot);
 	contract->context->ecxt_scantuple = slot;
 	value = ExecEvalExprSwitchContext(contract->state, contract->context, is_null);
-	result = !*is_null && DatumGetBool(value);
-	return result;
+	return !*is_null && DatumGetBool(value);
 }
 
 static bool
@@ -453,6 +453,7 @@ load_types(void)
 		Contract   *contract = hash_search(table, row->type, HASH_ENTER, NULL);
 
 		contract->row = row;
+		contract->parent = memory;
 		contract->memory = NULL;
 	}
 	contracts = table;
@@ -530,6 +531,7 @@ obx_contract_init(void)
 	CacheRegisterSyscacheCallback(PROCOID, note_stale, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, note_stale, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, note_stale, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, note_stale, (Datum) 0);
 }
 
 /* ---- events that are there ---- */
@@ -579,12 +581,13 @@ obx_contract_count_breaches(const ObxRegisteredType *type, int limit, int64 amon
 {
 	Count		count = {
 		.contract.row = type,
+		.contract.parent = CurrentMemoryContext,
 		.type = type->type,
 		.left = limit
 	};
 
 	/* an error in here is one of the contract, and not of an event */
-	prepare_contract(&count.contract, CurrentMemoryContext);
+	prepare_contract(&count.contract);
 	obx_append_flush();
 	obx_event_visit_newest(GetActiveSnapshot(), among, count_breach, &count);
 	return count.breaches;

@@ -63,6 +63,11 @@ SELECT outbox.register_type('part.deleted', 'false', 'rows stay');
 INSERT INTO part VALUES (1, 1);
 UPDATE part SET id = 11;
 DELETE FROM part;
+-- ... but what gets lost on its way is
+CREATE FUNCTION loses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER loses BEFORE INSERT ON part_low FOR EACH ROW EXECUTE FUNCTION loses();
+UPDATE part SET id = 2;
+SELECT id FROM part;
 SELECT type, data FROM outbox.event WHERE source = 'public.part' ORDER BY id;
 SELECT outbox.unregister_type('part.deleted');
 
@@ -234,8 +239,15 @@ REVOKE EXECUTE ON FUNCTION notes FROM regress_outbox_registrar;
 SET ROLE regress_outbox_producer;
 SELECT outbox.publish('Mine');
 RESET ROLE;
+-- ... and come by another role, until it is left
+GRANT EXECUTE ON FUNCTION notes TO regress_outbox_other;
+GRANT regress_outbox_other TO regress_outbox_registrar;
+SELECT outbox.publish('Mine') > 0 AS emitted;
+REVOKE regress_outbox_other FROM regress_outbox_registrar;
+SELECT outbox.publish('Mine');
 GRANT EXECUTE ON FUNCTION notes TO regress_outbox_registrar;
 SELECT outbox.publish('Mine') > 0 AS emitted;
+REVOKE ALL ON FUNCTION notes FROM regress_outbox_other;
 -- a registrar that goes
 REVOKE ALL ON FUNCTION notes, outbox.register_type, outbox.unregister_type FROM regress_outbox_registrar;
 REVOKE ALL ON noted FROM regress_outbox_registrar;
@@ -276,6 +288,6 @@ DISCARD TEMP;
 
 DROP EXTENSION pg_outbox CASCADE;
 DROP TABLE orders, part, noted;
-DROP FUNCTION emits_too, secret, notes, is_long, limit_of;
+DROP FUNCTION loses, emits_too, secret, notes, is_long, limit_of;
 DROP DOMAIN email;
 DROP ROLE regress_outbox_other, regress_outbox_producer;
