@@ -16,7 +16,11 @@ my $node = new_server(
 	'index',
 	standby => 1,
 	conf    => [
-		 "checkpoint_timeout = 1h", "wal_consistency_checking = 'all'", "wal_keep_size = 2GB", "max_wal_size = 4GB" ]);
+		"checkpoint_timeout = 1h",
+		"wal_consistency_checking = 'all'",
+		"wal_keep_size = 2GB",
+		"max_wal_size = 4GB"
+	]);
 
 $node->safe_psql($db, <<'SQL');
 CREATE EXTENSION pg_outbox;
