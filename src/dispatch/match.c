@@ -55,6 +55,12 @@ obx_patterns_match(char *const *patterns, int npatterns, const char *string, int
 bool
 obx_subscription_wants_type(const ObxSubscription *subscription, const text *type)
 {
+	const char *emitted = subscription->emit_type;
+
+	/* what an aggregate emits it does not fold, whatever its patterns say */
+	if (emitted != NULL && strlen(emitted) == VARSIZE_ANY_EXHDR(type) &&
+		memcmp(emitted, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)) == 0)
+		return false;
 	if (subscription->ntypes == 1 && strcmp(subscription->types[0], "*") == 0)
 		return true;
 	return obx_patterns_match(subscription->types, subscription->ntypes,

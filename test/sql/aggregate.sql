@@ -41,6 +41,13 @@ SELECT outbox.unsubscribe('three');
 SELECT * FROM open;
 SELECT count(*) FROM outbox.aggregate_window;
 
+-- patterns may match what it emits: that is left out
+SELECT outbox.aggregate('all', '{*}', 'Heard', 'gather', max_events => 1);
+SELECT emit('w', 'w1', 'w2');
+CALL outbox.run();
+SELECT key, data FROM emitted WHERE source = 'aggregate:all';
+SELECT outbox.unsubscribe('all');
+
 -- until its condition holds, or after so many, whichever is first
 SELECT outbox.aggregate('bang', '{Said}', 'Heard', 'gather', max_events => 4, until => $$ state->>-1 = '!' $$);
 SELECT emit('c', 'c1', '!', '!', 'c2', 'c3', 'c4', 'c5', 'c6', '!');
