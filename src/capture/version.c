@@ -149,7 +149,7 @@ obx_version_begin(Relation rel)
 	return record(obx_relation_name(relid), describe_columns(relid), 1);
 }
 
-/* Does the command give columns, or the types they are of, to a table? */
+/* Does the command change which columns a table has, or of which types? */
 static bool
 changes_columns(Node *command)
 {
