@@ -252,16 +252,27 @@ is_still_wanted(Pass *pass)
 	return false;
 }
 
+/*
+ * Would a crash that takes the batch's commit with it take nothing else?  Then
+ * events are only read again; or those are notified again who have connected
+ * since, for a crash ends all connections.  What code of the owner does is
+ * the owner's to say.
+ */
+static bool
+leaves_nothing(const Pass *pass)
+{
+	return pass->batch->nitems == 0 ||
+		(pass->subscription->kind == OBX_KIND_CHANNEL && pass->subscription->filter == NULL);
+}
+
 /* Delivers what the batch holds; false if the target is broken. */
 static bool
 deliver(Pass *pass)
 {
-	if (pass->batch->nitems == 0)
-	{
-		/* to be read again is all that could come of losing it in a crash */
+	if (leaves_nothing(pass))
 		obx_session_commit_later();
+	if (pass->batch->nitems == 0)
 		return true;
-	}
 	obx_session_prepare(pass->subscription);
 	if (!require_target(pass))
 		return false;

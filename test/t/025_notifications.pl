@@ -8,7 +8,7 @@ use lib $FindBin::RealBin;
 use OutboxServer;
 use Test::More;
 
-my $node = new_server('channels', conf => ["shared_preload_libraries = ''"]);
+my $node = new_server('channels', conf => ["shared_preload_libraries = ''", "wal_writer_delay = 10s"]);
 
 $node->safe_psql('postgres', 'CREATE EXTENSION pg_outbox');
 
@@ -90,6 +90,32 @@ my ($code, $out) = $node->psql('postgres', q{
 	CALL outbox.run();
 	SELECT 'end'});
 unlike($out, qr/Asynchronous/, 'nobody hears of what was rolled back');
+
+# their commit does not wait for the disk, a handler's does
+sub unflushed
+{
+	my ($options) = @_;
+
+	$node->safe_psql('postgres', 'SELECT outbox.unsubscribe(name) FROM outbox.status');
+	$node->safe_psql('postgres', "SELECT outbox.subscribe('s', $options)");
+	# now and then something else flushes, or writes a little
+	return scalar(
+		grep {
+			$node->safe_psql('postgres', q{
+				SELECT outbox.publish('Plain') > 0;
+				CALL outbox.run();
+				SELECT pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn() > 100}) =~ /t$/
+		} 1 .. 5);
+}
+
+$node->safe_psql('postgres',
+	'CREATE FUNCTION handler(event outbox.event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$');
+cmp_ok(unflushed("channel => 'plain'"), '>=', 4, 'a notification waits for no flush but that of its position');
+cmp_ok(unflushed("channel => 'plain', filter => 'true'"), '<=', 1, "what calls the owner's code does");
+cmp_ok(unflushed("handler => 'handler'"), '<=', 1, 'as a handler does');
+cmp_ok(unflushed("handler => 'handler', types => '{Other}'"), '>=', 4, 'unless nothing matches');
+$node->safe_psql('postgres', 'ALTER DATABASE postgres SET synchronous_commit = off');
+cmp_ok(unflushed("handler => 'handler'"), '>=', 4, 'or its owner does not ask for it');
 
 $node->stop;
 done_testing();
