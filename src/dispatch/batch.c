@@ -72,6 +72,14 @@ park_if_blocked(ObxBatch *batch, ObxItem *item)
 	return true;
 }
 
+/* Should the session end now, it is by the events of this call. */
+static void
+note_call(const ObxBatch *batch, int64 position)
+{
+	if (batch->note != NULL)
+		batch->note(position);
+}
+
 /*
  * Is the item to be delivered?  The filter comes first: what does not pass it
  * waits for nothing.
@@ -87,6 +95,7 @@ is_deliverable(Run *run, ObxItem *item)
 	{
 		bool		passes;
 
+		note_call(batch, item->event.position);
 		run->filtering = true;
 		passes = obx_filter_passes(batch->filter, &item->event);
 		run->filtering = false;
@@ -137,6 +146,7 @@ deliver_together(Run *run)
 	}
 	run->current = run->first;
 	run->count = run->end - run->first;
+	note_call(batch, count == 1 ? events[0].position : OBX_PASS_SEVERAL);
 	if (count > 0)
 		obx_target_deliver(batch->target, events, count, GetCurrentTimestamp());
 	run->current = run->end;
@@ -159,7 +169,10 @@ deliver_singly(Run *run)
 			if (batch->filter != NULL)
 				run->now = GetCurrentTimestamp();
 			if (batch->target != NULL)
+			{
+				note_call(batch, item->event.position);
 				obx_target_deliver(batch->target, &item->event, 1, run->now);
+			}
 			item->state = OBX_ITEM_DONE;
 		}
 		else if (batch->filter == NULL)
@@ -477,6 +490,7 @@ obx_batch_deliver(ObxBatch *batch)
 	while (batch->reached < batch->nitems && deliver_stretch(batch, &run))
 		CHECK_FOR_INTERRUPTS();
 	error_context_stack = context.previous;
+	note_call(batch, OBX_PASS_SEVERAL);
 }
 
 /* ---- writing ---- */

@@ -44,6 +44,7 @@ typedef struct ObxBatch
 	ObxTarget  *target;			/* NULL: only the filter is called */
 	ObxFilter  *filter;			/* NULL for none */
 	ObxPassYield yield;
+	ObxPassNote note;
 	bool		foreground;		/* a cancel is the caller's, not an event's */
 
 	List	   *history;		/* what former lanes dealt with */

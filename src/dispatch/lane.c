@@ -330,6 +330,12 @@ obx_lane_is_blocked_at(const ObxLane *lane, bool has_key, int64 key_hash, int64 
 		first_open(find_waiting(lane, key_hash))->position < position;
 }
 
+bool
+obx_lane_has(const ObxLane *lane, int64 position)
+{
+	return lane->open != NULL && hash_search(lane->open, &position, HASH_FIND, NULL) != NULL;
+}
+
 TimestampTz
 obx_lane_due(const ObxLane *lane)
 {

@@ -103,6 +103,9 @@ extern void obx_lane_settle_rows(const ObxSubscription *subscription, int32 lane
 extern ObxOpen **obx_lane_list_due(ObxLane *lane, TimestampTz now, int64 before, int limit,
 								   int *count);
 
+/* Is the delivery of that position open? */
+extern bool obx_lane_has(const ObxLane *lane, int64 position);
+
 /* When the next retry is due; DT_NOEND for never. */
 extern TimestampTz obx_lane_due(const ObxLane *lane);
 

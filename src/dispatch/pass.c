@@ -32,6 +32,8 @@ typedef struct Pass
 	const ObxTransactionOps *ops;
 	MemoryContext memory;
 	const ObxPassRequest *request;
+	bool		counted;		/* the batch is an event whose attempt is
+								 * counted before the call */
 	ObxSubscription *subscription;
 	ObxProgress progress;
 	ObxLane    *lane;
@@ -76,31 +78,78 @@ is_turn_of(const Pass *pass, bool retries)
 	return retries == (obx_lane_first_strict(pass->lane) <= pass->progress.position + 1);
 }
 
+/* Makes the pass's batch anew and collects retries or new events. */
+static bool
+collect_batch(Pass *pass, bool retries, int limit, int64 before)
+{
+	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield,
+								 !pass->ops->owns_session);
+	pass->batch->note = pass->request->note;
+	pass->batch->pins = true;
+	pass->batch->is_shared = pass->request->shared;
+	pass->batch->retry_before = before;
+	pass->batch->read_before = Min(before, obx_lane_first_strict(pass->lane));
+	return retries ? obx_batch_collect_retries(pass->batch, limit) :
+		obx_batch_collect_new(pass->batch, &pass->progress, limit);
+}
+
+/* Is the suspect a retry by now, or else a new event? */
+static bool
+suspect_is_retry(const Pass *pass)
+{
+	return pass->request->suspect <= pass->progress.position;
+}
+
+/*
+ * Likewise for the kind of events that the suspect is of: those before it as
+ * ever, then it alone; a retry whose time has not come is not waited for.
+ */
+static bool
+collect_around_suspect(Pass *pass, bool retries, int limit)
+{
+	int64		suspect = pass->request->suspect;
+
+	if (collect_batch(pass, retries, limit, suspect) ||
+		pass->batch->lost_until > 0 ||
+		(!retries && pass->batch->read_position != pass->progress.position))
+		return pass->batch->nitems > 0;
+	if (collect_batch(pass, retries, 1, PG_INT64_MAX) &&
+		pass->batch->items[0].event.position == suspect)
+	{
+		pass->counted = true;
+		return true;
+	}
+	return retries ? collect_batch(pass, retries, limit, PG_INT64_MAX) :
+		pass->batch->nitems > 0;
+}
+
 /* Collects what is next: retries and new events take turns. */
 static bool
 collect(Pass *pass)
 {
+	const ObxPassRequest *request = pass->request;
 	int			limit = pass->subscription->batch_size;
 	bool		retries_first = !pass->lane->retried_last;
 
-	if (pass->request->max_events > 0)
-		limit = (int) Min(limit, pass->request->max_events);
-	if (pass->request->careful)
-		limit = 1;
+	if (request->max_events > 0)
+		limit = (int) Min(limit, request->max_events);
+	if (request->careful > 0)
+		limit = Min(limit, request->careful);
 	for (int i = 0; i < 2; i++)
 	{
 		bool		retries = (i == 0) == retries_first;
+		bool		found;
 
 		if (pass->subscription->ordering == OBX_ORDERING_STRICT && !is_turn_of(pass, retries))
 			continue;
-		pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield,
-									 !pass->ops->owns_session);
-		pass->batch->pins = true;
-		pass->batch->is_shared = pass->request->shared;
-		pass->batch->read_before = obx_lane_first_strict(pass->lane);
 		pass->lane->retried_last = retries;
-		if (retries ? obx_batch_collect_retries(pass->batch, limit) :
-			obx_batch_collect_new(pass->batch, &pass->progress, limit))
+		if (request->suspect > 0 && suspect_is_retry(pass) == retries)
+			found = collect_around_suspect(pass, retries, limit);
+		else
+			found = collect_batch(pass, retries, limit, PG_INT64_MAX);
+		if (request->careful == 1)
+			pass->counted = found;
+		if (found)
 			return true;
 		if (!retries)
 			pass->lost_until = pass->batch->lost_until;
@@ -362,6 +411,7 @@ count_first(Pass *pass)
 		return false;
 	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield,
 								 !pass->ops->owns_session);
+	pass->batch->note = pass->request->note;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	obx_batch_collect_marked(pass->batch, position);
 	PopActiveSnapshot();
@@ -379,6 +429,16 @@ set_due(Pass *pass)
 		pass->result->due = Min(pass->result->due, window);
 	if (pass->result->outcome == OBX_PASS_IDLE && !pass->looked && has_due_windows(pass))
 		pass->result->outcome = OBX_PASS_MORE;
+}
+
+/* Has the suspect been handled, by a session that lives, or is it gone? */
+static bool
+is_cleared(const Pass *pass)
+{
+	if (pass->request->suspect == 0)
+		return false;
+	return pass->counted ||
+		(suspect_is_retry(pass) && !obx_lane_has(pass->lane, pass->request->suspect));
 }
 
 /* The work of the pass, inside its transaction; false if it must be undone. */
@@ -422,7 +482,7 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 	}
 	else if (found)
 	{
-		if (pass->request->careful && pass->batch->nitems > 0 && !count_first(pass))
+		if (pass->counted && !count_first(pass))
 			return true;
 		if (!deliver(pass))
 			return true;
@@ -430,6 +490,7 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 			return false;
 	}
 	pass->result->position = pass->progress.position;
+	pass->result->cleared = is_cleared(pass);
 	set_due(pass);
 	return true;
 }
@@ -463,6 +524,7 @@ obx_pass_run(const ObxTransactionOps *ops, const ObxPassRequest *request,
 	result->position = -1;
 	result->handled = 0;
 	result->read = 0;
+	result->cleared = false;
 	result->due = DT_NOEND;
 
 	PG_TRY();

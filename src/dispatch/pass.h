@@ -37,6 +37,7 @@ typedef struct ObxPassResult
 	int64		position;		/* of the lane now, -1 if not known */
 	int64		handled;		/* events dealt with (delivered or failed) */
 	int64		read;			/* positions by which the lane has moved */
+	bool		cleared;		/* the suspect has been dealt with */
 	TimestampTz due;			/* next retry of the lane, DT_NOEND if none */
 } ObxPassResult;
 
@@ -45,6 +46,14 @@ typedef struct ObxPassResult
  * ends the batch there, because others wait.
  */
 typedef bool (*ObxPassYield) (int64 elapsed);
+
+/*
+ * Told, before each call of the subscriber's code, which position it is for;
+ * OBX_PASS_SEVERAL if for several, and while the batch is being committed.
+ */
+typedef void (*ObxPassNote) (int64 position);
+
+#define OBX_PASS_SEVERAL (-1)
 
 typedef struct ObxPassRequest
 {
@@ -56,12 +65,17 @@ typedef struct ObxPassRequest
 								 * log: read no farther than it is kept */
 
 	/*
-	 * For a lane whose last session ended while it was served: events are
-	 * taken one at a time, and the attempt is counted and committed before
-	 * the call, so that one that ends its session again runs out of attempts.
+	 * Of a lane whose last session ended while it was served.  The event that
+	 * was being handled is taken alone, and its attempt is counted and
+	 * committed before the call, so that one that ends its session again runs
+	 * out of attempts.  Where it is not known which one it was, "careful"
+	 * events are taken at most, and one that is taken alone is counted.
 	 */
-	bool		careful;
+	int64		suspect;		/* its position, 0 for none */
+	int			careful;		/* 0 for no bound */
+
 	ObxPassYield yield;			/* NULL: nobody waits */
+	ObxPassNote note;			/* NULL: nobody wants to know */
 } ObxPassRequest;
 
 /*

@@ -112,6 +112,13 @@ is_turn_over(int64 elapsed)
 	return obx_queue_is_contended();
 }
 
+/* ObxPassNote */
+static void
+note_under_way(int64 position)
+{
+	obx_own_slot->under_way = position;
+}
+
 /* CPU time of this process, in microseconds. */
 static int64
 cpu_time(void)
@@ -133,8 +140,10 @@ serve_lane(const ObxClaim *claim)
 		.subscription = claim->subscription,
 		.lane = claim->lane,
 		.shared = claim->shared,
+		.suspect = claim->suspect,
 		.careful = claim->careful,
-		.yield = is_turn_over
+		.yield = is_turn_over,
+		.note = note_under_way
 	};
 	ObxPassResult result = {.outcome = OBX_PASS_BACKOFF,.position = -1,.due = DT_NOEND};
 	int64		cpu;

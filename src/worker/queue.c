@@ -21,6 +21,7 @@
 
 #include "base/shmem.h"
 #include "worker/queue.h"
+#include "worker/suspect.h"
 
 /* Waits after failures of the infrastructure, and after meeting someone else. */
 #define FIRST_DELAY_MS 1000
@@ -44,8 +45,9 @@ static ObxRegion queue_region = {
 };
 
 /*
- * Has the server been shut down?  If not, a handler may have brought it down.
- * In one postmaster's life, shared memory is made anew only after a crash.
+ * Had the server been shut down?  If not, a handler may have brought it down.
+ * In one postmaster's life, shared memory is made anew only after a crash; then
+ * it is known what was under way (suspect.h).
  */
 static bool
 is_clean_start(void)
@@ -56,7 +58,7 @@ is_clean_start(void)
 	bool		clean;
 
 	if (started)
-		return false;
+		return true;
 	started = true;
 	control = get_controlfile(DataDir, &crc_is_ok);
 	clean = crc_is_ok && (control->state == DB_SHUTDOWNED ||
@@ -114,6 +116,8 @@ abandon_lanes(void)
 	{
 		ObxQueuedLane *lane = &obx_queue->lanes[held.index];
 
+		if (obx_own_slot->leave == OBX_LEAVE_NOT)
+			obx_suspect_note(obx_own_slot);
 		if (lane->generation != held.generation)
 			return;
 		if (obx_own_slot->leave == OBX_LEAVE_NOT)
@@ -122,8 +126,6 @@ abandon_lanes(void)
 			lane->not_before = lane->due =
 				delay(now, FIRST_DELAY_MS, LONGEST_DELAY_MS, lane->failures);
 			lane->state = OBX_QUEUED_IDLE;
-			/* the event that did it is in the batch that is lost */
-			lane->careful = lane->batch_size;
 		}
 		else
 			make_ready(lane, now);
@@ -220,7 +222,7 @@ obx_queue_reconcile(const ObxWantedLane *wanted, int count, bool afresh)
 		lane->seen = -1;
 		lane->due = DT_NOEND;
 		lane->batch_size = wanted[i].batch_size;
-		lane->careful = obx_queue->unclean ? wanted[i].batch_size : 0;
+		lane->careful = obx_queue->unclean ? 1 : 0;
 		strlcpy(lane->name, wanted[i].name, NAMEDATALEN);
 		obx_queue->used = Max(obx_queue->used, place + 1);
 	}
@@ -297,6 +299,7 @@ obx_queue_claim(ObxClaim *claim, TimestampTz *look_at)
 	ObxQueuedLane *best = NULL;
 	ObxSlot    *own = obx_own_slot;
 	const ObxSlot *sequencer;
+	const ObxSuspect *suspect;
 	TimestampTz now = GetCurrentTimestamp();
 	int			waiting = 0;
 
@@ -326,13 +329,16 @@ obx_queue_claim(ObxClaim *claim, TimestampTz *look_at)
 		claim->lane = best->lane;
 		claim->head = sequencer != NULL ? sequencer->head : -1;
 		claim->shared = waiting > 1;
-		claim->careful = best->careful > 0;
+		suspect = obx_suspect_find(own->database, best->subscription, best->lane);
+		claim->suspect = suspect != NULL ? suspect->position : 0;
+		claim->careful = suspect != NULL && suspect->careful > 0 ? suspect->careful : best->careful;
 		strlcpy(claim->name, best->name, NAMEDATALEN);
 		held = *claim;
 		own->subscription = best->subscription;
 		own->lane = best->lane;
 		own->light = best->light;
 		own->claimed_at = now;
+		own->under_way = 0;
 	}
 	if (own->state != (best != NULL ? OBX_SLOT_BUSY : OBX_SLOT_IDLE))
 	{
@@ -405,21 +411,24 @@ obx_queue_release(const ObxClaim *claim, const ObxPassResult *result, bool light
 	ObxQueuedLane *lane = &obx_queue->lanes[claim->index];
 	TimestampTz now = GetCurrentTimestamp();
 	ObxSlot    *sequencer;
+	ObxSuspect *suspect;
+	bool		is_served = result->outcome == OBX_PASS_IDLE || result->outcome == OBX_PASS_MORE;
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 	held.index = -1;
 	obx_own_slot->subscription = 0;
+	obx_own_slot->under_way = 0;
+	suspect = obx_suspect_find(obx_own_slot->database, claim->subscription, claim->lane);
+	if (suspect != NULL && is_served)
+		obx_suspect_settle(suspect, result->handled, result->cleared, lane->batch_size);
 	sequencer = obx_slot_find_sequencer(obx_own_slot->database);
-	if (sequencer != NULL &&
-		(result->outcome == OBX_PASS_IDLE || result->outcome == OBX_PASS_MORE))
+	if (sequencer != NULL && is_served)
 		sequencer->progress++;
 
 	if (lane->generation == claim->generation && lane->state == OBX_QUEUED_RUNNING)
 	{
-		/* as careful as before until what was lost has been gone through */
-		if (lane->careful > 0)
-			lane->careful = result->outcome == OBX_PASS_IDLE && result->due == DT_NOEND ?
-				0 : Max(lane->careful - result->handled, 0);
+		if (lane->careful > 0 && is_served && result->handled > 0)
+			lane->careful = lane->careful < lane->batch_size ? lane->careful * 2 : 0;
 		settle_lane(lane, claim, result, sequencer != NULL ? sequencer->head : claim->head, now);
 		lane->light = light && result->outcome == OBX_PASS_MORE;
 		if (lane->light)

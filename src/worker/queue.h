@@ -43,8 +43,8 @@ typedef struct ObxQueuedLane
 								 * little */
 	int			failures;		/* in a row, of the infrastructure */
 	int			batch_size;		/* of the subscription */
-	int			careful;		/* events to be taken one at a time, after an
-								 * unclean end */
+	int			careful;		/* after an unclean start: how many events to
+								 * take at most; 0 for no bound */
 	bool		again;			/* RUNNING: something changed, look once more */
 	char		name[NAMEDATALEN];	/* the subscription's, for display */
 } ObxQueuedLane;
@@ -92,7 +92,8 @@ typedef struct ObxClaim
 	int32		lane;
 	int64		head;
 	bool		shared;			/* other lanes of the owner wait */
-	bool		careful;
+	int64		suspect;		/* as in ObxPassRequest */
+	int			careful;
 	char		name[NAMEDATALEN];
 } ObxClaim;
 

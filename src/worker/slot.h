@@ -72,6 +72,9 @@ typedef struct ObxSlot
 	int32		lane;
 	bool		light;			/* that is a light one */
 	TimestampTz claimed_at;		/* since when it serves it */
+	volatile int64 under_way;	/* position that it calls for, or as told to
+								 * ObxPassNote; 0 for none; written by the
+								 * worker without the lock */
 	int			failures;		/* REFUSED: in a row */
 	TimestampTz retry_at;		/* REFUSED: and then once more */
 

@@ -9,6 +9,7 @@
 
 #include "worker/hold.h"
 #include "worker/queue.h"
+#include "worker/suspect.h"
 #include "worker/slot.h"
 #include "worker/utility.h"
 #include "worker/worker.h"
@@ -39,6 +40,7 @@ obx_worker_init(void)
 
 	obx_slot_init();
 	obx_queue_init();
+	obx_suspect_init();
 	obx_hold_init();
 	obx_utility_init();
 
