@@ -140,6 +140,7 @@ CREATE TABLE outbox.aggregate_window (
     traceparent text,
     last_position bigint NOT NULL,
     last_event_id bigint NOT NULL,
+    last_causation_id bigint,
     causes bigint[]
 );
 CREATE INDEX aggregate_window_key_idx ON outbox.aggregate_window (subscription, key, version);

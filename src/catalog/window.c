@@ -43,6 +43,7 @@ enum
 	TRACEPARENT,
 	LAST_POSITION,
 	LAST_EVENT_ID,
+	LAST_CAUSATION_ID,
 	CAUSES,
 	COLUMNS
 };
@@ -82,6 +83,8 @@ make_window(HeapTuple tuple, TupleDesc tupdesc, ObxWindow *window)
 	window->traceparent = get_text(values, nulls, TRACEPARENT);
 	window->last_position = DatumGetInt64(values[LAST_POSITION]);
 	window->last_event_id = DatumGetInt64(values[LAST_EVENT_ID]);
+	window->last_causation_id = nulls[LAST_CAUSATION_ID] ? 0 :
+		DatumGetInt64(values[LAST_CAUSATION_ID]);
 	window->ncauses = 0;
 	window->causes = nulls[CAUSES] ? NULL :
 		obx_int64_list(values[CAUSES], &window->ncauses);
@@ -115,6 +118,8 @@ obx_window_write(ObxInserter *inserter, const ObxWindow *window)
 	set_pointer(values, nulls, TRACEPARENT, open ? window->traceparent : NULL);
 	values[LAST_POSITION] = Int64GetDatum(window->last_position);
 	values[LAST_EVENT_ID] = Int64GetDatum(window->last_event_id);
+	values[LAST_CAUSATION_ID] = Int64GetDatum(window->last_causation_id);
+	nulls[LAST_CAUSATION_ID] = !open || window->last_causation_id == 0;
 	set_pointer(values, nulls, CAUSES, open && window->ncauses > 0 ?
 				DatumGetPointer(obx_int64_array(window->causes, window->ncauses)) : NULL);
 	obx_inserter_insert(inserter, values, nulls);

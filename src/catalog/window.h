@@ -31,6 +31,7 @@ typedef struct ObxWindow
 	text	   *traceparent;	/* likewise; NULL for none */
 	int64		last_position;
 	int64		last_event_id;
+	int64		last_causation_id;	/* that event's own cause; 0 for none */
 	int			ncauses;
 	int64	   *causes;			/* may be a longer array */
 } ObxWindow;

@@ -16,7 +16,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
@@ -24,11 +23,11 @@
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/json.h"
 #include "catalog/names.h"
 #include "delivery/aggregate.h"
 #include "delivery/until.h"
@@ -249,28 +248,15 @@ get_text(AggregateTarget *target, const ObxTargetEvent *event, ObxEventColumn co
 	return isnull ? NULL : DatumGetTextPP(value);
 }
 
-/* The trace that the event belongs to; in the target's memory. */
+/* The trace that the event belongs to; NULL for none. */
 static text *
-get_traceparent(AggregateTarget *target, const Jsonb *headers)
+get_traceparent(Jsonb *headers)
 {
-	JsonbValue	key;
-	JsonbValue *value;
-	text	   *traceparent;
-	MemoryContext old;
+	char	   *traceparent = NULL;
 
-	if (headers == NULL || JB_ROOT_COUNT(headers) == 0)
-		return NULL;
-	key.type = jbvString;
-	key.val.string.val = "traceparent";
-	key.val.string.len = strlen("traceparent");
-	value = findJsonbValueFromContainer(unconstify(JsonbContainer *, &headers->root),
-										JB_FOBJECT, &key);
-	if (value == NULL || value->type != jbvString)
-		return NULL;
-	old = MemoryContextSwitchTo(target->memory);
-	traceparent = cstring_to_text_with_len(value->val.string.val, value->val.string.len);
-	MemoryContextSwitchTo(old);
-	return traceparent;
+	if (headers != NULL && JB_ROOT_COUNT(headers) > 0)
+		traceparent = obx_json_find_string(headers, "traceparent");
+	return traceparent == NULL ? NULL : cstring_to_text(traceparent);
 }
 
 static void
@@ -285,7 +271,7 @@ open_window(AggregateTarget *target, KeyGroup *group, const ObxTargetEvent *even
 	window->since = window->latest = event->positioned_at;
 	window->correlation_id = context->correlation_id == NULL ? NULL :
 		cstring_to_text(context->correlation_id);
-	window->traceparent = get_traceparent(target, context->headers);
+	window->traceparent = get_traceparent(context->headers);
 	set_state(group, NULL);
 	window->ncauses = 0;
 	window->causes = NULL;
@@ -294,40 +280,28 @@ open_window(AggregateTarget *target, KeyGroup *group, const ObxTargetEvent *even
 
 /* ---- emitting ---- */
 
-static void
-push_key(JsonbParseState **state, const char *name)
-{
-	JsonbValue	key;
-
-	key.type = jbvString;
-	key.val.string.val = unconstify(char *, name);
-	key.val.string.len = strlen(name);
-	pushJsonbValue(state, WJB_KEY, &key);
-}
-
 static Jsonb *
 make_headers(const ObxWindow *window)
 {
 	JsonbParseState *state = NULL;
-	JsonbValue	value;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_key(&state, "causes");
+	obx_json_push_key(&state, "causes");
 	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-	value.type = jbvNumeric;
 	for (int i = 0; i < window->ncauses; i++)
 	{
-		value.val.numeric = int64_to_numeric(window->causes[i]);
+		JsonbValue	value = {
+			.type = jbvNumeric,
+			.val.numeric = int64_to_numeric(window->causes[i])
+		};
+
 		pushJsonbValue(&state, WJB_ELEM, &value);
 	}
 	pushJsonbValue(&state, WJB_END_ARRAY, NULL);
 	if (window->traceparent != NULL)
 	{
-		push_key(&state, "traceparent");
-		value.type = jbvString;
-		value.val.string.val = VARDATA_ANY(window->traceparent);
-		value.val.string.len = VARSIZE_ANY_EXHDR(window->traceparent);
-		pushJsonbValue(&state, WJB_VALUE, &value);
+		obx_json_push_key(&state, "traceparent");
+		obx_json_push_string(&state, text_to_cstring(window->traceparent));
 	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
@@ -347,6 +321,8 @@ complete_window(AggregateTarget *target, KeyGroup *group)
 		.position = window->last_position,
 		.attempt = 1,
 		.event_id = window->last_event_id,
+		.causation_id = window->last_causation_id != 0 ? window->last_causation_id :
+		OBX_CAUSE_NONE,
 		.correlation_id = window->correlation_id == NULL ? NULL :
 		text_to_cstring(window->correlation_id)
 	};
@@ -449,6 +425,7 @@ fold_event(AggregateTarget *target, KeyGroup *group, const ObxTargetEvent *event
 	window->due = obx_aggregate_due(target->target.subscription, window);
 	window->last_position = event->position;
 	window->last_event_id = event->id;
+	window->last_causation_id = event->causation_id;
 	add_cause(target, group, event->id);
 	complete = is_complete(target, window);
 	obx_context_leave();
@@ -482,11 +459,8 @@ obx_aggregate_open(const ObxSubscription *subscription)
 											  subscription->handler_name,
 											  subscription->handler_argument,
 											  subscription->owner);
-	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
 
-	target->target.subscription = subscription;
-	target->target.tupdesc = CreateTupleDescCopy(RelationGetDescr(log));
-	table_close(log, AccessShareLock);
+	obx_target_init(&target->target, subscription);
 	target->target.deliver = deliver_event;
 	target->target.end_run = end_run;
 	target->target.save = save_groups;

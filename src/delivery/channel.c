@@ -11,7 +11,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "lib/stringinfo.h"
@@ -20,7 +19,6 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 
 #include "base/compat.h"
 #include "catalog/names.h"
@@ -165,11 +163,8 @@ ObxTarget *
 obx_channel_open(const ObxSubscription *subscription)
 {
 	ChannelTarget *target = palloc0(sizeof(ChannelTarget));
-	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
 
-	target->target.subscription = subscription;
-	target->target.tupdesc = CreateTupleDescCopy(RelationGetDescr(log));
-	table_close(log, AccessShareLock);
+	obx_target_init(&target->target, subscription);
 	target->target.deliver = notify_channel;
 	target->call_memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox notification",
 												ALLOCSET_DEFAULT_SIZES);

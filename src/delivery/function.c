@@ -10,7 +10,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -254,11 +253,8 @@ obx_function_open(const ObxSubscription *subscription)
 											   subscription->handler_name,
 											   subscription->handler_argument,
 											   subscription->owner);
-	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
 
-	target->target.subscription = subscription;
-	target->target.tupdesc = CreateTupleDescCopy(RelationGetDescr(log));
-	table_close(log, AccessShareLock);
+	obx_target_init(&target->target, subscription);
 	target->target.takes_batch = subscription->handler_argument == OBX_ARGUMENT_EVENT_ARRAY;
 	target->target.deliver = call_function;
 	target->argument = subscription->handler_argument;

@@ -13,11 +13,14 @@
 
 #include <signal.h>
 
+#include "access/table.h"
 #include "commands/trigger.h"
+#include "utils/rel.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "catalog/names.h"
 #include "delivery/target.h"
 
 static TimeoutId timer;
@@ -47,6 +50,16 @@ obx_target_open(const ObxSubscription *subscription)
 	}
 	elog(ERROR, "subscription \"%s\" has no target", subscription->name);
 	return NULL;				/* keep the compiler quiet */
+}
+
+void
+obx_target_init(ObxTarget *target, const ObxSubscription *subscription)
+{
+	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+
+	target->subscription = subscription;
+	target->tupdesc = CreateTupleDescCopy(RelationGetDescr(log));
+	table_close(log, AccessShareLock);
 }
 
 /* ---- the time limit ---- */

@@ -73,6 +73,9 @@ extern void obx_target_deliver(ObxTarget *target, const ObxTargetEvent *events, 
 /* True if the error just raised by deliver was its time limit's; resets it. */
 extern bool obx_target_has_timed_out(void);
 
+/* For the kinds: what they have in common. */
+extern void obx_target_init(ObxTarget *target, const ObxSubscription *subscription);
+
 /* The kinds. */
 extern ObxTarget *obx_function_open(const ObxSubscription *subscription);
 extern ObxTarget *obx_channel_open(const ObxSubscription *subscription);
