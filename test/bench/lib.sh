@@ -11,7 +11,12 @@
 #   NAME_fill COUNT       that many events are ready to be delivered
 #   NAME_drain HANDLER    delivers them all; prints the milliseconds
 #   NAME_publish          SQL that emits one event with the number $1
-#   NAME_serve, NAME_rest start and end a consumer that calls stamp(number)
+#   NAME_serve, NAME_rest start and end a consumer that notes number and clock
+#
+# and where a peer has them:
+#
+#   NAME_begin TABLE, NAME_end  around what is measured with a captured table
+#   NAME_collect                brings what its consumer has noted to "handled"
 #
 # What is measured goes to $OUT/TOPIC.tsv, a line a figure; test/bench/report
 # makes tables and plots of it.
@@ -93,10 +98,11 @@ record()
 	printf '%s\n' "$*" >>"$OUT/$TOPIC.tsv"
 }
 
-# table NAME TITLE UNIT BETTER [BASE KIND]: the figures that follow under NAME.
-# BETTER is "lower" or "higher"; with a BASE, a system, each figure is shown
-# beside its "times" or its "share" of that system's in the same round.
-table() { record table "$1" "$2" "$3" "$4" "${5:--}" "${6:--}"; }
+# table NAME TITLE UNIT BETTER [BASE]: the figures that follow under NAME.
+# BETTER is "lower" or "higher"; with a BASE, each figure is shown with its ratio
+# to the base's in the same round: that of a system, or with "case:CASE" that of
+# another case of the same system.
+table() { record table "$1" "$2" "$3" "$4" "${5:--}"; }
 
 note() { record note "$1" "$2"; }
 
@@ -104,9 +110,6 @@ note() { record note "$1" "$2"; }
 sample() { record sample "$1" "$2" "$3" "$ROUND" "$4"; }
 
 # ---- who takes part ----
-
-# label NAME: what tables call it
-label() { "$1_label"; }
 
 # systems NAME...: install them in a fresh database, and say which are not here
 systems()
@@ -116,7 +119,7 @@ systems()
 	SYSTEMS=()
 	fresh_database
 	for system in "$@"; do
-		record label "$system" "$(label "$system")"
+		record label "$system" "$("${system}_label")"
 		why=$("${system}_missing")
 		if [ -n "$why" ]; then
 			record skipped "$system" "$why"

@@ -15,7 +15,7 @@ outbox_install() { sql -f peers/outbox.sql; }
 outbox_capture() { sql -c "SELECT outbox.capture('$1')" >/dev/null; }
 
 # Until the sequencer is through, and what is subscribed has had it.
-outbox_settle() { [ "$(sql -c "SELECT outbox.wait(NULL, '300s')")" = t ]; }
+outbox_settle() { [ "$(sql -c "SELECT outbox.wait(NULL, '1 hour')")" = t ]; }
 
 # Captured rows, so the events are what they are in life; the table itself
 # leaves no WAL.
@@ -34,7 +34,7 @@ outbox_drain()
 {
 	milliseconds "SELECT outbox.subscribe('drain', handler => 'event_$1',
 				start => (outbox.head() - $FILLED + 1)::text)" \
-		"DO \$\$ BEGIN ASSERT outbox.wait('drain', '300s'); END \$\$"
+		"DO \$\$ BEGIN ASSERT outbox.wait('drain', '1 hour'); END \$\$"
 	sql -c "SELECT outbox.unsubscribe('drain')" >/dev/null
 }
 

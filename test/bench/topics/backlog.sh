@@ -4,7 +4,7 @@
 
 systems outbox skip_locked pgq
 table backlog "Backlog: rates of dispatch to a handler that does nothing" \
-	"events a second" higher "case:few waiting" share
+	"events a second" higher "case:few waiting"
 note backlog "few: $SMALL_BACKLOG events; many: $BACKLOG for pg_outbox, $PEER_BACKLOG for the others."
 note backlog "oldest, last: the first and the last $SMALL_BACKLOG of many. newest alone: a subscription that starts $SMALL_BACKLOG before the end of many."
 note backlog "open: with a REPEATABLE READ transaction that has a snapshot from before."

@@ -4,7 +4,7 @@
 
 systems bare outbox statement_trigger row_trigger pgq notify wal2json graphile_worker pg_boss
 table bulk "Capture in bulk: $ROWS rows of six columns in one statement" \
-	"microseconds a row" lower bare times
+	"microseconds a row" lower bare
 note bulk "The same rows in all; of graphile-worker and pg-boss, the first hundredth."
 note bulk "pg_outbox also keeps the former values that an UPDATE changed; the others keep the new row."
 note bulk "wal2json reads the change behind the statement, in another process."

@@ -5,7 +5,7 @@
 systems bare outbox_notify outbox row_trigger statement_trigger pgq notify wal2json \
 	graphile_worker pg_boss
 table small "Capture in single-row transactions (pgbench, prepared statements)" \
-	"transactions a second" higher bare share
+	"transactions a second" higher bare
 note small "async, sync: synchronous_commit off, on. pgbench runs on the same cores."
 note small "pg_outbox sequences meanwhile, and its NOTIFY subscription sends; nobody consumes from the other queues."
 

@@ -3,7 +3,7 @@
 # shellcheck shell=bash
 
 systems outbox skip_locked pgq wal2json graphile_worker pg_boss
-table dispatch "Dispatch of $ROWS ready events" "events a second" higher pgq times
+table dispatch "Dispatch of $ROWS ready events" "events a second" higher pgq
 note dispatch "insert: a PL/pgSQL function that inserts a row; isolated: the same in a subtransaction of its own, without which one bad event fails the batch of a consumer written by hand. pg_outbox isolates events without one; there it stands for handlers that have an EXCEPTION block."
 note dispatch "batch insert: one statement inserts the rows of a batch."
 note dispatch "Every loop but those of graphile-worker and pg-boss (a twentieth of the events, handlers in Node) runs in the server. pg_outbox: from the call of subscribe until outbox.wait has seen the end (it looks every 20 ms)."

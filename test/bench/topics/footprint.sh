@@ -6,11 +6,11 @@
 systems outbox row_trigger pgq
 record label plain "plain table: id, jsonb, primary key"
 table footprint "Footprint of an event that tells of a row of six columns" "bytes an event" lower \
-	plain times
+	plain
 note footprint "$ROWS rows in one statement; the WAL of the captured table itself is not counted."
 note footprint "PgQ and the hand-written queue at their largest, before the events are removed."
 
-# sizes SCHEMA PATTERN: of tables and their indexes
+# size_of SCHEMA PATTERN: of tables and their indexes
 size_of()
 {
 	sql -c "SELECT sum(pg_total_relation_size(oid)) FROM pg_class
