@@ -35,6 +35,8 @@ my %state = (
 	'dead letters' => q{
 		SELECT string_agg(concat_ws(' ', subscription, "position", id, type, attempts, error), E'\n' ORDER BY "position")
 		FROM outbox.dead_letter},
+	'windows' => q{
+		SELECT string_agg(a::text, E'\n' ORDER BY name, key) FROM outbox.aggregation a},
 	'rules' => q{
 		SELECT string_agg(r::text, E'\n' ORDER BY relation, name) FROM outbox.capture_rule r},
 	'versions' => q{
@@ -97,14 +99,15 @@ sub restores
 	$node->safe_psql($database, q{
 		SELECT outbox.resume(name) FROM outbox.status WHERE name <> 'resting';
 		INSERT INTO orders (amount) VALUES (1), (2);
-		SELECT outbox.publish('New')});
+		SELECT outbox.publish('New', key => '1');
+		SELECT outbox.publish('New', key => 'retry')});
 	if ($node == $unloaded)
 	{
 		$node->safe_psql($database, 'CALL outbox.run()');
 	}
 	else
 	{
-		is($node->safe_psql($database, "SELECT outbox.wait('quick')"), 't', "$title: is served");
+		is($node->safe_psql($database, "SELECT outbox.wait('quick') AND outbox.wait('gather')"), 't', "$title: is served");
 	}
 	effects_are_exact($node, $database, 'quick', "$title: exactly once");
 	is( $node->safe_psql($database, q{
@@ -115,8 +118,8 @@ sub restores
 		'0|0|0', "$title: every event has its one position");
 	is( $node->safe_psql($database, q{
 			SELECT string_agg(concat_ws(' ', type, headers ->> 'schema_version'), ',' ORDER BY "position")
-			FROM outbox.read((SELECT outbox.head() - 3))}),
-		'orders.inserted 2,orders.inserted 2,New', "$title: the new ones come last");
+			FROM outbox.read((SELECT outbox.head() - 4))}),
+		'orders.inserted 2,orders.inserted 2,New,New', "$title: the new ones come last");
 	is( $node->safe_psql($database, q{
 			SELECT count(*) FROM (SELECT xid, count(DISTINCT "position" - rank) AS stretches
 				FROM (SELECT xid, "position", rank() OVER (PARTITION BY xid ORDER BY "position") AS rank
@@ -131,6 +134,9 @@ sub restores
 			SELECT outbox.publish('Scheduled', idempotency_key => 'scheduled', deliver_at => '2999-12-31') IS NULL
 			   AND outbox.cancel_scheduled(id) FROM outbox.scheduled}),
 		't', "$title: what is scheduled can be cancelled");
+	is( $node->safe_psql($database, q{
+			SELECT string_agg(concat_ws(' ', key, state, events), ',' ORDER BY key) FROM outbox.aggregation}),
+		'1 ["New"] 1,dead ["Fails"] 1,retry ["Fails", "Fails", "New"] 3', "$title: aggregates go on folding");
 	$node->safe_psql('postgres', "DROP DATABASE $database");
 	return;
 }
@@ -151,6 +157,9 @@ $source->safe_psql('shop', q{
 	CREATE FUNCTION is_strict(data jsonb) RETURNS boolean LANGUAGE sql AS 'SELECT data = ''1''';
 	SELECT outbox.register_type('Strict', 'is_strict(data)', 'is 1');
 	SELECT outbox.register_type('Plain');
+	CREATE FUNCTION gather(state jsonb, event outbox.event) RETURNS jsonb LANGUAGE sql AS
+	$$ SELECT coalesce(state, '[]') || to_jsonb(event.type) $$;
+	SELECT outbox.aggregate('gather', '{Fails,New}', 'Gathered', 'gather', quiet => '1 day');
 	SELECT outbox.subscribe('quick', '{orders.*}', 'quick_handler');
 	SELECT outbox.subscribe('fails', handler => 'fails', backoff => '1 day', max_backoff => '1 day');
 	SELECT outbox.subscribe('channel', channel => 'c', concurrency => 2);
