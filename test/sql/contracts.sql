@@ -7,7 +7,6 @@ CREATE ROLE regress_outbox_producer;
 RESET client_min_messages;
 CREATE EXTENSION pg_outbox;
 SET application_name = 'contracts';
-\set VERBOSITY verbose
 \set SHOW_CONTEXT errors
 
 -- unregistered types are free
@@ -16,10 +15,8 @@ SELECT outbox.register_type('OrderPlaced', $$ jsonb_typeof(data->'amount') = 'nu
 SELECT outbox.register_type('Plain', description => 'no contract');
 SELECT type, contract, description, registered_by = current_user AS mine, registered_at <= now() AS registered FROM outbox.event_type ORDER BY type;
 
-\set VERBOSITY default
 SELECT outbox.publish('OrderPlaced', '{"amount": 5}') > 0 AS emitted;
 SELECT outbox.publish('Plain', '[]') > 0 AS emitted;
-\set VERBOSITY verbose
 -- the SQLSTATE says what it is
 DO $$
 BEGIN
@@ -27,7 +24,6 @@ BEGIN
 EXCEPTION WHEN SQLSTATE 'OB005' THEN
     RAISE INFO 'OB005: %', SQLERRM;
 END $$;
-\set VERBOSITY default
 -- false, null, and an error are a breach
 SELECT outbox.publish('OrderPlaced', '{"amount": 0}');
 SELECT outbox.publish('OrderPlaced', '{}');
