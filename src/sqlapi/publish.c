@@ -105,30 +105,24 @@ check_idempotency_key(text *key)
 				 errhint("Pass a hash of what is long, such as an MD5.")));
 }
 
-/* When the event is to enter the log; "now" for at once. */
-static TimestampTz
-choose_time(const Publication *publication, TimestampTz now)
+static void
+check_time(TimestampTz deliver_at)
 {
-	TimestampTz deliver_at = publication->is_scheduled ? publication->deliver_at : now;
-
 	if (deliver_at == DT_NOEND)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("deliver_at must not be infinity"),
 				 errdetail("The event would never enter the log."),
 				 errhint("Pass a time, or null for an event that enters at once.")));
-	return Max(deliver_at, now);
 }
 
 /* Emits or schedules; the event's id, 0 while it has none. */
 static int64
 emit_event(const Publication *publication, Datum *values, bool *nulls, TimestampTz now)
 {
-	TimestampTz deliver_at = choose_time(publication, now);
-
-	if (deliver_at == now)
+	if (!publication->is_scheduled || publication->deliver_at <= now)
 		return obx_event_append(values, nulls);
-	obx_due_schedule(values, nulls, deliver_at,
+	obx_due_schedule(values, nulls, publication->deliver_at,
 					 PointerGetDatum(publication->idempotency_key), now);
 	return 0;
 }
@@ -146,6 +140,8 @@ publish_event(const Publication *publication, int64 *event_id)
 	ObxClaim	claim;
 
 	fill_event(publication, values, nulls);
+	if (publication->is_scheduled)
+		check_time(publication->deliver_at);
 	if (publication->idempotency_key == NULL)
 	{
 		*event_id = publication->is_scheduled ?

@@ -108,6 +108,7 @@ SELECT pass('1 hour');
 CALL outbox.run();
 SELECT outbox.publish('Keyed', '{"n": 4}', idempotency_key => 'a') = id AS same, data
 FROM outbox.event WHERE type = 'Keyed';
+SELECT outbox.publish('Keyed', idempotency_key => 'a', deliver_at => 'infinity');
 -- a cancelled one's key stays used
 SELECT outbox.cancel_scheduled(id) FROM outbox.scheduled WHERE type = 'Keyed';
 SELECT outbox.publish('Keyed', idempotency_key => 'b');
@@ -145,6 +146,16 @@ CALL outbox.run();
 SELECT type, key, error FROM outbox.dead_letter;
 SELECT count(*) FROM outbox.scheduled;
 RESET outbox.max_depth;
+
+-- a contract is checked when it is published, and not again
+SELECT outbox.register_type('Strict', $$ data ? 'n' $$);
+SELECT outbox.publish('Strict', deliver_at => now() + '1 hour');
+SELECT outbox.publish('Strict', '{"n": 1}', deliver_at => now() + '1 hour');
+SELECT outbox.register_type('Strict', $$ data ? 'm' $$);
+SELECT pass('2 hours');
+CALL outbox.run();
+SELECT data FROM outbox.event WHERE type = 'Strict';
+SELECT outbox.unregister_type('Strict');
 
 -- rows that a restore has brought before the counters of ids wait for those
 SELECT outbox.publish('Restored', deliver_at => now() + '1 hour');
