@@ -87,7 +87,7 @@ for my $role (qw(dispatcher sequencer launcher))
 	insert_orders($node, 'postgres', 20);
 	$orders += 20;
 	ok(kill_hard($node, worker_pid($node, 'postgres', $role)), "kill -9 of the $role");
-	$node->poll_query_until('postgres', 'SELECT true');
+	wait_for_recovery($node);
 	order_and_check("after kill -9 of the $role");
 }
 

@@ -33,7 +33,7 @@ sub see_and_crash
 	$node->poll_query_until($db, "SELECT outbox.head() = $head + 5") or die 'no positions';
 	$seen = read_log();
 	$crash->();
-	$node->poll_query_until($db, 'SELECT true');
+	wait_for_recovery($node);
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is(substr(read_log(), 0, length($seen)), $seen, "after $name, what was seen stands");

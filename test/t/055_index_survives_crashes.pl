@@ -89,7 +89,7 @@ index_is_sound($node, 'as written');
 
 $node->stop('immediate');
 $node->start;
-$node->poll_query_until($db, 'SELECT true');
+wait_for_recovery($node);
 index_is_sound($node, 'after a crash');
 insert(2000);
 index_is_sound($node, 'and after more');

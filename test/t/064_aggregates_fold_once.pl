@@ -210,7 +210,7 @@ foreach my $round (1 .. $rounds)
 	start_load() if !$load;
 	wait_for_more();
 	$fell->();
-	$node->poll_query_until($db, 'SELECT true');
+	wait_for_recovery($node);
 	stop_load() if $load;
 	start_load();
 	wait_for_more();
