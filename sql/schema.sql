@@ -15,6 +15,7 @@ BEGIN
                      AND (r.rolsuper OR r.rolname OPERATOR(pg_catalog.=) CURRENT_USER)) THEN
         RAISE EXCEPTION 'schema "outbox" belongs to another role'
             USING ERRCODE = 'duplicate_schema',
+                  DETAIL = 'Its owner could replace what the extension makes in it.',
                   HINT = 'Drop the schema, or give it to the role that creates the extension.';
     END IF;
 

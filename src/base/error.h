@@ -1,5 +1,6 @@
 /*
- * SQLSTATE codes of our own, class OB.  docs/reference.md explains each.
+ * SQLSTATE codes of our own, class OB, which docs/reference.md explains; and
+ * advice for errors of PostgreSQL's.
  */
 #ifndef OBX_ERROR_H
 #define OBX_ERROR_H
@@ -20,5 +21,13 @@
 
 /* an event's data are not what the contract of its type says */
 #define OBX_ERRCODE_BREACH MAKE_SQLSTATE('O', 'B', '0', '0', '5')
+
+/*
+ * For PG_CATCH, with the context that the caller was in before: the error goes
+ * on, and if it comes from a mistake in what the user gave, with this detail
+ * and this hint where it has none.
+ */
+extern void obx_error_advise(MemoryContext context, const char *detail,
+							 const char *hint) pg_attribute_noreturn();
 
 #endif							/* OBX_ERROR_H */

@@ -17,6 +17,7 @@
 #include "utils/lsyscache.h"
 
 #include "base/compat.h"
+#include "base/error.h"
 #include "base/expression.h"
 
 #define SELECT_PREFIX "SELECT "
@@ -93,9 +94,8 @@ check_node(Node *node, void *arg)
 	return expression_tree_walker(node, check_node, arg);
 }
 
-Node *
-obx_expression_analyze(ParseState *pstate, const char *text, const ObxExpressionKind *kind,
-					   Oid owner)
+static Node *
+analyze(ParseState *pstate, const char *text, const ObxExpressionKind *kind, Oid owner)
 {
 	Check		check = {.kind = kind,.owner = owner};
 	Node	   *raw = obx_expression_parse(text);
@@ -104,9 +104,7 @@ obx_expression_analyze(ParseState *pstate, const char *text, const ObxExpression
 	if (raw == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("%s is not one expression", kind->name),
-				 errdetail("%s is a boolean expression over %s.", kind->sentence, kind->over),
-				 errhint("Write what could stand in a WHERE, such as: %s.", kind->example)));
+				 errmsg("%s is not one expression", kind->name)));
 	pstate->p_sourcetext = obx_expression_query(text);
 	expression = transformWhereClause(pstate, raw, EXPR_KIND_WHERE, kind->name);
 	if (pstate->p_hasSubLinks)
@@ -116,6 +114,30 @@ obx_expression_analyze(ParseState *pstate, const char *text, const ObxExpression
 				 errhint("Let a function look elsewhere, and call it in the %s.", kind->name)));
 	assign_expr_collations(pstate, expression);
 	(void) check_node(expression, &check);
+	return expression;
+}
+
+/* The parser's errors have neither a detail nor a hint, but for a few. */
+Node *
+obx_expression_analyze(ParseState *pstate, const char *text, const ObxExpressionKind *kind,
+					   Oid owner)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Node	   *expression = NULL;
+
+	PG_TRY();
+	{
+		expression = analyze(pstate, text, kind, owner);
+	}
+	PG_CATCH();
+	{
+		obx_error_advise(context,
+						 psprintf("%s is a boolean expression over %s.", kind->sentence,
+								  kind->over),
+						 psprintf("Write what could stand in a WHERE, such as: %s.",
+								  kind->example));
+	}
+	PG_END_TRY();
 	return expression;
 }
 

@@ -104,6 +104,7 @@ check_traceparent(char **newval, void **extra, GucSource source)
 	if (*newval == NULL || (*newval)[0] == '\0' || obx_traceparent_is_valid(*newval))
 		return true;
 	GUC_check_errdetail("A W3C traceparent looks like \"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\".");
+	GUC_check_errhint("Set one of that form, or nothing.");
 	return false;
 }
 
@@ -117,13 +118,15 @@ check_headers(char **newval, void **extra, GucSource source)
 	if (!obx_json_is_valid(*newval))
 	{
 		GUC_check_errdetail("It is not valid JSON.");
+		GUC_check_errhint("Set a JSON object, like {\"tenant\": \"acme\"}, or nothing.");
 		return false;
 	}
 	while (*value == ' ' || *value == '\t' || *value == '\n' || *value == '\r')
 		value++;
 	if (*value != '{')
 	{
-		GUC_check_errdetail("It must be a JSON object, like {\"tenant\": \"acme\"}.");
+		GUC_check_errdetail("It is not a JSON object.");
+		GUC_check_errhint("Set a JSON object, like {\"tenant\": \"acme\"}, or nothing.");
 		return false;
 	}
 	return true;

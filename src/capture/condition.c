@@ -21,6 +21,7 @@
 #include "rewrite/prs2lock.h"
 
 #include "base/compat.h"
+#include "base/error.h"
 #include "base/expression.h"
 #include "capture/condition.h"
 #include "capture/rule.h"
@@ -112,17 +113,8 @@ obx_condition_parse(Relation rel, const char *text)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
-		/* the error goes on, with the advice that the parser does not have */
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		if (error->detail == NULL)
-			error->detail = psprintf("The condition is: %s", text);
-		if (error->hint == NULL)
-			error->hint = pstrdup("A condition is what could stand in a trigger's WHEN: a boolean expression over old and new, such as: new.status = 'paid'.");
-		ReThrowError(error);
+		obx_error_advise(caller, psprintf("The condition is: %s", text),
+						 "A condition is what could stand in a trigger's WHEN: a boolean expression over old and new, such as: new.status = 'paid'.");
 	}
 	PG_END_TRY();
 

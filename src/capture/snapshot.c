@@ -123,6 +123,7 @@ write_literals(SnapshotBatch *batch, ArrayType *key)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("key of table \"%s\" has changed in the middle of a snapshot",
 						RelationGetRelationName(batch->relation)),
+				 errdetail("The batch before ended at a key with another number of columns."),
 				 errhint("Start over: delete its row of outbox.snapshot_progress.")));
 	initStringInfo(&out);
 	for (int i = 0; i < count; i++)

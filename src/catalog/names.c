@@ -91,6 +91,7 @@ report_missing(void)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("extension \"%s\" is not installed in this database",
 					OBX_EXTENSION_NAME),
+			 errdetail("There is no schema \"%s\" with its objects.", OBX_SCHEMA_NAME),
 			 errhint("Run CREATE EXTENSION %s.", OBX_EXTENSION_NAME)));
 }
 

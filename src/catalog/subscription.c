@@ -293,6 +293,7 @@ obx_subscription_require(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("subscription \"%s\" does not exist", name),
+				 errdetail("No subscription of this database has that name."),
 				 errhint("The view outbox.status lists the subscriptions.")));
 	return subscription;
 }
@@ -364,7 +365,9 @@ change_row(int32 id, const ObxSubscription *subscription)
 	if (tuple == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("subscription %d does not exist any more", id)));
+				 errmsg("subscription %d does not exist any more", id),
+				 errdetail("It was removed meanwhile."),
+				 errhint("The view outbox.status lists the subscriptions.")));
 	if (subscription == NULL)
 		obx_table_delete(scan.table, tuple);
 	else

@@ -141,6 +141,7 @@ obx_handler_require(const char *schema, const char *name, ObxArgument argument, 
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("%s does not exist", signature),
+				 errdetail("It was there when the subscription was made or altered."),
 				 errhint("Create it, or name another %s with outbox.alter_subscription().", role)));
 	check_function(function, argument, signature);
 

@@ -81,6 +81,7 @@ report_none(const ObxSubscription *subscription, int64 position)
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("position " INT64_FORMAT " is no dead letter of subscription \"%s\"",
 					position, subscription->name),
+			 errdetail("It was delivered or discarded, is not exhausted, or was never the subscription's."),
 			 errhint("The view outbox.dead_letter lists them.")));
 }
 

@@ -189,6 +189,7 @@ open_target(void *arg)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the owner does not exist any more"),
+				 errdetail("The subscription's handler and filter would run as that role."),
 				 errhint("Give it another owner with outbox.alter_subscription().")));
 	pass->batch->target = obx_target_open(pass->subscription);
 	pass->batch->filter = obx_filter_open(pass->subscription, pass->batch->target->tupdesc);

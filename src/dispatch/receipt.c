@@ -47,6 +47,7 @@ require_handout(ObxPullLane *work, const ObxSubscription *subscription, int64 re
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to concurrent use of receipt " INT64_FORMAT,
 						receipt),
+				 errdetail("Parts of it were acked or taken back after this transaction's snapshot had been taken."),
 				 errhint("Run the transaction again.")));
 }
 
@@ -179,6 +180,7 @@ fail_new(ObxPullLane *work, int index, const ErrorData *error)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("event at position " INT64_FORMAT " is not kept any more",
 						progress->owed[index]),
+				 errdetail("Retention dropped it while it was handed out."),
 				 errhint("It cannot be delivered again: ack it.")));
 
 	obx_batch_fail(batch, failing, error, progress);

@@ -81,6 +81,7 @@ get_time(FunctionCallInfo fcinfo, int number, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must not be zero", name),
+				 errdetail("A window would be complete before its first event."),
 				 errhint("For an event after each one, use max_events => 1.")));
 	return time;
 }

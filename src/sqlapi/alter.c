@@ -62,6 +62,7 @@ get_position(FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("exactly one of \"to_position\" and \"to_time\" must be given"),
+				 errdetail("The one names where to go on, the other when."),
 				 errhint("For everything that is kept, seek to outbox.oldest().")));
 	if (!PG_ARGISNULL(2))
 		return obx_start_at_time(PG_GETARG_TIMESTAMPTZ(2));

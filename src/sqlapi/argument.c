@@ -9,6 +9,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/error.h"
 #include "dispatch/lane.h"
 #include "log/context.h"
 #include "sqlapi/argument.h"
@@ -20,6 +21,7 @@ obx_argument_require(FunctionCallInfo fcinfo, int number, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"%s\" must not be null", name),
+				 errdetail("It is null in this call."),
 				 errhint("Give a value, or leave the argument out if it has a default.")));
 }
 
@@ -69,6 +71,8 @@ obx_argument_require_patterns(FunctionCallInfo fcinfo, int number, const char *n
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be a list of at least one pattern", name),
+				 *count == 0 ? errdetail("The list is empty.") :
+				 errdetail("It is an array of %d dimensions.", ARR_NDIM(array)),
 				 errhint("The pattern \"*\" matches every type.")));
 
 	patterns = palloc(*count * sizeof(char *));
@@ -78,6 +82,7 @@ obx_argument_require_patterns(FunctionCallInfo fcinfo, int number, const char *n
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("argument \"%s\" must not contain nulls", name),
+					 errdetail("Element %d is null.", i + 1),
 					 errhint("The pattern \"*\" matches every type.")));
 		patterns[i] = TextDatumGetCString(elements[i]);
 		if (patterns[i][0] == '\0')
@@ -110,6 +115,26 @@ obx_argument_require_interval(FunctionCallInfo fcinfo, int number, const char *n
 	microseconds = ((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY +
 		interval->time;
 	return microseconds;
+}
+
+TimestampTz
+obx_argument_parse_time(const char *text, const char *detail, const char *hint)
+{
+	MemoryContext context = CurrentMemoryContext;
+	TimestampTz time = 0;
+
+	PG_TRY();
+	{
+		time = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text),
+													   ObjectIdGetDatum(InvalidOid),
+													   Int32GetDatum(-1)));
+	}
+	PG_CATCH();
+	{
+		obx_error_advise(context, detail, hint);
+	}
+	PG_END_TRY();
+	return time;
 }
 
 static void

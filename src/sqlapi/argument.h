@@ -6,6 +6,8 @@
 
 #include "fmgr.h"
 
+#include "datatype/timestamp.h"
+
 #include "catalog/subscription.h"
 
 /* ereport(22004) if the argument is NULL. */
@@ -28,6 +30,10 @@ extern char **obx_argument_require_patterns(FunctionCallInfo fcinfo, int number,
 /* An interval, not negative, in microseconds. */
 extern int64 obx_argument_require_interval(FunctionCallInfo fcinfo, int number,
 										   const char *name);
+
+/* A timestamp that the user has written; this is said where it is none. */
+extern TimestampTz obx_argument_parse_time(const char *text, const char *detail,
+										   const char *hint);
 
 /* The subscription named by the first argument; the caller must be a member of its owner. */
 extern ObxSubscription *obx_argument_require_subscription(FunctionCallInfo fcinfo);

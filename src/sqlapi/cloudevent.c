@@ -193,6 +193,7 @@ deform_event(HeapTupleHeader header, Datum *values, bool *nulls)
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("the event's \"%s\" must not be null",
 							NameStr(TupleDescAttr(tupdesc, required[i])->attname)),
+					 errdetail("A CloudEvent is made of all columns that the log requires."),
 					 errhint("Pass a row of outbox.event.")));
 	if (VARSIZE_ANY_EXHDR(DatumGetPointer(values[OBX_EVENT_TYPE])) == 0)
 		obx_event_check_type("", 0);

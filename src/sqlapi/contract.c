@@ -146,6 +146,7 @@ obx_sql_unregister_type(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("event type \"%s\" is not registered", type),
+				 errdetail("No outbox.register_type() was committed for it, or it was removed."),
 				 errhint("The view outbox.event_type lists the registered types.")));
 	PG_RETURN_VOID();
 }

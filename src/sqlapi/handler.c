@@ -16,9 +16,16 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/error.h"
 #include "catalog/names.h"
 #include "delivery/target.h"
 #include "sqlapi/handler.h"
+
+/* What is said of a name that is none, whoever finds that out. */
+#define WHAT_IS_A_HANDLER "A handler takes one argument: outbox.event, outbox.event[] or jsonb."
+#define WHAT_IS_A_REDUCER "A reducer takes two arguments, jsonb and outbox.event, and returns jsonb."
+#define CHECK_HANDLER "Check the name, the schema (or search_path) and the argument's type."
+#define CHECK_REDUCER "Check the name, the schema (or search_path) and the arguments' types."
 
 /* The argument kinds, as types, in the order in which they are tried. */
 static Oid
@@ -41,8 +48,8 @@ report_none(const char *handler)
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_FUNCTION),
 			 errmsg("no function \"%s\" can be a handler", handler),
-			 errdetail("A handler takes one argument: outbox.event, outbox.event[] or jsonb."),
-			 errhint("Check the name, the schema (or search_path) and the argument's type.")));
+			 errdetail(WHAT_IS_A_HANDLER),
+			 errhint(CHECK_HANDLER)));
 }
 
 /* By name alone: one of the three signatures, and only one. */
@@ -111,8 +118,8 @@ set_function(Oid function, const char *handler, const char *role, ObxSubscriptio
 							   subscription->handler_argument, subscription->owner);
 }
 
-void
-obx_handler_resolve(const char *handler, ObxSubscription *subscription)
+static void
+resolve_handler(const char *handler, ObxSubscription *subscription)
 {
 	Oid			function;
 
@@ -123,8 +130,8 @@ obx_handler_resolve(const char *handler, ObxSubscription *subscription)
 	set_function(function, handler, "handler", subscription);
 }
 
-void
-obx_handler_resolve_reducer(const char *reducer, ObxSubscription *subscription)
+static void
+resolve_reducer(const char *reducer, ObxSubscription *subscription)
 {
 	Oid			types[2] = {JSONBOID, obx_event_type_require()};
 	Oid			function;
@@ -146,8 +153,40 @@ obx_handler_resolve_reducer(const char *reducer, ObxSubscription *subscription)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("no function \"%s\" can be a reducer", reducer),
-				 errdetail("A reducer takes two arguments, jsonb and outbox.event, and returns jsonb."),
-				 errhint("Check the name, the schema (or search_path) and the arguments' types.")));
+				 errdetail(WHAT_IS_A_REDUCER),
+				 errhint(CHECK_REDUCER)));
 	subscription->handler_argument = OBX_ARGUMENT_REDUCER;
 	set_function(function, reducer, "reducer", subscription);
+}
+
+typedef void (*Resolve) (const char *name, ObxSubscription *subscription);
+
+/* Those who parse and look up names give no advice. */
+static void
+resolve(Resolve function, const char *name, ObxSubscription *subscription,
+		const char *detail, const char *hint)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		function(name, subscription);
+	}
+	PG_CATCH();
+	{
+		obx_error_advise(context, detail, hint);
+	}
+	PG_END_TRY();
+}
+
+void
+obx_handler_resolve(const char *handler, ObxSubscription *subscription)
+{
+	resolve(resolve_handler, handler, subscription, WHAT_IS_A_HANDLER, CHECK_HANDLER);
+}
+
+void
+obx_handler_resolve_reducer(const char *reducer, ObxSubscription *subscription)
+{
+	resolve(resolve_reducer, reducer, subscription, WHAT_IS_A_REDUCER, CHECK_REDUCER);
 }

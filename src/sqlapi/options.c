@@ -144,6 +144,7 @@ fill_target(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a subscription has a handler or a channel, not both"),
+				 errdetail("Each event is delivered in one way."),
 				 errhint("Make two subscriptions.")));
 
 	subscription->handler_schema = subscription->handler_name = NULL;
@@ -189,10 +190,17 @@ fill_owner(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the owner of subscription \"%s\" does not exist any more",
 							subscription->name),
+					 errdetail("Its handler and filter would run as that role."),
 					 errhint("Give it another one with the argument \"owner\".")));
 		return;
 	}
-	subscription->owner = get_role_oid(name, false);
+	subscription->owner = get_role_oid(name, true);
+	if (!OidIsValid(subscription->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist", name),
+				 errdetail("A subscription belongs to a role, whose rights its handler and filter have."),
+				 errhint("Name a role as it is stored, without quotes.")));
 	if (!has_privs_of_role(GetUserId(), subscription->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

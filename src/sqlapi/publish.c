@@ -52,6 +52,7 @@ check_headers(Jsonb *headers)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("headers must be a JSON object"),
+				 errdetail("A header is a name with a value."),
 				 errhint("Pass something like {\"name\": \"value\"}.")));
 }
 
@@ -203,6 +204,7 @@ report_element(int number, const char *problem)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("element %d of argument \"events\" %s", number, problem),
+			 errdetail("Its members are type, data, key, source, headers, idempotency_key and deliver_at."),
 			 errhint("Each element is an object with the names of publish()'s arguments.")));
 }
 
@@ -214,15 +216,6 @@ get_string(JsonbValue *value, int number, const char *name)
 	if (value->type != jbvString)
 		report_element(number, psprintf("has a \"%s\" that is not a string", name));
 	return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
-}
-
-static TimestampTz
-parse_time(text *time)
-{
-	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-												   CStringGetDatum(text_to_cstring(time)),
-												   ObjectIdGetDatum(InvalidOid),
-												   Int32GetDatum(-1)));
 }
 
 static bool
@@ -254,7 +247,7 @@ read_element(JsonbContainer * element, int number, Publication *publication)
 		else if (is_member(&key, "source"))
 			publication->source = get_string(&value, number, "source");
 		else if (is_member(&key, "headers"))
-			publication->headers = value.type == jbvNull ? NULL : JsonbValueToJsonb(&value);
+			publication->headers = JsonbValueToJsonb(&value);
 		else if (is_member(&key, "idempotency_key"))
 			publication->idempotency_key = get_string(&value, number, "idempotency_key");
 		else if (is_member(&key, "deliver_at"))
@@ -263,7 +256,10 @@ read_element(JsonbContainer * element, int number, Publication *publication)
 
 			publication->is_scheduled = time != NULL;
 			if (time != NULL)
-				publication->deliver_at = parse_time(time);
+				publication->deliver_at =
+					obx_argument_parse_time(text_to_cstring(time),
+											psprintf("It is the \"deliver_at\" of element %d.", number),
+											"Give a timestamp, such as 2026-12-24 18:00:00+01.");
 		}
 		else
 			report_element(number, psprintf("has an unknown member \"%.*s\"",
@@ -330,6 +326,7 @@ obx_sql_publish_many(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"events\" must be a JSON array"),
+				 errdetail("It has an element for each event."),
 				 errhint("Each element is an object with the names of publish()'s arguments.")));
 	obx_append_together(publish_elements, &many);
 	PG_RETURN_INT64(many.published);

@@ -211,7 +211,9 @@ check_context(FunctionCallInfo fcinfo)
 	if (obx_context_current() != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("outbox.run() cannot be called in a handler")));
+				 errmsg("outbox.run() cannot be called in a handler"),
+				 errdetail("It would deliver in the middle of a delivery."),
+				 errhint("Call it in another session.")));
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic)
 		ereport(ERROR,

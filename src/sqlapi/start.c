@@ -15,6 +15,7 @@
 #include "catalog/names.h"
 #include "log/generation.h"
 #include "log/segment.h"
+#include "sqlapi/argument.h"
 #include "sqlapi/start.h"
 
 /*
@@ -88,30 +89,6 @@ parse_position(const char *start)
 	return position;
 }
 
-/* What is no timestamp may have been meant as one of the words. */
-static void
-hint_at_start(void *arg)
-{
-	errhint("A subscription starts at 'now', at the 'beginning', at a position or at a timestamp.");
-}
-
-static TimestampTz
-parse_time(const char *start)
-{
-	ErrorContextCallback context = {
-		.previous = error_context_stack,
-		.callback = hint_at_start
-	};
-	TimestampTz time;
-
-	error_context_stack = &context;
-	time = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(start),
-												   ObjectIdGetDatum(InvalidOid),
-												   Int32GetDatum(-1)));
-	error_context_stack = context.previous;
-	return time;
-}
-
 void
 obx_start_hold(void)
 {
@@ -138,5 +115,8 @@ obx_start_find(const char *start, ObxSubscription *subscription)
 	}
 	if (start[0] != '\0' && strspn(start, "0123456789") == strlen(start))
 		return parse_position(start);
-	return obx_start_at_time(parse_time(start));
+	/* what is no timestamp may have been meant as one of the words */
+	return obx_start_at_time(obx_argument_parse_time(start,
+													 "It is neither a word, nor digits, nor a timestamp.",
+													 "A subscription starts at 'now', at the 'beginning', at a position or at a timestamp."));
 }

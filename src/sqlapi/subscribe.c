@@ -52,6 +52,7 @@ obx_subscribe_finish(ObxSubscription *subscription, const char *start)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("subscription \"%s\" already exists", subscription->name),
+				 errdetail("Names of subscriptions are unique in a database."),
 				 errhint("Choose another name, or remove it with outbox.unsubscribe().")));
 
 	subscription->first_position = obx_start_find(start, subscription);

@@ -109,7 +109,8 @@ obx_sql_wait(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("outbox.wait() cannot be called in a handler"),
-				 errdetail("The handler's own event would never be handled.")));
+				 errdetail("The handler's own event would never be handled."),
+				 errhint("Call it in another session.")));
 	if (wait.name != NULL)
 		(void) obx_subscription_require(wait.name);
 	begin_wait(&wait);

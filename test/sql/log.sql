@@ -77,7 +77,7 @@ SELECT outbox.publish_many('[]');
 SELECT outbox.publish_many('[
     {"type": "Many", "key": "1", "data": {"n": 1}, "headers": {"h": 1}, "source": "import"},
     {"type": "Many"},
-    {"type": "Many", "key": null, "source": null, "headers": null, "data": null,
+    {"type": "Many", "key": null, "source": null, "data": null,
      "idempotency_key": null, "deliver_at": null}]');
 SELECT source, key, data, headers FROM outbox.event WHERE type = 'Many' ORDER BY id;
 SELECT * FROM refusal($$ SELECT outbox.publish_many(NULL) $$) \gx
