@@ -268,7 +268,8 @@ make_round(void)
 	next = Min(next, obx_housekeeping_run(has_subscriptions || head > 0,
 										  head > 0 && sequence_failures.retry_at == 0));
 	next = Min(next, Min(next_move, Min(poll_at, reread_at)));
-	if (is_gathering(now))
+	/* the flag that was left up will wake nobody, so it is not forgotten */
+	if (gathering || is_gathering(now))
 		next = Min(next, gathering_until);
 	return blocked_until != 0 ? Min(next, blocked_until) : next;
 }

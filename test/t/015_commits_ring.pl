@@ -39,6 +39,18 @@ delivers('COPY', 2, "COPY orders (amount) FROM PROGRAM 'printf \"1\\\\n2\\\\n\"'
 delivers('prepared transaction', 1,
 	"BEGIN; $insert; PREPARE TRANSACTION 'p'", "COMMIT PREPARED 'p'");
 
+# many at once, so that the sequencer gathers them: whoever comes when it has
+# just begun, or is about to end, wakes it all the same
+my $script = $node->basedir . '/insert.sql';
+PostgreSQL::Test::Utils::append_to_file($script, "SET synchronous_commit = off;\n$insert;\n");
+for my $round (1 .. 5)
+{
+	$node->command_ok([ 'pgbench', '-n', '-c', 8, '-t', 300, '-f', $script, 'postgres' ], 'eight sessions');
+	$orders += 8 * 300;
+	# before its housekeeping wakes it
+	is($node->safe_psql('postgres', "SELECT outbox.wait('s', '8 seconds')"), 't', "round $round: nothing is left behind");
+}
+
 # one that was prepared before a crash, and is committed after it
 $node->safe_psql('postgres', "BEGIN; $insert; PREPARE TRANSACTION 'q'");
 $node->stop('immediate');
