@@ -252,7 +252,7 @@ collect_windows(Pass *pass, bool at_end)
 {
 	TimestampTz time = lane_time(pass, at_end);
 	ObxWindows *windows;
-	int			limit = pass->subscription->batch_size;
+	int			limit = OBX_WINDOWS_AT_ONCE;
 
 	if (pass->progress.due > time)
 		return false;

@@ -150,7 +150,8 @@ obx_windows_complete(ObxWindows *windows)
 		if (windows->count > OBX_WINDOWS_SINGLY)
 		{
 			windows->count = OBX_WINDOWS_SINGLY;
-			windows->bound = windows->windows[OBX_WINDOWS_SINGLY].due;
+			windows->bound = obx_due_earlier(windows->bound,
+											 windows->windows[OBX_WINDOWS_SINGLY].due);
 		}
 		for (int i = 0; i < windows->count; i++)
 		{

@@ -9,6 +9,9 @@
 #include "delivery/target.h"
 #include "dispatch/lane.h"
 
+/* So many are completed in one pass: their states are in memory together. */
+#define OBX_WINDOWS_AT_ONCE 1000
+
 typedef struct ObxWindows
 {
 	const ObxSubscription *subscription;
