@@ -47,14 +47,18 @@ EXTRA_CLEAN = $(EXTENSION)--*.sql $(OBJS:.o=.d) test/expected test/results \
 # supported.
 TOOL_GOALS = check lint indent demo bench bench-quick
 lint:
+	@tools/setup
 	@tools/lint
 indent:
 	@tools/indent
 demo:
+	@tools/setup server
 	@tools/with-server --preload -c "track_commit_timestamp = on" test/demo/run
 bench:
+	@tools/setup server
 	@test/bench/bench
 bench-quick:
+	@tools/setup server
 	@BENCH_SIZE=quick test/bench/bench
 .PHONY: $(TOOL_GOALS)
 
@@ -94,5 +98,6 @@ endif
 
 ifneq ($(filter check,$(MAKECMDGOALS)),)
 check:
+	@tools/setup
 	@tools/check $(TESTS)
 endif
