@@ -13,7 +13,7 @@ SOURCES := $(sort $(wildcard src/*.c src/*/*.c))
 OBJS := $(SOURCES:.c=.o)
 
 # Debian's PGXS does not track headers, so gcc writes the dependencies.
-PG_CPPFLAGS = -Isrc -MMD -MP
+PG_CPPFLAGS = -Isrc -MMD -MP -DOBX_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers
 ifneq ($(filter-out 0 false,$(CI) $(WERROR)),)

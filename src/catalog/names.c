@@ -6,12 +6,17 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
 #include "commands/extension.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "base/compat.h"
@@ -82,6 +87,38 @@ Oid
 obx_extension_find(void)
 {
 	return get_extension_oid(OBX_EXTENSION_NAME, true);
+}
+
+const char *
+obx_library_version(void)
+{
+	return OBX_VERSION;
+}
+
+bool
+obx_extension_is_current(char **version)
+{
+	Relation	table = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	*version = NULL;
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(OBX_EXTENSION_NAME));
+	scan = systable_beginscan(table, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, Anum_pg_extension_extversion,
+										 RelationGetDescr(table), &isnull);
+
+		*version = TextDatumGetCString(value);
+	}
+	systable_endscan(scan);
+	table_close(table, AccessShareLock);
+	return *version != NULL && strcmp(*version, OBX_VERSION) == 0;
 }
 
 static void

@@ -56,6 +56,15 @@ extern void obx_names_init(void);
 /* OID of the extension, or InvalidOid where it is not installed. */
 extern Oid	obx_extension_find(void);
 
+/*
+ * Is it of the version that this library was built for?  If not, *version is
+ * its own, in the current memory context.
+ */
+extern bool obx_extension_is_current(char **version);
+
+/* The version that this library was built for. */
+extern const char *obx_library_version(void);
+
 /* OID of the schema "outbox"; ereports where the extension is missing. */
 extern Oid	obx_schema_require(void);
 

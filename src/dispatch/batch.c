@@ -55,7 +55,7 @@ is_behind(const ObxBatch *batch, const ObxItem *item)
 		if (item->state == OBX_ITEM_FAILED)
 			return item->delivery->open;
 		/* one that was skipped waited for nothing, and says nothing */
-		if (item->state != OBX_ITEM_SKIPPED)
+		if (item->state != OBX_ITEM_SKIPPED && item->state != OBX_ITEM_LOST)
 			return false;
 	}
 	return false;
@@ -215,7 +215,8 @@ guard_run(Run *run)
 	if (run->batch->filter != NULL)
 		obx_filter_reset(run->batch->filter);
 	for (int i = run->first; i < run->end; i++)
-		if (run->batch->items[i].state != OBX_ITEM_FAILED)
+		if (run->batch->items[i].state != OBX_ITEM_FAILED &&
+			run->batch->items[i].state != OBX_ITEM_LOST)
 			run->batch->items[i].state = OBX_ITEM_PENDING;
 	return error;
 }
@@ -348,7 +349,8 @@ obx_batch_mark(ObxBatch *batch, ObxProgress *progress, int64 *position)
 	ErrorData	error;
 
 	Assert(batch->nitems == 1);
-	if (park_if_blocked(batch, item) || is_exhausted(batch, item))
+	if (item->state == OBX_ITEM_LOST || park_if_blocked(batch, item) ||
+		is_exhausted(batch, item))
 		return false;
 
 	set_session_error(&error);
@@ -514,6 +516,22 @@ end_retry(ObxBatch *batch, const ObxItem *item, ObxProgress *progress, int64 att
 	obx_lane_remove(batch->lane, item->event.position);
 }
 
+/* Nobody can deliver it any more; those behind it go on. */
+static void
+end_lost(ObxBatch *batch, const ObxItem *item)
+{
+	char	   *error = psprintf("position " INT64_FORMAT
+								 " was dropped by outbox.max_retention before it was delivered again",
+								 item->event.position);
+
+	obx_failure_record(batch->subscription->id, item->event.position, error);
+	ereport(LOG,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("subscription \"%s\" lost events: %s", batch->subscription->name, error)));
+	obx_delivery_delete(batch->subscription->id, item->event.position);
+	obx_lane_remove(batch->lane, item->event.position);
+}
+
 void
 obx_batch_write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress)
 {
@@ -543,6 +561,9 @@ obx_batch_write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress)
 		case OBX_ITEM_SKIPPED:
 			if (batch->is_retry)
 				end_retry(batch, item, progress, OBX_SETTLED_FILTERED);
+			break;
+		case OBX_ITEM_LOST:
+			end_lost(batch, item);
 			break;
 		case OBX_ITEM_PENDING:
 			elog(ERROR, "event at position " INT64_FORMAT " was not dealt with",

@@ -19,7 +19,8 @@ typedef enum ObxItemState
 	OBX_ITEM_DONE,				/* delivered */
 	OBX_ITEM_FAILED,			/* its delivery row says what comes next */
 	OBX_ITEM_PARKED,			/* waits behind its key */
-	OBX_ITEM_SKIPPED			/* does not pass the filter */
+	OBX_ITEM_SKIPPED,			/* does not pass the filter */
+	OBX_ITEM_LOST				/* a retry of what max_retention has dropped */
 } ObxItemState;
 
 /* An event that the lane has to deal with. */
@@ -58,6 +59,7 @@ typedef struct ObxBatch
 	int			room;			/* for items; more is made as needed */
 	ObxItem    *items;
 	int			reached;		/* items before this one have been dealt with */
+	bool		has_lost;		/* an item is */
 	int			failures;
 	TupleTableSlot *view;		/* while collecting: for decoding */
 

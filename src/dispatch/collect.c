@@ -121,6 +121,30 @@ find_time(int64 position)
 	return segment->time;
 }
 
+/* Retention takes nothing that awaits a retry, unless by max_retention. */
+static ObxItem *
+add_lost(ObxBatch *batch, const ObxDelivery *delivery)
+{
+	int64		oldest = obx_segment_oldest(NULL);
+	ObxStreamEvent event = {
+		.position = delivery->position,
+		.id = delivery->event_id,
+		.xid = delivery->xid
+	};
+	ObxItem    *item;
+
+	if (oldest != 0 && delivery->position >= oldest)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("event " INT64_FORMAT " at position " INT64_FORMAT
+						" awaits a retry but is not in the log any more",
+						delivery->event_id, delivery->position)));
+	item = add_item(batch, &event);
+	item->state = OBX_ITEM_LOST;
+	batch->has_lost = true;
+	return item;
+}
+
 /* Adds the event of a delivery row; the slot is for reading it. */
 static ObxItem *
 add_delivery(ObxBatch *batch, int64 position, TupleTableSlot *slot)
@@ -131,11 +155,7 @@ add_delivery(ObxBatch *batch, int64 position, TupleTableSlot *slot)
 	if (delivery == NULL)
 		elog(ERROR, "delivery of position " INT64_FORMAT " is gone", position);
 	if (!obx_event_find(GetActiveSnapshot(), delivery->xid, delivery->event_id, slot))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("event " INT64_FORMAT " at position " INT64_FORMAT
-						" awaits a retry but is not in the log any more",
-						delivery->event_id, delivery->position)));
+		return add_lost(batch, delivery);
 	item = add_item_from_slot(batch, slot, delivery->position);
 	item->event.attempt = delivery->attempts + 1;
 	item->has_key = delivery->has_key;

@@ -118,6 +118,17 @@ sift_items(ObxPullLane *work)
 	batch->reached = 0;
 }
 
+/* Marks all but those lost as fit to be handed out. */
+static void
+leave_lost(ObxBatch *batch)
+{
+	for (int i = 0; i < batch->nitems; i++)
+		if (batch->items[i].state != OBX_ITEM_LOST)
+			batch->items[i].state = OBX_ITEM_DONE;
+	batch->reached = batch->nitems;
+	batch->has_lost = false;
+}
+
 /* Retries are filtered, for it may be the filter that failed. */
 static bool
 collect_retries(ObxPullLane *work, int limit)
@@ -129,11 +140,14 @@ collect_retries(ObxPullLane *work, int limit)
 	{
 		if (!obx_batch_collect_retries(batch, limit))
 			return false;
-		if (work->subscription->filter == NULL)
+		if (work->subscription->filter == NULL && !batch->has_lost)
 			return true;
 
 		failures = batch->failures;
-		filter_items(work);
+		if (work->subscription->filter != NULL)
+			filter_items(work);
+		else
+			leave_lost(batch);
 		sift_items(work);
 		obx_lane_settle(work->lane);
 	} while (batch->nitems == 0 && batch->failures == failures);

@@ -25,19 +25,8 @@
 #include "catalog/names.h"
 #include "log/partition.h"
 #include "log/read.h"
+#include "log/scan.h"
 #include "log/segment.h"
-
-/* A scan of one partition, with the next event in its slot. */
-typedef struct PartitionScan
-{
-	Oid			relid;
-	Relation	table;
-	Relation	index;
-	IndexScanDesc scan;
-	TupleTableSlot *slot;
-	bool		has_event;
-	int64		id;				/* of that event */
-} PartitionScan;
 
 struct ObxReader
 {
@@ -51,54 +40,12 @@ struct ObxReader
 	int64		position;		/* of the event last returned */
 	int64		resume_after;	/* position asked for */
 	int64		resume_id;
-	PartitionScan *last;		/* where the event last returned came from */
+	ObxPartitionScan *last;		/* where the event last returned came from */
 	int			nscans;
-	PartitionScan *scans;
+	ObxPartitionScan *scans;
 };
 
 /* ---- partitions ---- */
-
-static void
-open_scan(PartitionScan *scan, Oid relid, Snapshot snapshot, int nkeys)
-{
-	scan->relid = relid;
-	scan->table = table_open(relid, AccessShareLock);
-	scan->index = index_open(obx_partition_index(scan->table), AccessShareLock);
-	scan->scan = obx_index_beginscan(scan->table, scan->index, snapshot, nkeys);
-	scan->slot = table_slot_create(scan->table, NULL);
-	scan->has_event = false;
-}
-
-static void
-close_scan(PartitionScan *scan, bool keep_lock)
-{
-	index_endscan(scan->scan);
-	ExecDropSingleTupleTableSlot(scan->slot);
-	index_close(scan->index, keep_lock ? NoLock : AccessShareLock);
-	table_close(scan->table, keep_lock ? NoLock : AccessShareLock);
-}
-
-/* Sets the scan before the first event of the transaction after "after_id". */
-static void
-set_scan(PartitionScan *scan, uint64 xid, int64 after_id)
-{
-	ScanKeyData keys[2];
-
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_XID8EQ,
-				FullTransactionIdGetDatum(FullTransactionIdFromU64(xid)));
-	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after_id));
-	index_rescan(scan->scan, keys, 2, NULL, 0);
-}
-
-static void
-fetch_event(PartitionScan *scan)
-{
-	bool		isnull;
-
-	scan->has_event = index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot);
-	if (scan->has_event)
-		scan->id = DatumGetInt64(slot_getattr(scan->slot, OBX_EVENT_ID + 1, &isnull));
-}
 
 static bool
 may_hold(const ObxPartition *partition, const ObxSegment *segment)
@@ -126,7 +73,7 @@ static void
 open_scans(ObxReader *reader)
 {
 	List	   *partitions = obx_partition_list();
-	PartitionScan *scans = palloc0(list_length(partitions) * sizeof(PartitionScan));
+	ObxPartitionScan *scans = palloc0(list_length(partitions) * sizeof(ObxPartitionScan));
 	int			nscans = 0;
 	ListCell   *lc;
 
@@ -148,13 +95,13 @@ open_scans(ObxReader *reader)
 			reader->scans[i].relid = InvalidOid;
 			kept = true;
 		}
-		if (!kept)
-			open_scan(&scans[nscans++], partition->relid, reader->snapshot, 2);
+		if (!kept && obx_partition_scan_open(&scans[nscans], partition->relid, reader->snapshot, 2))
+			nscans++;
 	}
 
 	for (int i = 0; i < reader->nscans; i++)
 		if (OidIsValid(reader->scans[i].relid))
-			close_scan(&reader->scans[i], reader->keep_locks);
+			obx_partition_scan_close(&reader->scans[i], reader->keep_locks);
 	if (reader->scans != NULL)
 		pfree(reader->scans);
 	reader->scans = scans;
@@ -172,8 +119,8 @@ begin_transaction(ObxReader *reader, int64 after_id)
 
 	for (int i = 0; i < reader->nscans; i++)
 	{
-		set_scan(&reader->scans[i], xid, after_id);
-		fetch_event(&reader->scans[i]);
+		obx_partition_scan_set(&reader->scans[i], xid, after_id);
+		obx_partition_scan_next(&reader->scans[i]);
 	}
 	reader->last = NULL;
 }
@@ -201,13 +148,13 @@ begin_segment(ObxReader *reader, int64 after)
 }
 
 /* The scan that holds the current transaction's next event, NULL if none does. */
-static PartitionScan *
+static ObxPartitionScan *
 next_scan(ObxReader *reader)
 {
-	PartitionScan *next = NULL;
+	ObxPartitionScan *next = NULL;
 
 	if (reader->last != NULL)
-		fetch_event(reader->last);
+		obx_partition_scan_next(reader->last);
 	for (int i = 0; i < reader->nscans; i++)
 		if (reader->scans[i].has_event &&
 			(next == NULL || reader->scans[i].id < next->id))
@@ -216,16 +163,33 @@ next_scan(ObxReader *reader)
 	return next;
 }
 
+/*
+ * An event of the segment is not there.  Retention drops partitions, which no
+ * snapshot outlasts, together with all segments that reach into them: if this
+ * one is not there any more either, reading goes on behind it.
+ */
 static void
-report_missing(ObxReader *reader)
+skip_dropped(ObxReader *reader)
 {
+	MemoryContext old = MemoryContextSwitchTo(reader->segment_memory);
+	const ObxSegment *segment = reader->segment;
+	const ObxSegment *found = obx_segment_find_at(segment->first_position, NULL);
+
+	MemoryContextSwitchTo(old);
+	if (found == NULL || found->first_position != segment->first_position)
+	{
+		reader->position = obx_segment_last_position(segment);
+		reader->transaction = segment->ntransactions - 1;
+		reader->left = 0;
+		return;
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("event at position " INT64_FORMAT " is missing from the log",
 					reader->position + 1),
 			 errdetail("Transaction " UINT64_FORMAT " has fewer events than its segment says.",
 					   reader->segment->transactions[reader->transaction].xid),
-			 errhint("If retention has just dropped a partition, try again; else rows of outbox.event have been removed by other means.")));
+			 errhint("Rows of outbox.event have been removed by other means than retention.")));
 }
 
 /*
@@ -251,7 +215,10 @@ resume(ObxReader *reader)
 			{
 				CHECK_FOR_INTERRUPTS();
 				if (next_scan(reader) == NULL)
-					report_missing(reader);
+				{
+					skip_dropped(reader);
+					return;
+				}
 				reader->position++;
 			}
 			reader->position = reader->resume_after;
@@ -290,14 +257,10 @@ obx_reader_begin(Snapshot snapshot, int64 after, int64 after_id, bool keep_locks
 	return reader;
 }
 
-bool
-obx_reader_next(ObxReader *reader, ObxReadEvent *event)
+/* Goes to the next transaction that has events left to be read; false at the end. */
+static bool
+require_transaction(ObxReader *reader)
 {
-	PartitionScan *scan;
-
-	if (reader->segment == NULL)
-		return false;
-
 	while (reader->left == 0)
 	{
 		if (reader->transaction + 1 == reader->segment->ntransactions)
@@ -310,10 +273,25 @@ obx_reader_next(ObxReader *reader, ObxReadEvent *event)
 		reader->left = reader->segment->transactions[reader->transaction].events;
 		begin_transaction(reader, 0);
 	}
+	return true;
+}
 
-	scan = next_scan(reader);
-	if (scan == NULL)
-		report_missing(reader);
+bool
+obx_reader_next(ObxReader *reader, ObxReadEvent *event)
+{
+	ObxPartitionScan *scan = NULL;
+
+	if (reader->segment == NULL)
+		return false;
+
+	while (scan == NULL)
+	{
+		if (!require_transaction(reader))
+			return false;
+		scan = next_scan(reader);
+		if (scan == NULL)
+			skip_dropped(reader);
+	}
 	reader->left--;
 	reader->position++;
 
@@ -329,7 +307,7 @@ void
 obx_reader_end(ObxReader *reader)
 {
 	for (int i = 0; i < reader->nscans; i++)
-		close_scan(&reader->scans[i], reader->keep_locks);
+		obx_partition_scan_close(&reader->scans[i], reader->keep_locks);
 	MemoryContextDelete(reader->segment_memory);
 	pfree(reader);
 }
@@ -350,16 +328,17 @@ obx_event_make_slot(void)
 static bool
 find_in_partition(Oid relid, Snapshot snapshot, uint64 xid, int64 id, TupleTableSlot *slot)
 {
-	PartitionScan scan;
+	ObxPartitionScan scan;
 	bool		found;
 
-	open_scan(&scan, relid, snapshot, 2);
-	set_scan(&scan, xid, id - 1);
-	fetch_event(&scan);
+	if (!obx_partition_scan_open(&scan, relid, snapshot, 2))
+		return false;
+	obx_partition_scan_set(&scan, xid, id - 1);
+	obx_partition_scan_next(&scan);
 	found = scan.has_event && scan.id == id;
 	if (found)
 		ExecCopySlot(slot, scan.slot);
-	close_scan(&scan, false);
+	obx_partition_scan_close(&scan, false);
 	return found;
 }
 
@@ -384,10 +363,10 @@ last_id(ObxReader *reader, uint64 xid)
 
 	for (int i = 0; i < reader->nscans; i++)
 	{
-		PartitionScan *scan = &reader->scans[i];
+		ObxPartitionScan *scan = &reader->scans[i];
 		bool		isnull;
 
-		set_scan(scan, xid, PG_INT64_MIN);
+		obx_partition_scan_set(scan, xid, PG_INT64_MIN);
 		if (index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot))
 			last = Max(last, DatumGetInt64(slot_getattr(scan->slot, OBX_EVENT_ID + 1,
 														&isnull)));
@@ -396,13 +375,13 @@ last_id(ObxReader *reader, uint64 xid)
 }
 
 /* The scan that stands at the transaction's event of that id, NULL if none does. */
-static PartitionScan *
+static ObxPartitionScan *
 find_scan(ObxReader *reader, uint64 xid, int64 id)
 {
 	for (int i = 0; i < reader->nscans; i++)
 	{
-		set_scan(&reader->scans[i], xid, id - 1);
-		fetch_event(&reader->scans[i]);
+		obx_partition_scan_set(&reader->scans[i], xid, id - 1);
+		obx_partition_scan_next(&reader->scans[i]);
 		if (reader->scans[i].has_event && reader->scans[i].id == id)
 			return &reader->scans[i];
 	}
@@ -414,7 +393,7 @@ find_scan(ObxReader *reader, uint64 xid, int64 id)
  * their last ids: in those before some place it cannot be, and mostly it is
  * right there.
  */
-static PartitionScan *
+static ObxPartitionScan *
 find_in_segment(ObxReader *reader, int64 id)
 {
 	const ObxSegment *segment = reader->segment;
@@ -432,7 +411,7 @@ find_in_segment(ObxReader *reader, int64 id)
 	}
 	for (; low < segment->ntransactions; low++)
 	{
-		PartitionScan *scan;
+		ObxPartitionScan *scan;
 
 		CHECK_FOR_INTERRUPTS();
 		scan = find_scan(reader, segment->transactions[low].xid, id);
@@ -446,7 +425,7 @@ find_in_segment(ObxReader *reader, int64 id)
 }
 
 /* Looks for an id in the log; the scan and the reader stand there afterwards. */
-static PartitionScan *
+static ObxPartitionScan *
 find_by_id(ObxReader *reader, int64 id)
 {
 	ObxIdSearch search;
@@ -455,7 +434,7 @@ find_by_id(ObxReader *reader, int64 id)
 	for (;;)
 	{
 		MemoryContext old;
-		PartitionScan *scan;
+		ObxPartitionScan *scan;
 
 		MemoryContextReset(reader->segment_memory);
 		old = MemoryContextSwitchTo(reader->segment_memory);
@@ -474,7 +453,7 @@ bool
 obx_event_find_by_id(Snapshot snapshot, int64 id, TupleTableSlot *slot)
 {
 	ObxReader  *reader = make_reader(snapshot, false);
-	PartitionScan *scan = find_by_id(reader, id);
+	ObxPartitionScan *scan = find_by_id(reader, id);
 
 	if (scan != NULL)
 		ExecCopySlot(slot, scan->slot);
@@ -564,14 +543,14 @@ obx_event_locate(Snapshot snapshot, uint64 xid, int64 id, ObxPlace *place)
 
 typedef struct BackwardScan
 {
-	PartitionScan scan;
+	ObxPartitionScan scan;
 	uint64		xid;			/* of the event it stands at */
 } BackwardScan;
 
 static void
 step_back(BackwardScan *back)
 {
-	PartitionScan *scan = &back->scan;
+	ObxPartitionScan *scan = &back->scan;
 	bool		isnull;
 
 	scan->has_event = index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot);
@@ -608,9 +587,11 @@ obx_event_visit_newest(Snapshot snapshot, int64 limit, ObxEventVisitor visit, vo
 
 	foreach(lc, partitions)
 	{
-		BackwardScan *back = &scans[nscans++];
+		BackwardScan *back = &scans[nscans];
 
-		open_scan(&back->scan, ((ObxPartition *) lfirst(lc))->relid, snapshot, 0);
+		if (!obx_partition_scan_open(&back->scan, ((ObxPartition *) lfirst(lc))->relid, snapshot, 0))
+			continue;
+		nscans++;
 		index_rescan(back->scan.scan, NULL, 0, NULL, 0);
 		step_back(back);
 	}
@@ -622,5 +603,5 @@ obx_event_visit_newest(Snapshot snapshot, int64 limit, ObxEventVisitor visit, vo
 		step_back(newest);
 	}
 	for (int i = 0; i < nscans; i++)
-		close_scan(&scans[i].scan, false);
+		obx_partition_scan_close(&scans[i].scan, false);
 }

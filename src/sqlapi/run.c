@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "catalog/names.h"
 #include "catalog/progress.h"
 #include "catalog/subscription.h"
 #include "catalog/window.h"
@@ -231,6 +232,7 @@ obx_sql_run(PG_FUNCTION_ARGS)
 {
 	Run			run = {0};
 	char	   *isolation = GetConfigOptionByName("default_transaction_isolation", NULL, false);
+	char	   *version;
 
 	PreventCommandIfReadOnly("outbox.run()");
 	check_context(fcinfo);
@@ -242,6 +244,13 @@ obx_sql_run(PG_FUNCTION_ARGS)
 				 errmsg("outbox.run() needs read committed transactions"),
 				 errdetail("default_transaction_isolation is \"%s\".", isolation),
 				 errhint("SET default_transaction_isolation = 'read committed' first.")));
+
+	if (!obx_extension_is_current(&version))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension pg_outbox has version %s, the library %s", version,
+						obx_library_version()),
+				 errhint("Run ALTER EXTENSION pg_outbox UPDATE, or begin a new session after installing the library.")));
 
 	run.memory = AllocSetContextCreate(TopMemoryContext, "pg_outbox run",
 									   ALLOCSET_SMALL_SIZES);

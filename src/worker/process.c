@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
 #include "libpq/pqsignal.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -116,6 +117,32 @@ obx_process_leave(int reason)
 	proc_exit(0);
 }
 
+/*
+ * Between the installation of another library and ALTER EXTENSION UPDATE, or
+ * the other way round, the tables may not be those that we know.  Said once.
+ */
+static bool
+is_current(void)
+{
+	static bool reported = false;
+	char	   *version;
+
+	if (obx_extension_is_current(&version))
+	{
+		reported = false;
+		return true;
+	}
+	if (!reported && version != NULL)
+		ereport(LOG,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pg_outbox pauses in database \"%s\": its extension has version %s, the library %s",
+						get_database_name(MyDatabaseId), version, obx_library_version()),
+				 errdetail("Events are emitted all the same."),
+				 errhint("Run ALTER EXTENSION pg_outbox UPDATE, or restart the server if the library is the older one.")));
+	reported = reported || version != NULL;
+	return false;
+}
+
 ObxInstalled
 obx_process_lock_extension(void)
 {
@@ -131,7 +158,8 @@ obx_process_lock_extension(void)
 
 	/* who dropped it may have committed between look and lock */
 	AcceptInvalidationMessages();
-	return obx_extension_find() == extension ? OBX_INSTALLED : OBX_INSTALLED_CHANGING;
+	return obx_extension_find() == extension && is_current() ?
+		OBX_INSTALLED : OBX_INSTALLED_CHANGING;
 }
 
 void

@@ -31,7 +31,8 @@ typedef enum ObxInstalled
 {
 	OBX_INSTALLED,
 	OBX_INSTALLED_NOT,
-	OBX_INSTALLED_CHANGING		/* someone is about to drop it: ask again soon */
+	OBX_INSTALLED_CHANGING		/* someone is about to drop it, or it is of
+								 * another version: ask again soon */
 } ObxInstalled;
 
 /*

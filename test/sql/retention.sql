@@ -147,6 +147,32 @@ CALL outbox.run();
 SELECT name, state, replace(last_error, :'head', 'n') AS last_error FROM outbox.status ORDER BY name;
 SELECT outbox.unsubscribe('lost'), outbox.unsubscribe('lost at a channel');
 
+-- so are retries, and what is parked behind them: their subscriptions go on
+SELECT outbox.subscribe('waits', types => '{Fails,Fine}', handler => 'fails_on_demand', backoff => '1 hour');
+SELECT outbox.subscribe('waits for its consumer', types => '{Fails,Fine}', backoff => '1 hour');
+SELECT outbox.publish('Fails', key => 'k') > 0, outbox.publish('Fine', key => 'k') > 0;
+CALL outbox.run();
+SELECT count(outbox.nack('waits for its consumer', receipt, "position"))
+FROM outbox.receive('waits for its consumer', lease => '1 hour') WHERE type = 'Fails';
+SELECT name, retrying, parked FROM outbox.status ORDER BY name;
+SELECT outbox.head() AS head \gset
+SELECT pg_sleep(3.1);
+SELECT outbox.publish('Fine', key => 'k') > 0 AS emitted;
+CALL outbox.run();
+SET outbox.max_retention = 2;
+SELECT outbox.apply_retention() > 0 AS dropped;
+RESET outbox.max_retention;
+UPDATE outbox.delivery SET next_at = now() WHERE state = 'retry' AND "position" <= :head;
+\c -
+SET outbox.partition_interval = '1s';
+SET TimeZone = 'UTC';
+CALL outbox.run();
+SELECT count(outbox.ack('waits for its consumer', receipt)), min(type)
+FROM outbox.receive('waits for its consumer', lease => '1 hour');
+SELECT name, state, lag, retrying, parked, delivered, replace(replace(last_error, :'head', 'n'), (:head - 1)::text, 'n - 1') AS last_error
+FROM outbox.status ORDER BY name;
+SELECT outbox.unsubscribe(name) FROM outbox.status;
+
 -- an event in the default partition that is not old keeps it whole
 SELECT outbox.publish('Fresh') > 0 AS emitted;
 CALL outbox.run();

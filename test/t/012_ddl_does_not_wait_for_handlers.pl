@@ -98,13 +98,23 @@ my $version = $node->safe_psql('kept',
 my $script = "$sharedir/extension/pg_outbox--$version--$version.test.sql";
 SKIP:
 {
-	skip 'the installation cannot be written to', 2 unless -w "$sharedir/extension";
+	skip 'the installation cannot be written to', 6 unless -w "$sharedir/extension";
 	open(my $file, '>', $script) or die "could not write $script: $!";
 	print $file "COMMENT ON SCHEMA outbox IS 'updated';\n";
 	close($file);
 	quick($node, 'kept', "ALTER EXTENSION pg_outbox UPDATE TO '$version.test'", 'update');
 	unlink($script);
-	ok(is_busy('kept'), 'served after the update');
+
+	# its tables may not be those that the library knows
+	wait_until($node, 'kept', q{SELECT count(*) = 0 FROM outbox.worker WHERE role = 'dispatcher'},
+		'nobody is served while library and extension are of two versions');
+	like(server_log($node), qr/pg_outbox pauses in database "kept": its extension has version \Q$version\E\.test, the library \Q$version\E\n/,
+		'which the log says');
+	my ($status, undef, $error) = $node->psql('kept', 'CALL outbox.run()');
+	like($error, qr/extension pg_outbox has version \Q$version\E\.test, the library \Q$version\E\n/, 'nor by run()');
+	$node->safe_psql('kept', q{SELECT outbox.publish('Meanwhile')});
+	$node->safe_psql('kept', "UPDATE pg_extension SET extversion = '$version' WHERE extname = 'pg_outbox'");
+	ok(is_busy('kept'), 'served when they are of one');
 }
 
 # a role that has subscriptions

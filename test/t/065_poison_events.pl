@@ -53,11 +53,8 @@ sub log_length
 sub times_logged
 {
 	my ($pattern, $since) = @_;
-	my $log = PostgreSQL::Test::Utils->can('slurp_file')
-	  ? PostgreSQL::Test::Utils::slurp_file($node->logfile)
-	  : TestLib::slurp_file($node->logfile);
 
-	return scalar(() = substr($log, $since) =~ /$pattern/g);
+	return scalar(() = server_log($node, $since) =~ /$pattern/g);
 }
 
 # The answer once the server gives one, started again if it is not there.

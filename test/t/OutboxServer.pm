@@ -19,7 +19,7 @@ BEGIN
 
 our @EXPORT = qw(new_node new_server install_orders insert_orders wait_until
   wait_for_effects effects_are_exact worker_pid wait_for_worker
-  wait_for_new_worker wait_for_recovery quick kill_hard);
+  wait_for_new_worker wait_for_recovery quick kill_hard server_log);
 
 sub new_node
 {
@@ -193,6 +193,17 @@ sub wait_for_recovery
 }
 
 # SIGKILL, after which the whole server restarts.
+# What the server has logged, from an offset on.
+sub server_log
+{
+	my ($node, $since) = @_;
+	my $log = PostgreSQL::Test::Utils->can('slurp_file')
+	  ? PostgreSQL::Test::Utils::slurp_file($node->logfile)
+	  : TestLib::slurp_file($node->logfile);
+
+	return substr($log, $since // 0);
+}
+
 sub kill_hard
 {
 	my ($node, $pid) = @_;
