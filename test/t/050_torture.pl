@@ -2,7 +2,8 @@
 # that everybody sees and that never changes, and every subscription handles
 # each of its events once, the events of a key in order.
 #
-# Writers run transactions of all kinds while processes are killed at random.
+# Writers run transactions of all kinds, and consumers pull, while processes are
+# killed at random and lanes are divided anew.
 # Each transaction notes in ordinary tables what it means to emit, so that the
 # tables say, after rollbacks and crashes, what the log must hold.
 #
@@ -185,6 +186,69 @@ add_subscription('lanes', 'outbox.event',
 	"INSERT INTO effect_lanes (position, id, key) $event_effect; $trouble",
 	"types => '{*}', concurrency => 3, timeout => '100 milliseconds', $patient");
 
+# Consumers that pull: in the transaction of the effects, and with leases that
+# now and then run out; both also give back, or roll back, what they have.
+$node->safe_psql($db, q{
+	CREATE TABLE effect_pulled (n bigint GENERATED ALWAYS AS IDENTITY, position bigint, id bigint, key text);
+	CREATE TABLE effect_leased (LIKE effect_pulled INCLUDING IDENTITY);
+	SELECT outbox.subscribe('pulled', start => 'beginning', concurrency => 2, max_attempts => 100000,
+							backoff => '2 milliseconds', max_backoff => '50 milliseconds');
+	SELECT outbox.subscribe('leased', start => 'beginning', concurrency => 2, max_attempts => 100000,
+							backoff => '2 milliseconds', max_backoff => '50 milliseconds');
+
+	CREATE FUNCTION consume_pulled() RETURNS void LANGUAGE plpgsql AS $$
+	DECLARE
+		event record;
+		receipt bigint;
+		failed text[] := '{}';
+	BEGIN
+		FOR event IN SELECT * FROM outbox.receive('pulled', max_events => 100) LOOP
+			receipt := event.receipt;
+			CONTINUE WHEN event.key = ANY (failed);
+			IF random() < 0.003 THEN
+				PERFORM outbox.nack('pulled', receipt, event."position", 'not now');
+				failed := failed || event.key;
+			ELSE
+				INSERT INTO effect_pulled (position, id, key) VALUES (event."position", event.id, event.key);
+			END IF;
+		END LOOP;
+		IF receipt IS NOT NULL THEN
+			PERFORM outbox.ack('pulled', receipt);
+		END IF;
+		IF random() < 0.05 THEN
+			RAISE 'never mind';
+		END IF;
+	EXCEPTION WHEN raise_exception THEN
+		NULL;
+	END $$;
+
+	CREATE PROCEDURE consume_leased() LANGUAGE plpgsql AS $$
+	DECLARE
+		receipts bigint[];
+		positions bigint[];
+		ids bigint[];
+		keys text[];
+	BEGIN
+		SELECT array_agg(receipt), array_agg("position" ORDER BY "position"),
+			   array_agg(id ORDER BY "position"), array_agg(key ORDER BY "position")
+		INTO receipts, positions, ids, keys
+		FROM outbox.receive('leased', 100, lease => '300 milliseconds');
+		COMMIT;
+		IF receipts IS NULL THEN
+			RETURN;
+		END IF;
+		IF random() < 0.03 THEN
+			PERFORM pg_sleep(0.4);
+		END IF;
+		BEGIN
+			INSERT INTO effect_leased (position, id, key) SELECT * FROM unnest(positions, ids, keys);
+			PERFORM outbox.ack('leased', receipts[1]);
+		EXCEPTION WHEN SQLSTATE 'OB004' THEN
+			NULL;
+		END;
+	END $$;
+});
+
 # which events each must handle
 my %wants = (
 	event => 'true',
@@ -198,7 +262,10 @@ my %wants = (
 	slow => "type = 'said.long'",
 	poison => "type LIKE 'said.%' AND (data->>'token')::bigint % 97 <> 0",
 	chain => "type = 'said.a'",
-	second => 'true');
+	second => 'true',
+	pulled => 'true',
+	leased => 'true');
+my %divided = (lanes => 1, pulled => 1, leased => 1);
 my @names = sort keys %wants;
 
 # ---- the load ----
@@ -318,40 +385,56 @@ foreach my $name (sort keys %scripts)
 }
 
 my ($load, $runs) = (0, 0);
-END { kill('KILL', $load) if $load; }
+my $consumers = 0;
+END { kill('KILL', $_) foreach grep { $_ } $load, $consumers; }
+
+# Starts pgbench; returns its process.
+sub start_pgbench
+{
+	my ($application, @arguments) = @_;
+	my $pid = fork() // die "could not fork: $!";
+
+	if ($pid == 0)
+	{
+		$ENV{PGAPPNAME} = $application;
+		open(STDOUT, '>>', "$scratch/$application.log");
+		open(STDERR, '>&', \*STDOUT);
+		exec('pgbench', '-n', @connection, '-T', 3600, @arguments, $db) or POSIX::_exit(127);
+	}
+	return $pid;
+}
 
 sub start_load
 {
 	$runs++;
-	my @command = ('pgbench', '-n', @connection, '-c', $clients, '-j', 2, '-T', 3600, '--max-tries', 10,
-		'--random-seed', $seed + $runs, '-D', "run=$runs", @files, $db);
-
-	my $pid = fork() // die "could not fork: $!";
-	if ($pid == 0)
-	{
-		open(STDOUT, '>>', "$scratch/pgbench.log");
-		open(STDERR, '>&', \*STDOUT);
-		exec(@command) or POSIX::_exit(127);
-	}
-	$load = $pid;
+	$load = start_pgbench('pgbench', '-c', $clients, '-j', 2, '--max-tries', 10,
+		'--random-seed', $seed + $runs, '-D', "run=$runs", @files);
 	return;
 }
 
-# Reaps the load; true if it still runs.
-sub load_runs
+# Reaps it; true if it still runs.
+sub is_running
 {
-	$load = 0 if $load && waitpid($load, WNOHANG) != 0;
-	return $load;
+	my ($pid) = @_;
+
+	$$pid = 0 if $$pid && waitpid($$pid, WNOHANG) != 0;
+	return $$pid;
 }
 
-sub stop_load
+sub stop_pgbench
 {
-	return unless load_runs();
-	kill('TERM', $load);
-	waitpid($load, 0);
-	$load = 0;
+	my ($pid) = @_;
+
+	return unless is_running($pid);
+	kill('TERM', $$pid);
+	waitpid($$pid, 0);
+	$$pid = 0;
 	return;
 }
+
+open(my $consume, '>', "$scratch/consume") or die "could not write: $!";
+print $consume "SELECT consume_pulled();\nCALL consume_leased();\n\\sleep 5 ms\n";
+close($consume);
 
 # ---- asking a server that may just be down ----
 
@@ -437,7 +520,7 @@ sub watch_order
 # At every instant, effects and progress tell the same.
 my ($looks, @torn) = (0);
 my $consistency = join("\nUNION ALL\n", map {
-	my $all = $wants{$_} eq 'true' && $_ ne 'lanes' ? 'position' : 'NULL';
+	my $all = $wants{$_} eq 'true' && !$divided{$_} ? 'position' : 'NULL';
 	qq{SELECT '$_', delivered, (SELECT count(*) FROM effect_$_), $all,
 			  (SELECT count(*) FROM effect_$_) + (SELECT count(*) FROM outbox.delivery WHERE subscription = s.id)
 	   FROM outbox.subscription s,
@@ -506,14 +589,15 @@ my %process = (
 	dispatcher => "backend_type = 'pg_outbox dispatcher'",
 	sequencer => "backend_type = 'pg_outbox sequencer'",
 	launcher => "backend_type = 'pg_outbox launcher'",
-	writer => "application_name = 'pgbench'");
+	writer => "application_name = 'pgbench'",
+	consumer => "application_name = 'consumer'");
 
 my @faults = (
-	(map { [ 'KILL', $_ ] } qw(dispatcher dispatcher sequencer writer)),
-	(map { [ 'TERM', $_ ] } qw(dispatcher dispatcher sequencer launcher writer)),
+	(map { [ 'KILL', $_ ] } qw(dispatcher dispatcher sequencer writer consumer)),
+	(map { [ 'TERM', $_ ] } qw(dispatcher dispatcher sequencer launcher writer consumer consumer)),
 	[ 'INT', 'dispatcher' ], [ 'INT', 'sequencer' ],
 	[ 'STOP', 'dispatcher' ],
-	[ 'pause', 'event' ], [ 'pause', 'lanes' ], [ 'lanes', 'lanes' ], [ 'lanes', 'lanes' ],
+	[ 'pause', 'event' ], [ 'pause', 'lanes' ], [ 'lanes', 'lanes' ], [ 'lanes', 'lanes' ], [ 'lanes', 'pulled' ],
 	[ 'immediate', 'server' ], [ 'fast', 'server' ], [ 'checkpoint', 'server' ]);
 
 @faults = grep { $_->[0] ne 'lanes' } @faults
@@ -574,7 +658,12 @@ my $tick = 0;
 
 while ($committed < $wanted)
 {
-	if (!load_runs())
+	if (!is_running(\$consumers))
+	{
+		wait_for_server();
+		$consumers = start_pgbench('consumer', '-c', 3, '-j', 1, '-f', "$scratch/consume");
+	}
+	if (!is_running(\$load))
 	{
 		wait_for_server();
 		end_prepared();
@@ -598,10 +687,11 @@ while ($committed < $wanted)
 	sleep 0.02;
 	die "no progress, OUTBOX_SEED=$seed" if $runs > 20 + $committed / 50;
 }
-stop_load();
+stop_pgbench(\$load);
+stop_pgbench(\$consumers);
 wait_for_server();
 $node->poll_query_until($db,
-	"SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'");
+	"SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name IN ('pgbench', 'consumer')");
 end_prepared();
 note(sprintf("%d transactions in %.0f s, %d starts of the load, faults: %s",
 		$committed, time - $began, $runs,
@@ -615,9 +705,13 @@ for (1 .. 100)
 	listen_once();
 	my ($done) = ask(q{SELECT outbox.wait(timeout => '1 second')});
 	watch_consistency();
-	note('behind: ', join(', ', ask(q{
-		SELECT name, lag, retrying, parked FROM outbox.status WHERE lag + retrying + parked > 0})));
-	last if ($done // '') eq 't';
+	my @behind = ask(q{
+		SELECT consume_pulled() FROM generate_series(1, 10) \g /dev/null
+		CALL consume_leased();
+		SELECT name, lag, retrying, parked FROM outbox.status WHERE lag + retrying + parked > 0});
+
+	note('behind: ', join(', ', @behind));
+	last if ($done // '') eq 't' && !grep { /^(pulled|leased)/ } @behind;
 }
 is($node->safe_psql($db, q{SELECT outbox.wait(timeout => '10 seconds')}), 't',
 	'when the faults end, everything gets handled with no further ado');
@@ -722,8 +816,8 @@ is_zero(q{SELECT count(*) FROM outbox.delivery WHERE state <> 'dead'},
 is($node->safe_psql($db, q{
 	SELECT count(*) FROM (SELECT name, max(failed) AS failed FROM outbox.progress p
 						  JOIN outbox.subscription s ON s.id = p.subscription GROUP BY name) f
-	WHERE name IN ('flaky', 'flaky_batch', 'lanes', 'strict', 'unordered') AND failed > 0}), 5,
-	'handlers that were to fail did');
+	WHERE name IN ('flaky', 'flaky_batch', 'lanes', 'pulled', 'strict', 'unordered') AND failed > 0}), 6,
+	'handlers and consumers that were to fail did');
 
 my $reread = 0;
 while (my $rows = watch_order($reread))
