@@ -25,6 +25,7 @@
 #include "base/doorbell.h"
 #include "catalog/names.h"
 #include "worker/hold.h"
+#include "worker/slot.h"
 #include "worker/utility.h"
 
 #define OBX_EXTENSION "pg_outbox"
@@ -41,12 +42,23 @@ hold_database(const char *name)
 		obx_hold_take(database);
 }
 
-/* For commands on the extension in this database. */
+/*
+ * For commands on the extension in this database.  In a dispatcher it is a
+ * handler's: who waits for the workers would wait for itself, and then there
+ * were no table to note in that the event was handled, again and again.
+ */
 static void
 hold_own_database(void)
 {
 	Oid			extension = obx_extension_find();
 
+	if (OidIsValid(extension) && obx_own_slot != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("extension \"%s\" cannot be altered or dropped in a handler",
+						OBX_EXTENSION),
+				 errdetail("The transaction is to note that the event was handled."),
+				 errhint("Run the command in another session.")));
 	if (OidIsValid(extension) && obx_extension_ownercheck(extension, GetUserId()))
 		obx_hold_take(MyDatabaseId);
 }

@@ -129,6 +129,17 @@ ok($node->poll_query_until('kept',
 quick($node, 'kept', 'DROP OWNED BY clerk', 'what the role owns is dropped');
 quick($node, 'kept', 'DROP ROLE clerk', 'the role is dropped');
 
+# a handler that would have the extension for itself fails like any other
+$node->safe_psql('kept', q{
+	CREATE FUNCTION drop_it(event jsonb) RETURNS void LANGUAGE plpgsql AS
+		$$ BEGIN DROP EXTENSION pg_outbox CASCADE; END $$;
+	SELECT outbox.subscribe('dropper', '{Drop}', handler => 'drop_it', max_attempts => 1);
+	SELECT outbox.publish('Drop')});
+wait_until($node, 'kept',
+	q{SELECT error = 'extension "pg_outbox" cannot be altered or dropped in a handler'
+	  FROM outbox.dead_letter WHERE subscription = 'dropper'},
+	'a handler that drops the extension has a dead letter');
+
 quick($node, 'kept', 'DROP EXTENSION pg_outbox CASCADE', 'drop of the extension');
 wait_until($node, 'kept',
 	"SELECT count(*) = 0 FROM pg_stat_activity
