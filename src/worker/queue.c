@@ -223,6 +223,7 @@ obx_queue_reconcile(const ObxWantedLane *wanted, int count, bool afresh)
 		lane->due = DT_NOEND;
 		lane->batch_size = wanted[i].batch_size;
 		lane->careful = obx_queue->unclean ? 1 : 0;
+		lane->light = true;		/* until we know better */
 		strlcpy(lane->name, wanted[i].name, NAMEDATALEN);
 		obx_queue->used = Max(obx_queue->used, place + 1);
 	}
@@ -261,7 +262,7 @@ static bool
 may_take_light(const ObxSlot *slot, TimestampTz now)
 {
 	return slot->leave == OBX_LEAVE_NOT &&
-		(slot->state == OBX_SLOT_IDLE ||
+		(slot->state == OBX_SLOT_STARTING || slot->state == OBX_SLOT_IDLE ||
 		 (slot->state == OBX_SLOT_BUSY &&
 		  (slot->subscription == 0 ||
 		   (slot->light && slot->claimed_at > now - OBX_QUEUE_LIGHT_WAIT))));

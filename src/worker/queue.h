@@ -39,8 +39,8 @@ typedef struct ObxQueuedLane
 	TimestampTz due;			/* look again then, DT_NOEND for no need */
 	TimestampTz not_before;		/* and not earlier, whatever happens */
 	TimestampTz ready_since;	/* READY: its place in the queue */
-	bool		light;			/* in the midst of many events that cost
-								 * little */
+	bool		light;			/* new, or in the midst of many events that
+								 * cost little */
 	int			failures;		/* in a row, of the infrastructure */
 	int			batch_size;		/* of the subscription */
 	int			careful;		/* after an unclean start: how many events to
