@@ -174,9 +174,13 @@ obx_batch_collect_marked(ObxBatch *batch, int64 position)
 
 	batch->is_retry = true;
 	item = add_delivery(batch, position, slot);
-	item->event.attempt--;
-	item->delivery->attempts--;
-	item->counted = true;
+	/* max_retention may have come in between */
+	if (item->state != OBX_ITEM_LOST)
+	{
+		item->event.attempt--;
+		item->delivery->attempts--;
+		item->counted = true;
+	}
 	ExecDropSingleTupleTableSlot(slot);
 	end_collecting(batch);
 }
