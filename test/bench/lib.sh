@@ -31,7 +31,7 @@ SYSTEMS=()
 
 case ${BENCH_SIZE:-full} in
 	full)
-		: "${ROWS:=200000}" "${ROUNDS:=5}" "${LOAD:=-T 3}" "${CLIENTS:=4 16}" "${LATENCY_SECONDS:=10}"
+		: "${ROWS:=200000}" "${ROUNDS:=3}" "${LOAD:=-T 2}" "${CLIENTS:=4 16}" "${LATENCY_SECONDS:=8}"
 		: "${BACKLOG:=10000000}" "${PEER_BACKLOG:=1000000}" "${SMALL_BACKLOG:=100000}"
 		: "${LANE_EVENTS:=400}" "${MINUTES:=10}" "${IDLE_SECONDS:=20}"
 		;;

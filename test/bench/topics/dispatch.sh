@@ -7,10 +7,12 @@ table dispatch "Dispatch of $ROWS ready events" "events a second" higher pgq
 note dispatch "insert: a PL/pgSQL function that inserts a row; isolated: the same in a subtransaction of its own, without which one bad event fails the batch of a consumer written by hand. pg_outbox isolates events without one; there it stands for handlers that have an EXCEPTION block."
 note dispatch "batch insert: one statement inserts the rows of a batch."
 note dispatch "Every loop but those of graphile-worker and pg-boss (a twentieth of the events, handlers in Node) runs in the server. pg_outbox: from the call of subscribe until outbox.wait has seen the end (it looks every 20 ms)."
+table dispatch_cpu "CPU of that dispatch" "microseconds an event" lower pgq
+note dispatch_cpu "Of the whole server, not of clients; it tells more than the clock where a machine has other work."
 
 measure()
 {
-	local system=$1 handler rows=$ROWS time handlers
+	local system=$1 handler rows=$ROWS time cpu handlers
 
 	case $system in
 		graphile_worker | pg_boss)
@@ -27,9 +29,12 @@ measure()
 	for handler in $handlers; do
 		[ "$system" = outbox ] || "${system}_fill" "$rows"
 		sql -c "TRUNCATE handled" -c CHECKPOINT
+		cpu=$(cpu_milliseconds)
 		time=$("${system}_drain" "$handler")
+		cpu=$(($(cpu_milliseconds) - cpu))
 		[[ $handler != *insert* ]] || expect "SELECT count(*) FROM handled" "$rows"
 		sample dispatch "${handler//_/ }" "$system" "$(calculate "$rows * 1000 / $time")"
+		sample dispatch_cpu "${handler//_/ }" "$system" "$(calculate "$cpu * 1000 / $rows")"
 	done
 }
 
