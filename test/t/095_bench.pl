@@ -58,9 +58,11 @@ like($report, qr/^graphile-worker: skipped, .*installed/m,
 	'a system that is not there is skipped, and the table says so');
 my @verdicts = $report =~ /^(?:met|MISSED) /mg;
 my $targets  = () = slurp("$bench/targets") =~ /^[^#\n].*\|/mg;
+# a peer that is not there leaves nothing to be held against
+my $peerless = () = $report =~ /^PgQ: skipped/m ? slurp("$bench/targets") =~ /^[^#\n]*PgQ.*\|/mg : ();
 
 # CPU comes in hundredths of a second, of which so little work may use none
-cmp_ok(scalar @verdicts, '>=', $targets - 1, 'the targets are held against figures');
+cmp_ok(scalar @verdicts, '>=', $targets - $peerless - 1, 'the targets are held against figures');
 
 my $plot = slurp("$figures/report.svg");
 my $bars = () = $plot =~ /<rect /g;
