@@ -171,7 +171,7 @@ $source->safe_psql('shop', q{
 	SELECT outbox.publish('Keyed', idempotency_key => 'kept'), outbox.once('consumer', 1);
 	SELECT outbox.publish('Scheduled', idempotency_key => 'scheduled', deliver_at => '2999-12-31')});
 insert_orders($source, 'shop', 50);
-$source->safe_psql('shop', 'SELECT outbox.wait()', timeout => 10);
+$source->safe_psql('shop', "SELECT outbox.wait(timeout => '5 seconds')");
 wait_until($source, 'shop',
 	"SELECT count(*) > 3 FROM pg_inherits WHERE inhparent = 'outbox.event'::regclass",
 	'there are partitions');
