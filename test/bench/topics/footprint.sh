@@ -38,24 +38,25 @@ sql -c "CREATE TABLE plain (id bigint PRIMARY KEY, data jsonb NOT NULL)"
 weigh plain public plain \
 	"INSERT INTO plain SELECT id, to_jsonb(row) FROM rows_to_insert($ROWS) row"
 for system in "${SYSTEMS[@]}"; do
-	sql -c "CREATE UNLOGGED TABLE weighed_$system (LIKE bare)"
+	sql -c "CREATE UNLOGGED TABLE orders (LIKE bare)"
 	case $system in
 		outbox)
-			sql -c "SELECT outbox.capture('weighed_outbox', key => '{id}')" >/dev/null
+			sql -c "SELECT outbox.capture('orders', key => '{id}')" >/dev/null
 			where=(outbox %)
 			;;
 		row_trigger)
-			row_trigger_capture weighed_row_trigger
+			row_trigger_capture orders
 			where=(public queue)
 			;;
 		pgq)
-			sql -c "CREATE TRIGGER pgq AFTER INSERT ON weighed_pgq
+			sql -c "CREATE TRIGGER pgq AFTER INSERT ON orders
 					FOR EACH ROW EXECUTE FUNCTION pgq.jsontriga('bench', 'pkey=id')"
 			where=(pgq event_%)
 			;;
 	esac
 	weigh "$system" "${where[@]}" \
-		"INSERT INTO weighed_$system SELECT * FROM rows_to_insert($ROWS)"
+		"INSERT INTO orders SELECT * FROM rows_to_insert($ROWS)"
+	sql -c "DROP TABLE orders"
 done
 
 # ---- memory ----
