@@ -29,10 +29,11 @@ obx_error_advise(MemoryContext context, const char *detail, const char *hint)
 	error = CopyErrorData();
 	if (!is_mistake(error->sqlerrcode))
 		PG_RE_THROW();
-	FlushErrorState();
+	/* they may have been made in the memory that goes with the error */
 	if (error->detail == NULL)
 		error->detail = pstrdup(detail);
 	if (error->hint == NULL)
 		error->hint = pstrdup(hint);
+	FlushErrorState();
 	ReThrowError(error);
 }
