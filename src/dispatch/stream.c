@@ -31,7 +31,7 @@
 #include "log/read.h"
 
 /* What is kept: so many chunks of so many events, and about so many bytes each. */
-#define CHUNKS			8
+#define CHUNKS			16
 #define CHUNK_EVENTS	(OBX_STREAM_EVENTS / CHUNKS)
 #define CHUNK_BYTES		(512 * 1024)
 

@@ -12,7 +12,7 @@
  * So many events are kept.  Lanes that keep to half of that in a batch, and
  * take turns, find there what the first of them has read.
  */
-#define OBX_STREAM_EVENTS	4096
+#define OBX_STREAM_EVENTS	8192
 
 /* An event, with what decides about it and what it hands down. */
 typedef struct ObxStreamEvent
