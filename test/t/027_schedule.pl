@@ -168,7 +168,7 @@ sub kill_while_moving
 			if ($pid ne '')
 			{
 				# a crash of the server, twice, and terminations
-				kill($kills % 2 == 0 ? 'KILL' : 'TERM', $pid);
+				$kills % 2 == 0 ? kill_hard($node, $pid) : kill('TERM', $pid);
 				$kills++;
 				$seen = $moved;
 				wait_for_recovery($node);

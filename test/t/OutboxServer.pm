@@ -207,8 +207,19 @@ sub server_log
 sub kill_hard
 {
 	my ($node, $pid) = @_;
+	my $killed;
 
-	return kill('KILL', $pid) == 1;
+	# 0 would be ourselves
+	return 0 if !$pid;
+	$killed = kill('KILL', $pid) == 1;
+
+	# once the postmaster has seen it, and not before, it takes no connections
+	for (1 .. 1800)
+	{
+		last if !kill(0, $pid);
+		select(undef, undef, undef, 0.01);
+	}
+	return $killed;
 }
 
 1;
