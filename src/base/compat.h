@@ -44,7 +44,9 @@
 
 /* Constants for functions are named after their C functions before 14. */
 #if PG_VERSION_NUM < 140000
+#define F_TIMESTAMPTZ_EQ F_TIMESTAMP_EQ
 #define F_TIMESTAMPTZ_GE F_TIMESTAMP_GE
+#define F_TIMESTAMPTZ_GT F_TIMESTAMP_GT
 #endif
 
 /* Hash tables with keys that are strings had to be told apart by no flag before 14. */

@@ -6,6 +6,9 @@
 #define OBX_ERROR_H
 
 #include "utils/elog.h"
+#include "utils/palloc.h"
+
+#include "base/compat.h"
 
 /* raised by a handler: call it again later, no attempt used up */
 #define OBX_ERRCODE_RETRY_LATER MAKE_SQLSTATE('O', 'B', '0', '0', '1')
@@ -27,7 +30,7 @@
  * on, and if it comes from a mistake in what the user gave, with this detail
  * and this hint where it has none.
  */
-extern void obx_error_advise(MemoryContext context, const char *detail,
-							 const char *hint) pg_attribute_noreturn();
+pg_noreturn extern void obx_error_advise(MemoryContext context, const char *detail,
+										 const char *hint);
 
 #endif							/* OBX_ERROR_H */
