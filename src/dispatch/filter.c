@@ -14,23 +14,19 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "access/transam.h"
 #include "executor/executor.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
-#include "parser/parse_node.h"
-#include "parser/parse_relation.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
 #include "base/expression.h"
 #include "base/guard.h"
-#include "catalog/names.h"
 #include "dispatch/filter.h"
 #include "dispatch/session.h"
 #include "log/context.h"
+#include "log/event.h"
 
 struct ObxFilter
 {
@@ -64,18 +60,8 @@ analyze_filter(const ObxSubscription *subscription)
 		.over = "the columns of outbox.event",
 		.example = "(data->>'amount')::numeric > 100"
 	};
-	ParseState *pstate = make_parsestate(NULL);
-	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
-	Node	   *expression;
 
-	addNSItemToQuery(pstate,
-					 addRangeTableEntryForRelation(pstate, log, AccessShareLock, NULL,
-												   false, false),
-					 false, true, true);
-	expression = obx_expression_analyze(pstate, subscription->filter, &kind,
-										subscription->owner);
-	table_close(log, AccessShareLock);
-	return expression;
+	return obx_event_analyze(subscription->filter, &kind, subscription->owner);
 }
 
 static Node *

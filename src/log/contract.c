@@ -26,8 +26,6 @@
 #include "executor/executor.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
-#include "parser/parse_node.h"
-#include "parser/parse_relation.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -45,6 +43,7 @@
 #include "catalog/names.h"
 #include "log/append.h"
 #include "log/contract.h"
+#include "log/event.h"
 #include "log/read.h"
 
 /* What names in a stored contract are looked up in. */
@@ -108,23 +107,6 @@ set_path(const char *path)
 }
 
 /* ---- analysis ---- */
-
-/* Over the columns of outbox.event, as relation number 1. */
-static Node *
-analyze(const char *text, Oid role)
-{
-	ParseState *pstate = make_parsestate(NULL);
-	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
-	Node	   *expression;
-
-	addNSItemToQuery(pstate,
-					 addRangeTableEntryForRelation(pstate, log, AccessShareLock, NULL,
-												   false, false),
-					 false, true, true);
-	expression = obx_expression_analyze(pstate, text, &contract_kind, role);
-	table_close(log, AccessShareLock);
-	return expression;
-}
 
 /* For expression_tree_walker: a contract knows the data alone. */
 static bool
@@ -226,7 +208,7 @@ obx_contract_qualify(const char *type, const char *contract)
 	char	   *qualified;
 
 	error_context_stack = &callback;
-	expression = analyze(contract, GetUserId());
+	expression = obx_event_analyze(contract, &contract_kind, GetUserId());
 	(void) refuse_others(expression, NULL);
 	(void) refuse_temporary(expression, NULL);
 	qualified = deparse(expression);
@@ -311,7 +293,8 @@ prepare_contract(Contract *contract)
 
 	error_context_stack = &callback;
 	identity = become_registrar(contract->row, QUALIFIED_PATH);
-	expression = analyze(contract->row->expression, contract->row->registered_by);
+	expression = obx_event_analyze(contract->row->expression, &contract_kind,
+								   contract->row->registered_by);
 	contract->is_plain = !finds_foreign(expression, NULL) &&
 		!contain_mutable_functions(expression);
 	contract->state = ExecInitExpr(expression_planner((Expr *) expression), NULL);

@@ -1,11 +1,16 @@
 /*
- * Limits on the contents of an event.
+ * Limits on the contents of an event, and expressions over its columns.
  *
  * Knows the columns; must not know who emits or who reads.
  */
 #include "postgres.h"
 
+#include "access/table.h"
+#include "parser/parse_relation.h"
+#include "utils/rel.h"
+
 #include "base/compat.h"
+#include "catalog/names.h"
 #include "log/event.h"
 
 static void
@@ -47,4 +52,20 @@ void
 obx_event_check_key(const char *key, int length)
 {
 	check_length("key", length, OBX_KEY_MAX_LENGTH);
+}
+
+Node *
+obx_event_analyze(const char *text, const ObxExpressionKind *kind, Oid owner)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+	Node	   *expression;
+
+	addNSItemToQuery(pstate,
+					 addRangeTableEntryForRelation(pstate, log, AccessShareLock, NULL,
+												   false, false),
+					 false, true, true);
+	expression = obx_expression_analyze(pstate, text, kind, owner);
+	table_close(log, AccessShareLock);
+	return expression;
 }

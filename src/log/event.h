@@ -6,6 +6,8 @@
 #ifndef OBX_EVENT_H
 #define OBX_EVENT_H
 
+#include "base/expression.h"
+
 /* Columns of outbox.event, as attribute number minus one. */
 typedef enum ObxEventColumn
 {
@@ -33,5 +35,11 @@ typedef enum ObxEventColumn
 extern void obx_event_check_type(const char *type, int length);
 extern void obx_event_check_source(const char *source, int length);
 extern void obx_event_check_key(const char *key, int length);
+
+/*
+ * A user's expression over the columns of outbox.event, which is its relation
+ * number 1; as obx_expression_analyze().
+ */
+extern Node *obx_event_analyze(const char *text, const ObxExpressionKind *kind, Oid owner);
 
 #endif							/* OBX_EVENT_H */
