@@ -299,11 +299,6 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 #define obx_name_list(string) stringToQualifiedNameList(string)
 #endif
 
-/* From 17 on a worker may connect as a role without LOGIN. */
-#if PG_VERSION_NUM < 170000
-#define OBX_WORKERS_NEED_LOGIN 1
-#endif
-
 /* The spelling of 18, before the declaration. */
 #ifndef pg_noreturn
 #define pg_noreturn pg_attribute_noreturn()

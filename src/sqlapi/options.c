@@ -96,20 +96,18 @@ check_channel(const char *channel)
 void
 obx_options_warn_owner(Oid owner)
 {
-#ifdef OBX_WORKERS_NEED_LOGIN
 	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
 	bool		can_login = HeapTupleIsValid(tuple) &&
 	((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
 
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);
-	if (!can_login)
+	if (OBX_WORKER_NEEDS_LOGIN && !can_login)
 		ereport(WARNING,
 				(errcode(ERRCODE_WARNING),
 				 errmsg("role \"%s\" cannot log in, so no background worker can serve its subscriptions",
 						GetUserNameFromId(owner, true)),
 				 errhint("ALTER ROLE ... LOGIN (a password is not needed), or CALL outbox.run() as that role.")));
-#endif
 }
 
 /* ---- whom events go to ---- */
