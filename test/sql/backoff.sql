@@ -15,7 +15,8 @@ CREATE VIEW waits AS
 SELECT sqlstate, state, attempts,
        extract(epoch FROM next_at - failed_at) BETWEEN least(10 * 2 ^ (attempts - 1), 35) / 2
                                                    AND least(10 * 2 ^ (attempts - 1), 35) + 1 AS as_backoff_says,
-       extract(epoch FROM next_at - failed_at) BETWEEN 10 AND 11 AS backoff
+       CASE WHEN sqlstate = 'OB001' -- of the others, chance decides
+            THEN extract(epoch FROM next_at - failed_at) BETWEEN 10 AND 11 END AS backoff
 FROM outbox.delivery ORDER BY position;
 
 -- makes all that waits due
