@@ -23,9 +23,13 @@
 
 PG_FUNCTION_INFO_V1(obx_sql_wait);
 
-/* Milliseconds between looks: short at first, then longer. */
+/*
+ * Milliseconds between looks: a part of what it has taken so far, so that
+ * looking costs little and what is seen late is little against the whole.
+ */
 #define OBX_WAIT_FIRST	1
 #define OBX_WAIT_LAST	20
+#define OBX_WAIT_PART	64
 
 typedef struct Wait
 {
@@ -100,9 +104,9 @@ obx_sql_wait(PG_FUNCTION_ARGS)
 {
 	Wait		wait = {.name = obx_argument_text(fcinfo, 0)};
 	int64		timeout = obx_argument_require_interval(fcinfo, 1, "timeout");
-	TimestampTz end = GetCurrentTimestamp() + timeout;
+	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz end = start + timeout;
 	MemoryContext memory;
-	int			pause = OBX_WAIT_FIRST;
 	bool		done;
 
 	if (obx_context_current() != NULL)
@@ -121,6 +125,7 @@ obx_sql_wait(PG_FUNCTION_ARGS)
 	{
 		MemoryContext old = MemoryContextSwitchTo(memory);
 		TimestampTz now;
+		int64		pause;
 
 		CHECK_FOR_INTERRUPTS();
 		done = is_done(&wait);
@@ -130,10 +135,11 @@ obx_sql_wait(PG_FUNCTION_ARGS)
 		now = GetCurrentTimestamp();
 		if (done || now >= end)
 			break;
+		pause = Max((now - start) / 1000 / OBX_WAIT_PART, OBX_WAIT_FIRST);
+		pause = Min(Min(pause, OBX_WAIT_LAST), (end - now) / 1000 + 1);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min(pause, (end - now) / 1000 + 1), PG_WAIT_EXTENSION);
+						 pause, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
-		pause = Min(pause * 2, OBX_WAIT_LAST);
 	}
 	MemoryContextDelete(memory);
 	PG_RETURN_BOOL(done);

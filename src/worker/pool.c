@@ -85,13 +85,15 @@ survey_pool(Pool *pool, TimestampTz now, TimestampTz *next)
 	{
 		const ObxQueuedLane *lane = &obx_queue->lanes[i];
 		Owner	   *owner;
+		TimestampTz left_until;
 
 		if (lane->state != OBX_QUEUED_READY || lane->database != MyDatabaseId ||
 			(owner = find_owner(pool, lane->owner)) == NULL)
 			continue;
-		if (obx_queue_is_left(lane, NULL, now))
+		left_until = obx_queue_left_until(lane, NULL, now);
+		if (left_until != 0)
 		{
-			*next = Min(*next, lane->ready_since + OBX_QUEUE_LIGHT_WAIT);
+			*next = Min(*next, left_until);
 			continue;
 		}
 		owner->oldest = owner->ready == 0 ? lane->ready_since :

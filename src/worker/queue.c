@@ -30,6 +30,9 @@
 #define LOCKED_DELAY_MS 50
 #define LOCKED_LONGEST_MS 1000
 
+/* So long a light lane waits before one more dispatcher may take it. */
+#define LIGHT_WAIT (50 * INT64CONST(1000))
+
 ObxQueue   *obx_queue = NULL;
 
 /* What this dispatcher has in its hands; index -1 for nothing. */
@@ -74,11 +77,43 @@ initialize_queue(void *region, LWLockPadded *locks)
 	obx_queue->unclean = !is_clean_start();
 }
 
+/* Is it one that will soon look for a light lane? */
+static bool
+may_take_light(const ObxSlot *slot, TimestampTz now)
+{
+	return slot->leave == OBX_LEAVE_NOT &&
+		(slot->state == OBX_SLOT_STARTING || slot->state == OBX_SLOT_IDLE ||
+		 (slot->state == OBX_SLOT_BUSY &&
+		  (slot->subscription == 0 ||
+		   (slot->light && slot->claimed_at > now - LIGHT_WAIT))));
+}
+
+/* The first dispatcher of the owner that is there for light lanes, or NULL. */
+static const ObxSlot *
+find_light_slot(Oid database, Oid owner, TimestampTz now)
+{
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		const ObxSlot *slot = &obx_slots->slots[i];
+
+		if (slot->role == OBX_ROLE_DISPATCHER && slot->database == database &&
+			slot->owner == owner && may_take_light(slot, now))
+			return slot;
+	}
+	return NULL;
+}
+
+/* Readies a lane; a light one wakes whom it is left to. */
 static void
 make_ready(ObxQueuedLane *lane, TimestampTz now)
 {
+	const ObxSlot *slot;
+
 	lane->state = OBX_QUEUED_READY;
 	lane->ready_since = now;
+	slot = lane->light ? find_light_slot(lane->database, lane->owner, now) : NULL;
+	if (slot != NULL && slot->state == OBX_SLOT_IDLE)
+		obx_slot_wake(slot);
 }
 
 static TimestampTz
@@ -257,41 +292,31 @@ obx_queue_refresh(int64 head, TimestampTz now)
 	return next;
 }
 
-/* Is it one that will soon look for a light lane? */
-static bool
-may_take_light(const ObxSlot *slot, TimestampTz now)
+TimestampTz
+obx_queue_left_until(const ObxQueuedLane *lane, const ObxSlot *own, TimestampTz now)
 {
-	return slot->leave == OBX_LEAVE_NOT &&
-		(slot->state == OBX_SLOT_STARTING || slot->state == OBX_SLOT_IDLE ||
-		 (slot->state == OBX_SLOT_BUSY &&
-		  (slot->subscription == 0 ||
-		   (slot->light && slot->claimed_at > now - OBX_QUEUE_LIGHT_WAIT))));
-}
+	int64		wait = 0;
 
-/* The first dispatcher of the owner that is there for light lanes, or NULL. */
-static const ObxSlot *
-find_light_slot(Oid database, Oid owner, TimestampTz now)
-{
+	if (!lane->light)
+		return 0;
 	for (int i = 0; i < obx_slots->nslots; i++)
 	{
 		const ObxSlot *slot = &obx_slots->slots[i];
 
-		if (slot->role == OBX_ROLE_DISPATCHER && slot->database == database &&
-			slot->owner == owner && may_take_light(slot, now))
-			return slot;
+		if (slot == own)
+			break;
+		if (slot->role == OBX_ROLE_DISPATCHER && slot->database == lane->database &&
+			slot->owner == lane->owner && may_take_light(slot, now))
+			wait += LIGHT_WAIT;
 	}
-	return NULL;
-}
 
-bool
-obx_queue_is_left(const ObxQueuedLane *lane, const ObxSlot *own, TimestampTz now)
-{
-	const ObxSlot *slot;
-
-	if (!lane->light || lane->ready_since <= now - OBX_QUEUE_LIGHT_WAIT)
-		return false;
-	slot = find_light_slot(lane->database, lane->owner, now);
-	return slot != NULL && slot != own;
+	/*
+	 * A lane may have become ready after "now" was taken; but not by much, if
+	 * the clock was not set back.
+	 */
+	if (lane->ready_since <= now - wait || lane->ready_since > now + LIGHT_WAIT)
+		return 0;
+	return lane->ready_since + wait;
 }
 
 bool
@@ -302,6 +327,7 @@ obx_queue_claim(ObxClaim *claim, TimestampTz *look_at)
 	const ObxSlot *sequencer;
 	const ObxSuspect *suspect;
 	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz left_until;
 	int			waiting = 0;
 
 	*look_at = DT_NOEND;
@@ -313,8 +339,9 @@ obx_queue_claim(ObxClaim *claim, TimestampTz *look_at)
 		if (lane->state != OBX_QUEUED_READY || lane->database != own->database ||
 			lane->owner != own->owner)
 			continue;
-		if (obx_queue_is_left(lane, own, now))
-			*look_at = Min(*look_at, lane->ready_since + OBX_QUEUE_LIGHT_WAIT);
+		left_until = obx_queue_left_until(lane, own, now);
+		if (left_until != 0)
+			*look_at = Min(*look_at, left_until);
 		else if (best == NULL || lane->ready_since < best->ready_since)
 			best = lane;
 		waiting++;
@@ -396,16 +423,6 @@ settle_lane(ObxQueuedLane *lane, const ObxClaim *claim, const ObxPassResult *res
 	lane->again = false;
 }
 
-/* The dispatcher that the lane is left to may be asleep. */
-static void
-wake_for_light(const ObxQueuedLane *lane, TimestampTz now)
-{
-	const ObxSlot *slot = find_light_slot(lane->database, lane->owner, now);
-
-	if (slot != NULL && slot->state == OBX_SLOT_IDLE)
-		obx_slot_wake(slot);
-}
-
 void
 obx_queue_release(const ObxClaim *claim, const ObxPassResult *result, bool light)
 {
@@ -430,10 +447,8 @@ obx_queue_release(const ObxClaim *claim, const ObxPassResult *result, bool light
 	{
 		if (lane->careful > 0 && is_served && result->handled > 0)
 			lane->careful = lane->careful < lane->batch_size ? lane->careful * 2 : 0;
-		settle_lane(lane, claim, result, sequencer != NULL ? sequencer->head : claim->head, now);
 		lane->light = light && result->outcome == OBX_PASS_MORE;
-		if (lane->light)
-			wake_for_light(lane, now);
+		settle_lane(lane, claim, result, sequencer != NULL ? sequencer->head : claim->head, now);
 		if (lane->state == OBX_QUEUED_IDLE && sequencer != NULL &&
 			lane->due < sequencer->wakes_at)
 			obx_slot_wake(sequencer);

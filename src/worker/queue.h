@@ -98,15 +98,14 @@ typedef struct ObxClaim
 } ObxClaim;
 
 /*
- * Is a READY lane better left to another dispatcher of its owner than "own"?
- * A light lane costs less than to read the log for it, so one dispatcher
- * serves them all, out of what it has read for the first, unless they have to
- * wait.  Locked or shared.
+ * Until when a READY lane is better left to other dispatchers of its owner than
+ * "own", or, if NULL, than one more: 0 if it is not.  A light lane costs less
+ * than to read the log for it, so one dispatcher serves them all, out of what
+ * it has read for the first; a second one helps if they have to wait, a third
+ * if they then still do, and so on.  Locked or shared.
  */
-extern bool obx_queue_is_left(const ObxQueuedLane *lane, const ObxSlot *own, TimestampTz now);
-
-/* So long they wait at most before the next one takes them. */
-#define OBX_QUEUE_LIGHT_WAIT (50 * INT64CONST(1000))
+extern TimestampTz obx_queue_left_until(const ObxQueuedLane *lane, const ObxSlot *own,
+										TimestampTz now);
 
 /*
  * Dispatcher: takes the lane of its owner that has been READY longest; when

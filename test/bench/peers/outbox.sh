@@ -29,14 +29,20 @@ outbox_fill()
 	FILLED=$1
 }
 
-# outbox_drain HANDLER: the newest events that outbox_fill made
+# outbox_drain HANDLER [LANES]: the newest events that outbox_fill made
 outbox_drain()
 {
 	milliseconds "SELECT outbox.subscribe('drain', handler => 'event_$1',
-				start => (outbox.head() - $FILLED + 1)::text)" \
+				start => (outbox.head() - $FILLED + 1)::text, concurrency => ${2:-1})" \
 		"DO \$\$ BEGIN ASSERT outbox.wait('drain', '1 hour'); END \$\$"
 	sql -c "SELECT outbox.unsubscribe('drain')" >/dev/null
 }
+
+# The same in two lanes.
+outbox_lanes_label() { echo "pg_outbox, 2 lanes"; }
+outbox_lanes_missing() { outbox_missing; }
+outbox_lanes_install() { outbox_install; }
+outbox_lanes_drain() { outbox_drain "$1" 2; }
 
 outbox_publish() { echo "SELECT outbox.publish('Measured', key => \$1::text)"; }
 

@@ -2,11 +2,12 @@
 #
 # shellcheck shell=bash
 
-systems outbox skip_locked pgq wal2json graphile_worker pg_boss
+systems outbox outbox_lanes skip_locked pgq wal2json graphile_worker pg_boss
 table dispatch "Dispatch of $ROWS ready events" "events a second" higher pgq
 note dispatch "insert: a PL/pgSQL function that inserts a row; isolated: the same in a subtransaction of its own, without which one bad event fails the batch of a consumer written by hand. pg_outbox isolates events without one; there it stands for handlers that have an EXCEPTION block."
 note dispatch "batch insert: one statement inserts the rows of a batch."
-note dispatch "Every loop but those of graphile-worker and pg-boss (a twentieth of the events, handlers in Node) runs in the server. pg_outbox: from the call of subscribe until outbox.wait has seen the end (it looks every 20 ms)."
+note dispatch "Every loop but those of graphile-worker and pg-boss (a twentieth of the events, handlers in Node) runs in the server. pg_outbox: from the call of subscribe until outbox.wait has seen the end."
+note dispatch "2 lanes: concurrency => 2, two dispatchers, order kept per key. The others have one consumer."
 table dispatch_cpu "CPU of that dispatch" "microseconds an event" lower pgq
 note dispatch_cpu "Of the whole server, not of clients; it tells more than the clock where a machine has other work."
 
@@ -20,14 +21,14 @@ measure()
 			handlers="insert nothing"
 			;;
 		wal2json) handlers="insert insert_isolated nothing" ;;
-		outbox)
+		outbox | outbox_lanes)
 			handlers="insert insert_isolated nothing batch_insert batch_nothing"
 			outbox_fill "$rows"
 			;;
 		*) handlers="insert insert_isolated nothing batch_insert" ;;
 	esac
 	for handler in $handlers; do
-		[ "$system" = outbox ] || "${system}_fill" "$rows"
+		[[ $system = outbox* ]] || "${system}_fill" "$rows"
 		sql -c "TRUNCATE handled" -c CHECKPOINT
 		cpu=$(cpu_milliseconds)
 		time=$("${system}_drain" "$handler")
