@@ -423,6 +423,28 @@ settle_lane(ObxQueuedLane *lane, const ObxClaim *claim, const ObxPassResult *res
 	lane->again = false;
 }
 
+/*
+ * A lane that was taken for a light one has work to do: it is not left to one
+ * dispatcher any more, so another one is woken for it, or had started.
+ */
+static void
+wake_for_work(const ObxQueuedLane *lane, const ObxSlot *sequencer)
+{
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		const ObxSlot *slot = &obx_slots->slots[i];
+
+		if (slot->role == OBX_ROLE_DISPATCHER && slot->state == OBX_SLOT_IDLE &&
+			slot->database == lane->database && slot->owner == lane->owner)
+		{
+			obx_slot_wake(slot);
+			return;
+		}
+	}
+	if (sequencer != NULL)
+		obx_slot_wake(sequencer);
+}
+
 void
 obx_queue_release(const ObxClaim *claim, const ObxPassResult *result, bool light)
 {
@@ -430,6 +452,7 @@ obx_queue_release(const ObxClaim *claim, const ObxPassResult *result, bool light
 	TimestampTz now = GetCurrentTimestamp();
 	ObxSlot    *sequencer;
 	ObxSuspect *suspect;
+	bool		was_light;
 	bool		is_served = result->outcome == OBX_PASS_IDLE || result->outcome == OBX_PASS_MORE;
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
@@ -447,8 +470,11 @@ obx_queue_release(const ObxClaim *claim, const ObxPassResult *result, bool light
 	{
 		if (lane->careful > 0 && is_served && result->handled > 0)
 			lane->careful = lane->careful < lane->batch_size ? lane->careful * 2 : 0;
+		was_light = lane->light;
 		lane->light = light && result->outcome == OBX_PASS_MORE;
 		settle_lane(lane, claim, result, sequencer != NULL ? sequencer->head : claim->head, now);
+		if (was_light && !lane->light && lane->state == OBX_QUEUED_READY)
+			wake_for_work(lane, sequencer);
 		if (lane->state == OBX_QUEUED_IDLE && sequencer != NULL &&
 			lane->due < sequencer->wakes_at)
 			obx_slot_wake(sequencer);
