@@ -47,15 +47,18 @@ $node->safe_psql('postgres', q{
 	ALTER DATABASE postgres SET row_security = off;});
 $node->restart;
 $node->safe_psql('template1', 'CREATE DATABASE other');
-my $producer = q{
-	SET statement_timeout = 0; SET lock_timeout = 0; SET default_transaction_read_only = off;
-	SET idle_in_transaction_session_timeout = 0;
-	SET session_replication_role = origin; SET search_path = public;
-	BEGIN READ WRITE; INSERT INTO orders (amount) SELECT generate_series(1, 10); COMMIT;};
-$node->safe_psql('postgres', $producer);
-ok($node->poll_query_until('postgres',
-		"SELECT count(*) = 110 FROM public.effect WHERE handler = 'quick'"),
-	'served under hostile settings of the database');
+# they are for the workers: a millisecond may pass before a session of ours has
+# reset its timeouts
+{
+	local $ENV{PGOPTIONS} = join(' ', map { "-c $_" } qw(
+		statement_timeout=0 lock_timeout=0 idle_in_transaction_session_timeout=0
+		default_transaction_read_only=off session_replication_role=origin search_path=public));
+
+	insert_orders($node, 'postgres', 10);
+	wait_until($node, 'postgres',
+		"SELECT count(*) = 110 FROM effect WHERE handler = 'quick'",
+		'served under hostile settings of the database');
+}
 $node->safe_psql('other', 'ALTER DATABASE postgres RESET ALL');
 
 # settings of ours, changed at run time for one database

@@ -71,11 +71,18 @@ cmp_ok($node->safe_psql($db,
 		"SELECT n_dead_tup FROM pg_stat_all_tables WHERE relid = 'outbox.progress'::regclass"),
 	'<', 1000, 'and none of them is a dead version');
 
-# it ends; workers keep house by the clock, run() at once
+# it ends; workers keep house by the clock, run() at once, unless somebody else,
+# like autovacuum, has a snapshot from before
 $node->safe_psql($db, "COMMIT PREPARED 'held'");
-$node->safe_psql($db, 'CALL outbox.run()');
-cmp_ok($node->safe_psql($db, "SELECT count(*) FROM outbox.progress"),
-	'<', 1100, 'then they go, but for the last 1000');
+my $rows;
+for (1 .. 300)
+{
+	$node->safe_psql($db, 'CALL outbox.run()');
+	$rows = $node->safe_psql($db, 'SELECT count(*) FROM outbox.progress');
+	last if $rows < 1100;
+	select(undef, undef, undef, 0.1);
+}
+cmp_ok($rows, '<', 1100, 'then they go, but for the last 1000');
 is($node->safe_psql($db, "SELECT position = head FROM outbox.status WHERE name = 's1'"),
 	't', 'and the progress is where it was');
 

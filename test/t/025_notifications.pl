@@ -8,7 +8,7 @@ use lib $FindBin::RealBin;
 use OutboxServer;
 use Test::More;
 
-my $node = new_server('channels', conf => ["shared_preload_libraries = ''", "wal_writer_delay = 10s"]);
+my $node = new_server('channels', conf => ["shared_preload_libraries = ''", "wal_writer_delay = 10s", "autovacuum = off"]);
 
 $node->safe_psql('postgres', 'CREATE EXTENSION pg_outbox');
 
