@@ -111,7 +111,7 @@ open_scans(ObxReader *reader)
 
 /* ---- segments and transactions ---- */
 
-/* Sets all scans to the current transaction, after an id. */
+/* Sets all scans to the current transaction, after an id, or 0 for its beginning. */
 static void
 begin_transaction(ObxReader *reader, int64 after_id)
 {
@@ -119,7 +119,10 @@ begin_transaction(ObxReader *reader, int64 after_id)
 
 	for (int i = 0; i < reader->nscans; i++)
 	{
-		obx_partition_scan_set(&reader->scans[i], xid, after_id);
+		if (after_id == 0)
+			obx_partition_scan_walk(&reader->scans[i], xid);
+		else
+			obx_partition_scan_set(&reader->scans[i], xid, after_id);
 		obx_partition_scan_next(&reader->scans[i]);
 	}
 	reader->last = NULL;

@@ -5,7 +5,9 @@
  */
 #include "postgres.h"
 
+#include "access/itup.h"
 #include "access/relation.h"
+#include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "utils/fmgroids.h"
@@ -16,6 +18,16 @@
 #include "log/event.h"
 #include "log/partition.h"
 #include "log/scan.h"
+
+/*
+ * A walk steps over so many entries at most to the transaction that is asked
+ * for: they are of transactions that had their turn, have not ended, or are
+ * aborted, and those can have any number.
+ */
+#define LONGEST_STEP 16
+
+/* After the n-th miss in a row, 2^n transactions are looked up by themselves. */
+#define MOST_MISSES 6
 
 bool
 obx_partition_scan_open(ObxPartitionScan *scan, Oid relid, Snapshot snapshot, int nkeys)
@@ -28,12 +40,20 @@ obx_partition_scan_open(ObxPartitionScan *scan, Oid relid, Snapshot snapshot, in
 	scan->scan = obx_index_beginscan(scan->table, scan->index, snapshot, nkeys);
 	scan->slot = table_slot_create(scan->table, NULL);
 	scan->has_event = false;
+	scan->memory = CurrentMemoryContext;
+	scan->walk = NULL;
+	scan->is_walking = false;
+	scan->has_entry = false;
+	scan->misses = 0;
+	scan->pause = 0;
 	return true;
 }
 
 void
 obx_partition_scan_close(ObxPartitionScan *scan, bool keep_lock)
 {
+	if (scan->walk != NULL)
+		index_endscan(scan->walk);
 	index_endscan(scan->scan);
 	ExecDropSingleTupleTableSlot(scan->slot);
 	index_close(scan->index, keep_lock ? NoLock : AccessShareLock);
@@ -49,6 +69,98 @@ obx_partition_scan_set(ObxPartitionScan *scan, uint64 xid, int64 after_id)
 				FullTransactionIdGetDatum(FullTransactionIdFromU64(xid)));
 	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after_id));
 	index_rescan(scan->scan, keys, 2, NULL, 0);
+	scan->is_walking = false;
+}
+
+/* ---- walking ---- */
+
+/* Steps to the next entry of the index, whether its event is visible or not. */
+static void
+step_walk(ObxPartitionScan *scan)
+{
+	bool		isnull;
+
+	scan->has_entry = index_getnext_tid(scan->walk, ForwardScanDirection) != NULL;
+	if (scan->has_entry)
+		scan->entry_xid = U64FromFullTransactionId(
+												   DatumGetFullTransactionId(index_getattr(scan->walk->xs_itup, 1,
+																						   scan->walk->xs_itupdesc,
+																						   &isnull)));
+}
+
+/* Begins a walk at the transaction. */
+static void
+begin_walk(ObxPartitionScan *scan, uint64 xid)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->memory);
+	ScanKeyData key;
+
+	if (scan->walk == NULL)
+	{
+		scan->walk = obx_index_beginscan(scan->table, scan->index, scan->scan->xs_snapshot, 1);
+		scan->walk->xs_want_itup = true;
+	}
+	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_XID8GE,
+				FullTransactionIdGetDatum(FullTransactionIdFromU64(xid)));
+	index_rescan(scan->walk, &key, 1, NULL, 0);
+	MemoryContextSwitchTo(old);
+	step_walk(scan);
+}
+
+/* Brings the walk to the transaction; false if it is not on the way. */
+static bool
+walk_to(ObxPartitionScan *scan, uint64 xid)
+{
+	for (int i = 0; i < LONGEST_STEP && scan->has_entry && scan->entry_xid < xid; i++)
+		step_walk(scan);
+	return scan->has_entry && scan->entry_xid == xid;
+}
+
+void
+obx_partition_scan_walk(ObxPartitionScan *scan, uint64 xid)
+{
+	scan->xid = xid;
+	if (scan->pause == 0)
+	{
+		scan->is_walking = walk_to(scan, xid);
+		if (scan->is_walking)
+		{
+			scan->misses = 0;
+			return;
+		}
+
+		/* one that began earlier than those around it: the walk can go on */
+		if (!scan->has_entry || scan->entry_xid < xid)
+		{
+			if (scan->misses < MOST_MISSES)
+				scan->misses++;
+			scan->pause = 1 << scan->misses;
+			scan->has_entry = false;
+		}
+	}
+	else if (--scan->pause == 0)
+	{
+		begin_walk(scan, xid);
+		scan->is_walking = walk_to(scan, xid);
+		if (scan->is_walking)
+			return;
+	}
+	obx_partition_scan_set(scan, xid, PG_INT64_MIN);
+}
+
+/* Fetches the transaction's next visible event that the walk comes to. */
+static bool
+walk_next(ObxPartitionScan *scan)
+{
+	while (scan->has_entry && scan->entry_xid == scan->xid)
+	{
+		bool		is_visible = index_fetch_heap(scan->walk, scan->slot);
+
+		step_walk(scan);
+		if (is_visible)
+			return true;
+	}
+	return false;
 }
 
 void
@@ -56,7 +168,8 @@ obx_partition_scan_next(ObxPartitionScan *scan)
 {
 	bool		isnull;
 
-	scan->has_event = index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot);
+	scan->has_event = scan->is_walking ? walk_next(scan) :
+		index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot);
 	if (scan->has_event)
 		scan->id = DatumGetInt64(slot_getattr(scan->slot, OBX_EVENT_ID + 1, &isnull));
 }

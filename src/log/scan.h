@@ -14,10 +14,20 @@ typedef struct ObxPartitionScan
 	Oid			relid;
 	Relation	table;
 	Relation	index;
-	IndexScanDesc scan;
+	IndexScanDesc scan;			/* of one transaction */
 	TupleTableSlot *slot;		/* the next event */
 	bool		has_event;
 	int64		id;				/* of that event */
+	uint64		xid;			/* of the transaction it is set to */
+
+	/* see obx_partition_scan_walk() */
+	MemoryContext memory;		/* lives as long as the scan */
+	IndexScanDesc walk;			/* NULL until it is needed */
+	bool		is_walking;		/* the events come from there */
+	bool		has_entry;		/* it stands at an entry, of transaction: */
+	uint64		entry_xid;
+	int			misses;			/* in a row */
+	int			pause;			/* transactions until the next try */
 } ObxPartitionScan;
 
 /* False if retention has dropped the partition since it was listed. */
@@ -27,6 +37,13 @@ extern void obx_partition_scan_close(ObxPartitionScan *scan, bool keep_lock);
 
 /* Sets the scan, which has two keys, before the transaction's first event after an id. */
 extern void obx_partition_scan_set(ObxPartitionScan *scan, uint64 xid, int64 after_id);
+
+/*
+ * The same for a transaction's first event, where many small transactions are
+ * read one after another.  Their entries mostly stand side by side in the
+ * index, so that stepping on is cheaper than a descent for each.
+ */
+extern void obx_partition_scan_walk(ObxPartitionScan *scan, uint64 xid);
 
 /* Fetches the next event. */
 extern void obx_partition_scan_next(ObxPartitionScan *scan);
