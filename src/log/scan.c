@@ -29,6 +29,13 @@
 /* After the n-th miss in a row, 2^n transactions are looked up by themselves. */
 #define MOST_MISSES 6
 
+static void
+end_walk(ObxPartitionScan *scan)
+{
+	scan->passed_xid = PG_UINT64_MAX;
+	scan->has_entry = false;
+}
+
 bool
 obx_partition_scan_open(ObxPartitionScan *scan, Oid relid, Snapshot snapshot, int nkeys)
 {
@@ -43,9 +50,9 @@ obx_partition_scan_open(ObxPartitionScan *scan, Oid relid, Snapshot snapshot, in
 	scan->memory = CurrentMemoryContext;
 	scan->walk = NULL;
 	scan->is_walking = false;
-	scan->has_entry = false;
 	scan->misses = 0;
 	scan->pause = 0;
+	end_walk(scan);
 	return true;
 }
 
@@ -79,16 +86,18 @@ static void
 step_walk(ObxPartitionScan *scan)
 {
 	bool		isnull;
+	Datum		xid;
 
-	scan->has_entry = index_getnext_tid(scan->walk, ForwardScanDirection) != NULL;
 	if (scan->has_entry)
-		scan->entry_xid = U64FromFullTransactionId(
-												   DatumGetFullTransactionId(index_getattr(scan->walk->xs_itup, 1,
-																						   scan->walk->xs_itupdesc,
-																						   &isnull)));
+		scan->passed_xid = scan->entry_xid;
+	scan->has_entry = index_getnext_tid(scan->walk, ForwardScanDirection) != NULL;
+	if (!scan->has_entry)
+		return;
+	xid = index_getattr(scan->walk->xs_itup, 1, scan->walk->xs_itupdesc, &isnull);
+	scan->entry_xid = U64FromFullTransactionId(DatumGetFullTransactionId(xid));
 }
 
-/* Begins a walk at the transaction. */
+/* Begins a walk at the transaction; nothing of it or of a later one is passed. */
 static void
 begin_walk(ObxPartitionScan *scan, uint64 xid)
 {
@@ -104,16 +113,29 @@ begin_walk(ObxPartitionScan *scan, uint64 xid)
 				FullTransactionIdGetDatum(FullTransactionIdFromU64(xid)));
 	index_rescan(scan->walk, &key, 1, NULL, 0);
 	MemoryContextSwitchTo(old);
+	scan->passed_xid = xid - 1;
+	scan->has_entry = false;
 	step_walk(scan);
 }
 
-/* Brings the walk to the transaction; false if it is not on the way. */
+/*
+ * Brings the walk to the transaction, or to where it would be: true if none of
+ * its events can be elsewhere.  The snapshot stays the same, and what it sees
+ * was in the index when the walk began.
+ */
 static bool
 walk_to(ObxPartitionScan *scan, uint64 xid)
 {
 	for (int i = 0; i < LONGEST_STEP && scan->has_entry && scan->entry_xid < xid; i++)
 		step_walk(scan);
-	return scan->has_entry && scan->entry_xid == xid;
+	return xid > scan->passed_xid && (!scan->has_entry || scan->entry_xid >= xid);
+}
+
+/* Is the way to the transaction too long, or has no walk begun? */
+static bool
+is_lost(const ObxPartitionScan *scan, uint64 xid)
+{
+	return scan->passed_xid == PG_UINT64_MAX || (scan->has_entry && scan->entry_xid < xid);
 }
 
 void
@@ -129,13 +151,13 @@ obx_partition_scan_walk(ObxPartitionScan *scan, uint64 xid)
 			return;
 		}
 
-		/* one that began earlier than those around it: the walk can go on */
-		if (!scan->has_entry || scan->entry_xid < xid)
+		/* or else it began earlier than those around it: the walk can go on */
+		if (is_lost(scan, xid))
 		{
 			if (scan->misses < MOST_MISSES)
 				scan->misses++;
 			scan->pause = 1 << scan->misses;
-			scan->has_entry = false;
+			end_walk(scan);
 		}
 	}
 	else if (--scan->pause == 0)

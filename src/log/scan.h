@@ -24,6 +24,8 @@ typedef struct ObxPartitionScan
 	MemoryContext memory;		/* lives as long as the scan */
 	IndexScanDesc walk;			/* NULL until it is needed */
 	bool		is_walking;		/* the events come from there */
+	uint64		passed_xid;		/* what it has passed is of this transaction
+								 * and of earlier ones */
 	bool		has_entry;		/* it stands at an entry, of transaction: */
 	uint64		entry_xid;
 	int			misses;			/* in a row */
@@ -41,7 +43,8 @@ extern void obx_partition_scan_set(ObxPartitionScan *scan, uint64 xid, int64 aft
 /*
  * The same for a transaction's first event, where many small transactions are
  * read one after another.  Their entries mostly stand side by side in the
- * index, so that stepping on is cheaper than a descent for each.
+ * index, so that stepping on is cheaper than a descent for each; and where a
+ * partition has none of them, one look tells.
  */
 extern void obx_partition_scan_walk(ObxPartitionScan *scan, uint64 xid);
 

@@ -13,7 +13,8 @@ my $db = 'postgres';
 
 # positions come when we say so, many transactions at a time
 my $node = new_server('walks', conf => [
-		"shared_preload_libraries = ''", 'max_prepared_transactions = 4', 'fsync = off']);
+		"shared_preload_libraries = ''", 'max_prepared_transactions = 4', 'fsync = off',
+		"outbox.partition_interval = '2s'"]);
 $node->safe_psql($db, 'CREATE EXTENSION pg_outbox');
 
 my %script = (
@@ -72,6 +73,14 @@ $open->query_safe(q{SELECT count(outbox.publish('open')) FROM generate_series(1,
 $open->quit;
 $node->safe_psql($db, "COMMIT PREPARED 'p'");
 compare('what was open');
+
+# So far all of it is in the default partition: one that is open kept others
+# from being made.  From the next two seconds on, who walks one walks that too.
+sleep(2);
+$node->command_ok([ 'pgbench', '-n', '-c', 4, '-t', 120, '--random-seed=4', @files, $db ], '4 clients');
+compare('several partitions');
+cmp_ok($node->safe_psql($db, q{SELECT count(*) FROM (SELECT DISTINCT tableoid FROM outbox.event) p}), '>', 1,
+	'events are in several partitions');
 
 my $disorder = $node->safe_psql($db, q{
 	SELECT count(*) FROM (SELECT xid::text::bigint < lag(xid::text::bigint) OVER (ORDER BY position) AS falls
