@@ -54,7 +54,16 @@ static const struct
 	{"causation_id", OBX_EVENT_CAUSATION_ID, false, true},
 };
 
-/* The value as JSON. */
+static char *
+format_number(int64 number)
+{
+	char	   *text = palloc(MAXINT8LEN + 1);
+
+	pg_lltoa(number, text);
+	return text;
+}
+
+/* The value as JSON.  Once for each notification, so nothing here reads a format. */
 static char *
 format_value(ObxEventColumn column, Datum value)
 {
@@ -64,7 +73,7 @@ format_value(ObxEventColumn column, Datum value)
 	{
 		case OBX_EVENT_ID:
 		case OBX_EVENT_CAUSATION_ID:
-			return psprintf(INT64_FORMAT, DatumGetInt64(value));
+			return format_number(DatumGetInt64(value));
 		case OBX_EVENT_DATA:
 		case OBX_EVENT_HEADERS:
 			{
@@ -74,10 +83,12 @@ format_value(ObxEventColumn column, Datum value)
 			}
 		case OBX_EVENT_TIME:
 			{
-				char		time[MAXDATELEN + 1];
+				char	   *time = palloc(MAXDATELEN + 3);
 
-				JsonEncodeDateTime(time, value, TIMESTAMPTZOID, NULL);
-				return psprintf("\"%s\"", time);
+				time[0] = '"';
+				JsonEncodeDateTime(time + 1, value, TIMESTAMPTZOID, NULL);
+				strcat(time, "\"");
+				return time;
 			}
 		default:
 			initStringInfo(&json);
@@ -105,10 +116,17 @@ static void
 write_payload(StringInfo payload, int64 position, char **values, bool truncated)
 {
 	resetStringInfo(payload);
-	appendStringInfo(payload, "{\"position\":" INT64_FORMAT, position);
+	appendStringInfoString(payload, "{\"position\":");
+	appendStringInfoString(payload, format_number(position));
 	for (int i = 0; i < lengthof(members); i++)
-		if (values[i] != NULL)
-			appendStringInfo(payload, ", \"%s\":%s", members[i].name, values[i]);
+	{
+		if (values[i] == NULL)
+			continue;
+		appendStringInfoString(payload, ", \"");
+		appendStringInfoString(payload, members[i].name);
+		appendStringInfoString(payload, "\":");
+		appendStringInfoString(payload, values[i]);
+	}
 	appendStringInfoString(payload, truncated ? ", \"truncated\":true}" : "}");
 }
 
@@ -165,6 +183,7 @@ obx_channel_open(const ObxSubscription *subscription)
 	ChannelTarget *target = palloc0(sizeof(ChannelTarget));
 
 	obx_target_init(&target->target, subscription);
+	target->target.runs_code = false;
 	target->target.deliver = notify_channel;
 	target->call_memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox notification",
 												ALLOCSET_DEFAULT_SIZES);

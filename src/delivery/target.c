@@ -58,6 +58,7 @@ obx_target_init(ObxTarget *target, const ObxSubscription *subscription)
 	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
 
 	target->subscription = subscription;
+	target->runs_code = true;
 	target->tupdesc = CreateTupleDescCopy(RelationGetDescr(log));
 	table_close(log, AccessShareLock);
 }
@@ -165,8 +166,14 @@ void
 obx_target_deliver(ObxTarget *target, const ObxTargetEvent *events, int count,
 				   TimestampTz now)
 {
-	int			nest_level = obx_call_begin(target->subscription, now);
+	int			nest_level;
 
+	if (!target->runs_code)
+	{
+		target->deliver(target, events, count);
+		return;
+	}
+	nest_level = obx_call_begin(target->subscription, now);
 	target->deliver(target, events, count);
 	obx_call_end(nest_level);
 }

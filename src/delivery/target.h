@@ -35,6 +35,7 @@ struct ObxTarget
 	const ObxSubscription *subscription;
 	TupleDesc	tupdesc;		/* of outbox.event */
 	bool		takes_batch;	/* wants all events of a batch in one call */
+	bool		runs_code;		/* that is the subscriber's */
 
 	/*
 	 * Delivers "count" events (1 unless takes_batch); raises what the
@@ -66,7 +67,7 @@ extern ObxTarget *obx_target_open(const ObxSubscription *subscription);
 extern int	obx_call_begin(const ObxSubscription *subscription, TimestampTz now);
 extern void obx_call_end(int nest_level);
 
-/* Delivers in the way of the target, with that around it. */
+/* Delivers in the way of the target, with that around it where it runs code. */
 extern void obx_target_deliver(ObxTarget *target, const ObxTargetEvent *events, int count,
 							   TimestampTz now);
 
