@@ -25,6 +25,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
+#include "base/cpu.h"
 #include "catalog/names.h"
 #include "dispatch/lane.h"
 #include "dispatch/stream.h"
@@ -70,7 +71,11 @@ static struct
 	ObxReader  *reader;			/* NULL while what is kept serves */
 	int64		reader_position;	/* of the event that it returned last */
 	TupleTableSlot *view;
+	int64		began_cpu;
+	int64		read;			/* events, from the log */
 }			stream;
+
+static ObxReading reading = {0};
 
 /* ---- an event ---- */
 
@@ -304,6 +309,8 @@ obx_stream_begin(int64 after, int64 after_id)
 	stream.id = after_id;
 	stream.chunk = NULL;
 	stream.reader = NULL;
+	stream.read = 0;
+	stream.began_cpu = obx_cpu_time();
 }
 
 /* Reads the next event from the log; false at its end. */
@@ -322,6 +329,7 @@ read_event(void)
 	if (!obx_reader_next(stream.reader, &read))
 		return false;
 	keep_event(&read);
+	stream.read++;
 	stream.reader_position = read.position;
 	stream.position = read.position;
 	return true;
@@ -353,6 +361,17 @@ obx_stream_end(void)
 	ExecDropSingleTupleTableSlot(stream.view);
 	stream.reader = NULL;
 	stream.view = NULL;
+	if (stream.read > 0)
+	{
+		reading.events += stream.read;
+		reading.cpu += obx_cpu_time() - stream.began_cpu;
+	}
+}
+
+ObxReading
+obx_stream_reading(void)
+{
+	return reading;
 }
 
 bool

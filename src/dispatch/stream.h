@@ -42,6 +42,15 @@ extern void obx_stream_begin(int64 after, int64 after_id);
 extern const ObxStreamEvent *obx_stream_next(void);
 extern void obx_stream_end(void);
 
+/* What reading the log, and decoding it, has cost this process so far. */
+typedef struct ObxReading
+{
+	int64		events;			/* not those that were kept */
+	int64		cpu;			/* microseconds */
+} ObxReading;
+
+extern ObxReading obx_stream_reading(void);
+
 /*
  * Makes the event returned last stay valid until obx_stream_release(); false
  * if too many do, and the caller must make a copy.

@@ -11,8 +11,6 @@
  */
 #include "postgres.h"
 
-#include <sys/resource.h>
-
 #include "catalog/pg_authid.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
@@ -20,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "worker/light.h"
 #include "worker/queue.h"
 #include "worker/process.h"
 
@@ -40,9 +39,6 @@
 #define STATISTICS_DELAY MS(1000)
 
 PGDLLEXPORT void obx_dispatcher_main(Datum arg);
-
-/* A lane is light that comes to so many events in a microsecond of CPU time. */
-#define LIGHT_EVENTS 2
 
 static TimestampTz first_claim = 0;
 static int64 contention_checked = 0;
@@ -119,17 +115,6 @@ note_under_way(int64 position)
 	obx_own_slot->under_way = position;
 }
 
-/* CPU time of this process, in microseconds. */
-static int64
-cpu_time(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * INT64CONST(1000000) +
-		usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
-}
-
 /* One pass over one lane. */
 static void
 serve_lane(const ObxClaim *claim)
@@ -146,13 +131,12 @@ serve_lane(const ObxClaim *claim)
 		.note = note_under_way
 	};
 	ObxPassResult result = {.outcome = OBX_PASS_BACKOFF,.position = -1,.due = DT_NOEND};
-	int64		cpu;
 
 	pgstat_report_activity(STATE_RUNNING,
 						   psprintf("dispatching subscription \"%s\" lane %d",
 									claim->name, claim->lane));
 	contention_checked = 0;
-	cpu = cpu_time();
+	obx_light_begin();
 
 	PG_TRY();
 	{
@@ -167,7 +151,7 @@ serve_lane(const ObxClaim *claim)
 	PG_END_TRY();
 
 	MemoryContextSwitchTo(context);
-	obx_queue_release(claim, &result, (cpu_time() - cpu) * LIGHT_EVENTS <= result.read);
+	obx_queue_release(claim, &result, obx_light_end(result.read));
 }
 
 /* Serves whatever is READY for us; on return we are idle, to look again then. */
