@@ -442,7 +442,10 @@ load_types(void)
 	contracts = table;
 }
 
-/* Is made anew while news come in. */
+/*
+ * News that come while they are loaded are of changes since then.  They are for
+ * the next event: to begin anew at once might never end.
+ */
 static void
 require_types(void)
 {
@@ -450,12 +453,9 @@ require_types(void)
 
 	if (contracts != NULL && loaded == changes)
 		return;
-	do
-	{
-		loaded = changes;
-		load_types();
-	} while (loaded != changes);
-	obx_contract_none = hash_get_num_entries(contracts) == 0;
+	loaded = changes;
+	load_types();
+	obx_contract_none = loaded == changes && hash_get_num_entries(contracts) == 0;
 }
 
 static Contract *

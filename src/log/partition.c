@@ -134,16 +134,20 @@ load_partitions(void)
 	cache.partitions = MemoryContextAlloc(cache.memory,
 										  (desc->nparts + 1) * sizeof(ObxPartition));
 	cache.count = copy_partitions(desc, cache.partitions);
-	/* news that came while we looked may be of something we did not see */
 	cache.valid = !cache.news;
 	table_close(log, AccessShareLock);
 }
 
+/*
+ * News that come while it is loaded make it be loaded again next time, and not
+ * at once, or it might never end.  They are of changes since then, which our
+ * callers need not know: who reads has taken its snapshot before, and who
+ * writes has locked the partition that it asks about.
+ */
 static inline void
 require_cache(void)
 {
-	/* loading may itself receive the news that what it loads is stale */
-	while (unlikely(!cache.valid))
+	if (unlikely(!cache.valid))
 		load_partitions();
 }
 
