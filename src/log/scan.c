@@ -97,7 +97,10 @@ step_walk(ObxPartitionScan *scan)
 	scan->entry_xid = U64FromFullTransactionId(DatumGetFullTransactionId(xid));
 }
 
-/* Begins a walk at the transaction; nothing of it or of a later one is passed. */
+/*
+ * Begins a walk at the transaction, or where it would be; nothing of it or of a
+ * later one is passed.
+ */
 static void
 begin_walk(ObxPartitionScan *scan, uint64 xid)
 {
@@ -163,9 +166,8 @@ obx_partition_scan_walk(ObxPartitionScan *scan, uint64 xid)
 	else if (--scan->pause == 0)
 	{
 		begin_walk(scan, xid);
-		scan->is_walking = walk_to(scan, xid);
-		if (scan->is_walking)
-			return;
+		scan->is_walking = true;
+		return;
 	}
 	obx_partition_scan_set(scan, xid, PG_INT64_MIN);
 }
