@@ -75,8 +75,12 @@ $node->safe_psql($db, "COMMIT PREPARED 'p'");
 compare('what was open');
 
 # So far all of it is in the default partition: one that is open kept others
-# from being made.  From the next two seconds on, who walks one walks that too.
-sleep(2);
+# from being made.  Once the first of those has begun, who walks one walks that too.
+wait_until($node, $db, q{
+	SELECT clock_timestamp() >= min(substring(bound FROM $$FROM \('([^']+)'\)$$)::timestamptz)
+	FROM pg_class, pg_get_expr(relpartbound, oid) bound
+	WHERE relispartition AND relnamespace = 'outbox'::regnamespace AND relkind = 'r' AND bound <> 'DEFAULT'},
+	'a partition of its own has begun');
 $node->command_ok([ 'pgbench', '-n', '-c', 4, '-t', 120, '--random-seed=4', @files, $db ], '4 clients');
 compare('several partitions');
 cmp_ok($node->safe_psql($db, q{SELECT count(*) FROM (SELECT DISTINCT tableoid FROM outbox.event) p}), '>', 1,
