@@ -27,6 +27,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "capture/condition.h"
 #include "capture/rule.h"
 #include "capture/version.h"
@@ -160,8 +161,7 @@ obx_rule_create_trigger(Oid relid, const ObxRuleTrigger *trigger, Node *when)
 {
 	CreateTrigStmt *statement = makeNode(CreateTrigStmt);
 	ObjectAddress address;
-	Oid			user;
-	int			security;
+	ObxIdentity former;
 
 	statement->trigname = trigger->name;
 	statement->funcname = list_make2(makeString(pstrdup("outbox")),
@@ -171,12 +171,11 @@ obx_rule_create_trigger(Oid relid, const ObxRuleTrigger *trigger, Node *when)
 	statement->timing = TRIGGER_TYPE_AFTER;
 	statement->events = trigger->type & TRIGGER_TYPE_EVENT_MASK;
 
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
+	obx_identity_assume(&former, BOOTSTRAP_SUPERUSERID);
 	address = CreateTriggerFiringOn(statement, NULL, relid, InvalidOid, InvalidOid,
 									InvalidOid, trigger->function, trigger->parent, when,
 									false, OidIsValid(trigger->parent), trigger->enabled);
-	SetUserIdAndSecContext(user, security);
+	obx_identity_restore(&former);
 	CommandCounterIncrement();
 	return address;
 }

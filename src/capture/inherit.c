@@ -36,6 +36,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "capture/rule.h"
 
 /* ---- what a table has, and should have ---- */
@@ -243,8 +244,7 @@ permit(Oid function, Oid role)
 	ObjectWithArgs *object = makeNode(ObjectWithArgs);
 	RoleSpec   *grantee = makeNode(RoleSpec);
 	AccessPriv *privilege = makeNode(AccessPriv);
-	Oid			user;
-	int			security;
+	ObxIdentity former;
 
 	object->objname = list_make2(makeString(pstrdup("outbox")),
 								 makeString(get_func_name(function)));
@@ -258,10 +258,9 @@ permit(Oid function, Oid role)
 	grant->privileges = list_make1(privilege);
 	grant->grantees = list_make1(grantee);
 
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
+	obx_identity_assume(&former, BOOTSTRAP_SUPERUSERID);
 	ExecuteGrantStmt(grant);
-	SetUserIdAndSecContext(user, security);
+	obx_identity_restore(&former);
 	CommandCounterIncrement();
 }
 

@@ -36,6 +36,7 @@
 #include "utils/typcache.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "capture/encoder.h"
 #include "capture/headers.h"
 #include "capture/key.h"
@@ -156,13 +157,11 @@ static ArrayType *
 run_as_owner(const char *query)
 {
 	ArrayType  *result;
-	Oid			user;
-	int			security;
+	ObxIdentity former;
 
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
+	obx_identity_assume(&former, BOOTSTRAP_SUPERUSERID);
 	result = read_key(query);
-	SetUserIdAndSecContext(user, security);
+	obx_identity_restore(&former);
 	return result;
 }
 
@@ -182,8 +181,7 @@ store_progress(Oid relid, ArrayType *key)
 	Datum		values[] = {PointerGetDatum(key), ObjectIdGetDatum(relid)};
 	const char *query = "UPDATE outbox.snapshot_progress SET last_key = $1"
 	" WHERE relation OPERATOR(pg_catalog.=) $2";
-	Oid			user;
-	int			security;
+	ObxIdentity former;
 
 	if (key == NULL)
 	{
@@ -191,11 +189,10 @@ store_progress(Oid relid, ArrayType *key)
 							  " WHERE relation OPERATOR(pg_catalog.=) %u", relid));
 		return;
 	}
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
+	obx_identity_assume(&former, BOOTSTRAP_SUPERUSERID);
 	if (SPI_execute_with_args(query, 2, types, values, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not store how far a snapshot came");
-	SetUserIdAndSecContext(user, security);
+	obx_identity_restore(&former);
 }
 
 /* ---- emitting ---- */

@@ -23,6 +23,7 @@
 #include "base/compat.h"
 #include "base/expression.h"
 #include "base/guard.h"
+#include "base/identity.h"
 #include "dispatch/filter.h"
 #include "dispatch/session.h"
 #include "log/context.h"
@@ -213,22 +214,16 @@ static void
 open_plain(void *arg)
 {
 	Question   *question = arg;
-	int			nest_level = NewGUCNestLevel();
-	Oid			user;
-	int			security;
+	ObxIdentity former;
 	ObxFilter  *filter;
 
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(question->subscription->owner,
-						   security | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	obx_session_set_path(question->subscription);
+	obx_identity_assume_path(&former, question->subscription->owner,
+							 question->subscription->search_path);
 	filter = obx_filter_open(question->subscription, question->tupdesc);
 	if (!contain_mutable_functions(filter->expression) &&
 		!has_foreign_code(filter->expression, NULL))
 		question->filter = filter;
-	AtEOXact_GUC(false, nest_level);
-	SetUserIdAndSecContext(user, security);
+	obx_identity_restore(&former);
 }
 
 ObxFilter *

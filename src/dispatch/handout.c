@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "catalog/names.h"
 #include "dispatch/filter.h"
 #include "dispatch/handout.h"
@@ -61,21 +62,17 @@ static void
 filter_items(ObxPullLane *work)
 {
 	ObxBatch   *batch = work->batch;
-	int			nest_level = NewGUCNestLevel();
 	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
-	Oid			user;
-	int			security;
+	ObxIdentity former;
 
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(work->subscription->owner, security | SECURITY_RESTRICTED_OPERATION |
-						   SECURITY_LOCAL_USERID_CHANGE);
+	obx_identity_assume_path(&former, work->subscription->owner,
+							 work->subscription->search_path);
 	obx_session_prepare(work->subscription);
 	batch->filter = obx_filter_open(batch->subscription,
 									CreateTupleDescCopy(RelationGetDescr(log)));
 	obx_batch_deliver(batch);
 	batch->filter = NULL;
-	AtEOXact_GUC(false, nest_level);
-	SetUserIdAndSecContext(user, security);
+	obx_identity_restore(&former);
 	table_close(log, AccessShareLock);
 }
 

@@ -17,6 +17,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "base/settings.h"
 #include "dispatch/session.h"
 
@@ -41,18 +42,11 @@ obx_session_begin(void)
 }
 
 void
-obx_session_set_path(const ObxSubscription *subscription)
-{
-	if (strcmp(namespace_search_path, subscription->search_path) != 0)
-		set_local("search_path", subscription->search_path);
-}
-
-void
 obx_session_prepare(const ObxSubscription *subscription)
 {
 	if (strcmp(namespace_search_path, subscription->search_path) != 0)
 	{
-		obx_session_set_path(subscription);
+		set_local("search_path", subscription->search_path);
 		if (wanted_path != NULL)
 			pfree(wanted_path);
 		wanted_path = MemoryContextStrdup(TopMemoryContext, subscription->search_path);
@@ -74,16 +68,11 @@ void
 obx_session_check_as_owner(const ObxSubscription *subscription,
 						   void (*check) (const ObxSubscription *subscription))
 {
-	int			nest_level = NewGUCNestLevel();
-	Oid			user;
-	int			security;
+	ObxIdentity former;
 
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(subscription->owner, security | SECURITY_LOCAL_USERID_CHANGE);
-	obx_session_set_path(subscription);
+	obx_identity_assume_path(&former, subscription->owner, subscription->search_path);
 	check(subscription);
-	AtEOXact_GUC(false, nest_level);
-	SetUserIdAndSecContext(user, security);
+	obx_identity_restore(&former);
 }
 
 void

@@ -14,10 +14,10 @@
  */
 extern void obx_session_begin(void);
 
-/* For the rest of the transaction or nest level: the subscription's search_path. */
-extern void obx_session_set_path(const ObxSubscription *subscription);
-
-/* That, and none of the session's own settings for events. */
+/*
+ * For the rest of the transaction or nest level: the subscription's
+ * search_path, and none of the session's own settings for events.
+ */
 extern void obx_session_prepare(const ObxSubscription *subscription);
 
 /*

@@ -34,6 +34,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "base/settings.h"
 #include "catalog/names.h"
 #include "log/claim.h"
@@ -266,20 +267,18 @@ obx_claim_forget(void)
 	Relation	table = table_open(obx_object_require(OBX_SEEN_TURN), AccessShareLock);
 	Oid			owner = table->rd_rel->relowner;
 	LOCKTAG		tag;
-	Oid			user;
-	int			context;
+	ObxIdentity former;
 
 	table_close(table, NoLock);
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SEEN_TURN), 0, 0);
 	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
 		return;
 
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE);
+	obx_identity_assume(&former, owner);
 	PushActiveSnapshot(GetLatestSnapshot());
 	SPI_connect();
 	forget_expired();
 	SPI_finish();
 	PopActiveSnapshot();
-	SetUserIdAndSecContext(user, context);
+	obx_identity_restore(&former);
 }

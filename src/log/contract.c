@@ -40,6 +40,7 @@
 #include "base/error.h"
 #include "base/expression.h"
 #include "base/guard.h"
+#include "base/identity.h"
 #include "catalog/names.h"
 #include "log/append.h"
 #include "log/contract.h"
@@ -218,19 +219,9 @@ obx_contract_qualify(const char *type, const char *contract)
 
 /* ---- whose session it is ---- */
 
-/* What to go back to. */
-typedef struct Identity
+static void
+become_registrar(ObxIdentity *producer, const ObxRegisteredType *row, const char *path)
 {
-	Oid			user;
-	int			security;
-	int			nest_level;
-} Identity;
-
-static Identity
-become_registrar(const ObxRegisteredType *row, const char *path)
-{
-	Identity	identity;
-
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(row->registered_by)))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -238,20 +229,7 @@ become_registrar(const ObxRegisteredType *row, const char *path)
 						row->type),
 				 errdetail("Contracts are checked with its rights."),
 				 errhint("Register the type again, as another role.")));
-	GetUserIdAndSecContext(&identity.user, &identity.security);
-	SetUserIdAndSecContext(row->registered_by,
-						   identity.security | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	identity.nest_level = NewGUCNestLevel();
-	set_path(path);
-	return identity;
-}
-
-static void
-become_producer(const Identity *identity)
-{
-	AtEOXact_GUC(false, identity->nest_level);
-	SetUserIdAndSecContext(identity->user, identity->security);
+	obx_identity_assume_path(producer, row->registered_by, path);
 }
 
 /* ---- preparing ---- */
@@ -288,11 +266,11 @@ prepare_contract(Contract *contract)
 											  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(own);
 	uint64		age = staleness;
-	Identity	identity;
+	ObxIdentity producer;
 	Node	   *expression;
 
 	error_context_stack = &callback;
-	identity = become_registrar(contract->row, QUALIFIED_PATH);
+	become_registrar(&producer, contract->row, QUALIFIED_PATH);
 	expression = obx_event_analyze(contract->row->expression, &contract_kind,
 								   contract->row->registered_by);
 	contract->is_plain = !finds_foreign(expression, NULL) &&
@@ -306,7 +284,7 @@ prepare_contract(Contract *contract)
 	contract->memory = own;
 	MemoryContextSetParent(own, contract->parent);
 	MemoryContextSwitchTo(old);
-	become_producer(&identity);
+	obx_identity_restore(&producer);
 	error_context_stack = callback.previous;
 	table_close(log, AccessShareLock);
 }
@@ -346,9 +324,11 @@ evaluate(Contract *contract, Datum data, bool *is_null)
 static bool
 evaluate_as_registrar(Contract *contract, Datum data, bool *is_null)
 {
-	Identity	identity = become_registrar(contract->row, contract->row->search_path);
+	ObxIdentity producer;
 	bool		has_snapshot = ActiveSnapshotSet();
 	bool		result;
+
+	become_registrar(&producer, contract->row, contract->row->search_path);
 
 	/* deferred triggers and background workers may have none */
 	if (!has_snapshot)
@@ -356,7 +336,7 @@ evaluate_as_registrar(Contract *contract, Datum data, bool *is_null)
 	result = evaluate(contract, data, is_null);
 	if (!has_snapshot)
 		PopActiveSnapshot();
-	become_producer(&identity);
+	obx_identity_restore(&producer);
 	return result;
 }
 

@@ -30,6 +30,7 @@
 #include "utils/xid8.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "base/table.h"
 #include "catalog/names.h"
 #include "log/event.h"
@@ -217,14 +218,12 @@ step_id_counter(void)
 	Oid			sequence = obx_object_require(OBX_EVENT_ID_SEQ);
 	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
 	int64		id = nextval_internal(sequence, false);
-	Oid			user;
-	int			context;
+	ObxIdentity former;
 
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(log->rd_rel->relowner, context | SECURITY_LOCAL_USERID_CHANGE);
+	obx_identity_assume(&former, log->rd_rel->relowner);
 	(void) DirectFunctionCall2(setval_oid, ObjectIdGetDatum(sequence),
 							   Int64GetDatum(id + OBX_ID_STEP));
-	SetUserIdAndSecContext(user, context);
+	obx_identity_restore(&former);
 	table_close(log, NoLock);
 	return id + OBX_ID_STEP + 1;
 }

@@ -35,6 +35,7 @@
 
 #include "base/compat.h"
 #include "base/guard.h"
+#include "base/identity.h"
 #include "base/settings.h"
 #include "catalog/names.h"
 #include "log/event.h"
@@ -443,9 +444,7 @@ obx_partition_prepare(void)
 	TimestampTz now = GetCurrentTimestamp();
 	int64		interval = obx_partition_interval * USECS_PER_SEC;
 	TimestampTz start;
-	Oid			user;
-	int			context;
-	int			nest_level;
+	ObxIdentity former;
 	int			made;
 	Relation	log;
 
@@ -456,10 +455,7 @@ obx_partition_prepare(void)
 		return false;
 
 	log = table_open(obx_object_require(OBX_EVENT), NoLock);
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(log->rd_rel->relowner,
-						   context | SECURITY_LOCAL_USERID_CHANGE);
-	nest_level = NewGUCNestLevel();
+	obx_identity_assume(&former, log->rd_rel->relowner);
 	set_storage(log);
 	table_close(log, NoLock);
 
@@ -469,7 +465,6 @@ obx_partition_prepare(void)
 	SPI_finish();
 	PopActiveSnapshot();
 
-	AtEOXact_GUC(true, nest_level);
-	SetUserIdAndSecContext(user, context);
+	obx_identity_restore(&former);
 	return made > 0;
 }

@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "base/settings.h"
 #include "catalog/names.h"
 #include "log/immutable.h"
@@ -246,21 +247,19 @@ obx_retention_apply(ObxNeededFrom needed_from)
 {
 	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
 	Oid			owner = log->rd_rel->relowner;
-	Oid			user;
-	int			context;
+	ObxIdentity former;
 	int			dropped;
 
 	table_close(log, AccessShareLock);
 	if (obx_retention < 0 && obx_max_retention < 0)
 		return 0;
 
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE);
+	obx_identity_assume(&former, owner);
 	PushActiveSnapshot(GetLatestSnapshot());
 	SPI_connect();
 	dropped = drop_expired(needed_from, GetCurrentTimestamp());
 	SPI_finish();
 	PopActiveSnapshot();
-	SetUserIdAndSecContext(user, context);
+	obx_identity_restore(&former);
 	return dropped;
 }

@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "catalog/names.h"
 #include "catalog/progress.h"
 #include "catalog/subscription.h"
@@ -58,14 +59,13 @@ typedef struct Run
 static void
 begin_transaction(void)
 {
-	if (GetSessionUserId() != GetUserId())
-		SetUserIdAndSecContext(GetUserId(), SECURITY_LOCAL_USERID_CHANGE);
+	obx_identity_hold();
 }
 
 static void
 commit_transaction(void)
 {
-	SetUserIdAndSecContext(GetUserId(), 0);
+	obx_identity_release();
 	SPI_commit();
 }
 

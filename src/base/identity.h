@@ -1,0 +1,40 @@
+/*
+ * Whose rights code runs with.
+ */
+#ifndef OBX_IDENTITY_H
+#define OBX_IDENTITY_H
+
+/* What to go back to; on the caller's stack, it needs no freeing. */
+typedef struct ObxIdentity
+{
+	Oid			user;
+	int			security;
+	int			nest_level;
+} ObxIdentity;
+
+/*
+ * Become the role, in a security-restricted operation, under a search_path of
+ * ours.  Whatever happens until obx_identity_restore() happens as this role:
+ * code that it planted gets no other rights, and leaves nothing behind that
+ * could run later with other rights.
+ */
+extern void obx_identity_assume(ObxIdentity *former, Oid role);
+
+/* The same for text that the role wrote, under the search_path it was written for. */
+extern void obx_identity_assume_path(ObxIdentity *former, Oid role, const char *path);
+
+/*
+ * Go back, and undo all settings that changed meanwhile.  Where an error is
+ * thrown instead, the end of its (sub)transaction does the same.
+ */
+extern void obx_identity_restore(const ObxIdentity *former);
+
+/*
+ * Refuse every change of the role until obx_identity_release() or the end of
+ * the transaction: after SET ROLE, other people's code could go back to the
+ * session's role.
+ */
+extern void obx_identity_hold(void);
+extern void obx_identity_release(void);
+
+#endif
