@@ -154,7 +154,7 @@ add_delivery(ObxBatch *batch, int64 position, TupleTableSlot *slot)
 
 	if (delivery == NULL)
 		elog(ERROR, "delivery of position " INT64_FORMAT " is gone", position);
-	if (!obx_event_find(GetActiveSnapshot(), delivery->xid, delivery->event_id, slot))
+	if (!obx_event_find(GetActiveSnapshot(), delivery->xid, delivery->event_id, position, slot))
 		return add_lost(batch, delivery);
 	item = add_item_from_slot(batch, slot, delivery->position);
 	item->event.attempt = delivery->attempts + 1;

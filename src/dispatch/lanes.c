@@ -226,7 +226,8 @@ move_delivery(const ObxSubscription *old, const ObxSubscription *new, ObxDeliver
 {
 	if (old->types != new->types || old->ordering != new->ordering)
 	{
-		if (obx_event_find(GetActiveSnapshot(), delivery->xid, delivery->event_id, event))
+		if (obx_event_find(GetActiveSnapshot(), delivery->xid, delivery->event_id,
+						   delivery->position, event))
 		{
 			if (delivery->state != OBX_DELIVERY_DEAD && !is_wanted(new, event))
 			{

@@ -182,7 +182,7 @@ ask_filter(ObxFollower *follower, const ObxReadEvent *event)
 		follower->filter_opened = true;
 	}
 	if (follower->filter != NULL &&
-		obx_event_find(GetActiveSnapshot(), event->xid, event->id, slot))
+		obx_event_find(GetActiveSnapshot(), event->xid, event->id, event->position, slot))
 	{
 		HeapTuple	tuple = ExecCopySlotHeapTuple(slot);
 

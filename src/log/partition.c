@@ -152,11 +152,9 @@ require_cache(void)
 		load_partitions();
 }
 
-List *
-obx_partition_list(void)
+const ObxPartition *
+obx_partition_array(int *count)
 {
-	List	   *list = NIL;
-
 	/*
 	 * A partition's news were sent before anyone could write to it: who takes
 	 * a snapshot first and asks then knows every partition the snapshot sees
@@ -164,26 +162,29 @@ obx_partition_list(void)
 	 */
 	AcceptInvalidationMessages();
 	require_cache();
-	for (int i = 0; i < cache.count; i++)
-		list = lappend(list, &cache.partitions[i]);
+	*count = cache.count;
+	return cache.partitions;
+}
+
+List *
+obx_partition_list(void)
+{
+	int			count;
+	const ObxPartition *partitions = obx_partition_array(&count);
+	List	   *list = NIL;
+
+	for (int i = 0; i < count; i++)
+		list = lappend(list, unconstify(ObxPartition *, &partitions[i]));
 	return list;
 }
 
-Oid
-obx_partition_find(TimestampTz time)
+/* The first partition whose upper bound lies beyond; the default one's does. */
+static int
+find_reaching(TimestampTz time)
 {
 	int			low = 0;
-	int			high;
+	int			high = cache.count - 1;
 
-	require_cache();
-	if (likely(cache.last != NULL && time >= cache.last->lower && time < cache.last->upper))
-		return cache.last->relid;
-
-	/*
-	 * the first partition whose upper bound lies beyond; the default one's
-	 * does
-	 */
-	high = cache.count - 1;
 	while (low < high)
 	{
 		int			middle = (low + high) / 2;
@@ -193,6 +194,33 @@ obx_partition_find(TimestampTz time)
 		else
 			low = middle + 1;
 	}
+	return low;
+}
+
+const ObxPartition *
+obx_partitions_between(TimestampTz first, TimestampTz last, int *count)
+{
+	int			all;
+	const ObxPartition *partitions = obx_partition_array(&all);
+	int			from = find_reaching(first);
+	int			to = from;
+
+	while (!partitions[to].is_default && partitions[to].lower <= last)
+		to++;
+	*count = to - from;
+	return &partitions[from];
+}
+
+Oid
+obx_partition_find(TimestampTz time)
+{
+	int			low;
+
+	require_cache();
+	if (likely(cache.last != NULL && time >= cache.last->lower && time < cache.last->upper))
+		return cache.last->relid;
+
+	low = find_reaching(time);
 	if (cache.partitions[low].lower > time)
 		low = cache.count - 1;
 	if (!cache.partitions[low].is_default)

@@ -19,9 +19,20 @@ typedef struct ObxPartition
 
 /*
  * The partitions in the order of their bounds, the default one last; all of
- * those in which a snapshot taken before may see events.  Cached; valid until
- * the transaction ends or the next call.
+ * those in which a snapshot taken before may see events.  The array is a
+ * cache's: valid until the transaction ends or the next call, and free of
+ * charge for those who ask again and again.
  */
+extern const ObxPartition *obx_partition_array(int *count);
+
+/*
+ * Those of them that may hold events of times from "first" to "last", but for
+ * the default one, which may hold events of any time.
+ */
+extern const ObxPartition *obx_partitions_between(TimestampTz first, TimestampTz last,
+												  int *count);
+
+/* The same as obx_partition_array(), in a list of the caller's. */
 extern List *obx_partition_list(void);
 
 /* The partition for an event of that time. */

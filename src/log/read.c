@@ -48,17 +48,6 @@ struct ObxReader
 /* ---- partitions ---- */
 
 static bool
-may_hold(const ObxPartition *partition, const ObxSegment *segment)
-{
-	/*
-	 * the default partition is mostly empty, and then costs a look at its
-	 * size
-	 */
-	return partition->is_default ||
-		(partition->lower <= segment->max_time && partition->upper > segment->min_time);
-}
-
-static bool
 is_empty(Oid relid)
 {
 	Relation	table = table_open(relid, AccessShareLock);
@@ -68,36 +57,40 @@ is_empty(Oid relid)
 	return empty;
 }
 
-/* Opens scans of the partitions in which the segment may have events. */
+/* Opens a scan of a partition, or takes over the one that the reader has. */
+static bool
+open_scan(ObxReader *reader, Oid relid, ObxPartitionScan *scan)
+{
+	for (int i = 0; i < reader->nscans; i++)
+		if (reader->scans[i].relid == relid)
+		{
+			*scan = reader->scans[i];
+			reader->scans[i].relid = InvalidOid;
+			return true;
+		}
+	return obx_partition_scan_open(scan, relid, reader->snapshot, 2);
+}
+
+/*
+ * Opens scans of the partitions in which the segment may have events.  The
+ * next segment is mostly in the same ones.  The default partition is mostly
+ * empty, and then costs a look at its size.
+ */
 static void
 open_scans(ObxReader *reader)
 {
-	List	   *partitions = obx_partition_list();
-	ObxPartitionScan *scans = palloc0(list_length(partitions) * sizeof(ObxPartitionScan));
+	Oid			default_partition = obx_object_require(OBX_EVENT_DEFAULT);
+	int			count;
+	const ObxPartition *partitions = obx_partitions_between(reader->segment->min_time,
+															reader->segment->max_time, &count);
+	ObxPartitionScan *scans = palloc0((count + 1) * sizeof(ObxPartitionScan));
 	int			nscans = 0;
-	ListCell   *lc;
 
-	foreach(lc, partitions)
-	{
-		ObxPartition *partition = lfirst(lc);
-		bool		kept = false;
-
-		if (!may_hold(partition, reader->segment) ||
-			(partition->is_default && is_empty(partition->relid)))
-			continue;
-
-		/* the next segment is mostly in the same partition */
-		for (int i = 0; i < reader->nscans && !kept; i++)
-		{
-			if (reader->scans[i].relid != partition->relid)
-				continue;
-			scans[nscans++] = reader->scans[i];
-			reader->scans[i].relid = InvalidOid;
-			kept = true;
-		}
-		if (!kept && obx_partition_scan_open(&scans[nscans], partition->relid, reader->snapshot, 2))
+	for (int i = 0; i < count; i++)
+		if (open_scan(reader, partitions[i].relid, &scans[nscans]))
 			nscans++;
-	}
+	if (!is_empty(default_partition) && open_scan(reader, default_partition, &scans[nscans]))
+		nscans++;
 
 	for (int i = 0; i < reader->nscans; i++)
 		if (OidIsValid(reader->scans[i].relid))
@@ -345,15 +338,59 @@ find_in_partition(Oid relid, Snapshot snapshot, uint64 xid, int64 id, TupleTable
 	return found;
 }
 
-bool
-obx_event_find(Snapshot snapshot, uint64 xid, int64 id, TupleTableSlot *slot)
-{
-	ListCell   *lc;
+/*
+ * The time of the last event found, 0 for none: the next one is mostly in the
+ * same partition.  Only a hint.
+ */
+static TimestampTz found_time = 0;
 
-	foreach(lc, obx_partition_list())
-		if (find_in_partition(((ObxPartition *) lfirst(lc))->relid, snapshot, xid, id, slot))
+/* In some consecutive partitions, but for one. */
+static bool
+find_among(const ObxPartition *partitions, int count, Oid but, Snapshot snapshot, uint64 xid,
+		   int64 id, TupleTableSlot *slot)
+{
+	for (int i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		if (partitions[i].relid == but ||
+			!find_in_partition(partitions[i].relid, snapshot, xid, id, slot))
+			continue;
+		found_time = DatumGetTimestampTz(slot_getattr(slot, OBX_EVENT_TIME + 1, &isnull));
 		return true;
+	}
 	return false;
+}
+
+bool
+obx_event_find(Snapshot snapshot, uint64 xid, int64 id, int64 position, TupleTableSlot *slot)
+{
+	const ObxPartition *partitions;
+	Oid			looked_in = InvalidOid;
+	TimestampTz first;
+	TimestampTz last;
+	int			count;
+
+	if (found_time != 0)
+	{
+		partitions = obx_partitions_between(found_time, found_time, &count);
+		if (find_among(partitions, count, InvalidOid, snapshot, xid, id, slot))
+			return true;
+		looked_in = count > 0 ? partitions[0].relid : InvalidOid;
+	}
+	if (position == 0)
+	{
+		partitions = obx_partition_array(&count);
+		return find_among(partitions, count, looked_in, snapshot, xid, id, slot);
+	}
+
+	/* a position that no segment has is not kept */
+	if (!obx_segment_span(position, snapshot, &first, &last))
+		return false;
+	partitions = obx_partitions_between(first, last, &count);
+	return find_among(partitions, count, looked_in, snapshot, xid, id, slot) ||
+		find_in_partition(obx_object_require(OBX_EVENT_DEFAULT), snapshot, xid, id, slot);
 }
 
 /* ---- events by their id ---- */
@@ -582,17 +619,17 @@ find_newest(BackwardScan *scans, int nscans)
 void
 obx_event_visit_newest(Snapshot snapshot, int64 limit, ObxEventVisitor visit, void *arg)
 {
-	List	   *partitions = obx_partition_list();
-	BackwardScan *scans = palloc(Max(list_length(partitions), 1) * sizeof(BackwardScan));
+	int			count;
+	const ObxPartition *partitions = obx_partition_array(&count);
+	BackwardScan *scans = palloc(count * sizeof(BackwardScan));
 	BackwardScan *newest;
 	int			nscans = 0;
-	ListCell   *lc;
 
-	foreach(lc, partitions)
+	for (int i = 0; i < count; i++)
 	{
 		BackwardScan *back = &scans[nscans];
 
-		if (!obx_partition_scan_open(&back->scan, ((ObxPartition *) lfirst(lc))->relid, snapshot, 0))
+		if (!obx_partition_scan_open(&back->scan, partitions[i].relid, snapshot, 0))
 			continue;
 		nscans++;
 		index_rescan(back->scan.scan, NULL, 0, NULL, 0);

@@ -40,10 +40,12 @@ extern bool obx_reader_next(ObxReader *reader, ObxReadEvent *event);
 extern void obx_reader_end(ObxReader *reader);
 
 /*
- * One event by its transaction and id; false if it is not kept.  The slot is
- * made by the caller by obx_event_make_slot().
+ * One event by its transaction and id; false if it is not kept.  Its position
+ * says in which partition to look; 0, if it is not known, costs a look at
+ * each.  The slot is made by the caller by obx_event_make_slot().
  */
-extern bool obx_event_find(Snapshot snapshot, uint64 xid, int64 id, TupleTableSlot *slot);
+extern bool obx_event_find(Snapshot snapshot, uint64 xid, int64 id, int64 position,
+						   TupleTableSlot *slot);
 extern TupleTableSlot *obx_event_make_slot(void);
 
 /* One that has a position, by its id alone; false if none such is kept. */

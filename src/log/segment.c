@@ -269,6 +269,31 @@ obx_segment_find_at(int64 position, Snapshot snapshot)
 	return segment != NULL && segment->events > 0 ? segment : NULL;
 }
 
+bool
+obx_segment_span(int64 position, Snapshot snapshot, TimestampTz *first, TimestampTz *last)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	init_position_key(&key, BTLessEqualStrategyNumber, position);
+	begin_scan(&scan, &key, 1, snapshot, BackwardScanDirection);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+	{
+		Datum		values[COLUMNS];
+		bool		nulls[COLUMNS];
+
+		heap_deform_tuple(tuple, RelationGetDescr(scan.table), values, nulls);
+		found = DatumGetInt64(values[FIRST_POSITION]) + DatumGetInt64(values[EVENTS]) > position;
+		*first = found ? DatumGetTimestampTz(values[MIN_TIME]) : 0;
+		*last = found ? DatumGetTimestampTz(values[MAX_TIME]) : 0;
+	}
+	obx_scan_end(&scan);
+	return found;
+}
+
 /* ---- searching by halves ---- */
 
 /* Must never be false of a segment after one of which it is true. */

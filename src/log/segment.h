@@ -45,6 +45,10 @@ extern ObxSegment *obx_segment_find_last(Snapshot snapshot);
 /* The one that holds the position, or else the first one after it. */
 extern ObxSegment *obx_segment_find_at(int64 position, Snapshot snapshot);
 
+/* The times between which the events lie of the one that holds the position; false for none. */
+extern bool obx_segment_span(int64 position, Snapshot snapshot, TimestampTz *first,
+							 TimestampTz *last);
+
 /* The first one made at or after that time, that holds events. */
 extern ObxSegment *obx_segment_find_since(TimestampTz time, Snapshot snapshot);
 

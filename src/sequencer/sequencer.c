@@ -155,17 +155,18 @@ find_difference(const ObxSnapshot *lower, const ObxSnapshot *upper, Snapshot sna
 	};
 	HTAB	   *transactions = hash_create("pg_outbox transactions", 256, &control,
 										   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	ListCell   *lc;
+	int			count;
+	const ObxPartition *partitions = obx_partition_array(&count);
 
-	foreach(lc, obx_partition_list())
+	for (int i = 0; i < count; i++)
 	{
 		PartitionScan scan;
 
-		open_scan(&scan, lfirst(lc), snapshot);
+		open_scan(&scan, &partitions[i], snapshot);
 		count_events(transactions, &scan, lower->xmax, upper->xmax);
-		for (int i = 0; i < lower->nrunning; i++)
-			if (obx_snapshot_has_ended(upper, lower->running[i]))
-				count_events(transactions, &scan, lower->running[i], lower->running[i] + 1);
+		for (int j = 0; j < lower->nrunning; j++)
+			if (obx_snapshot_has_ended(upper, lower->running[j]))
+				count_events(transactions, &scan, lower->running[j], lower->running[j] + 1);
 		close_scan(&scan);
 	}
 	return transactions;
@@ -330,24 +331,24 @@ obx_sequencer_is_behind(const ObxSnapshot *upto, uint64 own)
 	ObxSegment *last;
 	const ObxSnapshot *lower;
 	bool		behind = false;
-	ListCell   *lc;
+	int			count;
+	const ObxPartition *partitions;
 
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	last = obx_segment_find_last(snapshot);
 	lower = last != NULL ? last->snapshot : obx_snapshot_empty();
-	foreach(lc, obx_partition_list())
+	partitions = obx_partition_array(&count);
+	for (int i = 0; !behind && i < count; i++)
 	{
 		PartitionScan scan;
 
-		open_scan(&scan, lfirst(lc), snapshot);
+		open_scan(&scan, &partitions[i], snapshot);
 		behind = has_event(scan.scan, scan.slot, upto, lower->xmax, upto->xmax, own);
-		for (int i = 0; !behind && i < lower->nrunning; i++)
-			behind = has_event(scan.scan, scan.slot, upto, lower->running[i],
-							   lower->running[i] + 1, own);
+		for (int j = 0; !behind && j < lower->nrunning; j++)
+			behind = has_event(scan.scan, scan.slot, upto, lower->running[j],
+							   lower->running[j] + 1, own);
 		close_scan(&scan);
-		if (behind)
-			break;
 	}
 	UnregisterSnapshot(snapshot);
 	return behind;

@@ -1,0 +1,110 @@
+# What reading the log costs goes with what is read: not with the number of
+# partitions, nor with how long a transaction is, nor with what is kept.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use OutboxServer;
+use Test::More;
+
+plan skip_all => 'memory is measured by /proc' unless -r '/proc/self/status';
+
+# without workers, so that nobody else counts; few buffers, since a session's
+# memory includes those that it has touched
+my $node = new_server('reading',
+	conf => [ "shared_preload_libraries = ''", 'shared_buffers = 1MB', 'fsync = off', 'outbox.retention = -1' ]);
+my $db = 'postgres';
+my $partitions = 400;
+my $segments = 2000;
+
+# By how many kB a fresh session grows while it runs a query.
+sub growth
+{
+	my ($warm_up, $query) = @_;
+	my $memory = "SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\\s*(\\d+)')";
+	my @peak = $node->safe_psql($db, "$warm_up; $memory; $query; $memory") =~ /^(\d{4,})$/mg;
+
+	note("peaks in kB: @peak");
+	return $peak[-1] - $peak[0];
+}
+
+# How often the partitions' indexes were looked into, by sessions that have ended.
+sub lookups
+{
+	return $node->safe_psql($db, q{
+		SELECT sum(idx_scan) FROM pg_stat_all_indexes
+		WHERE schemaname = 'outbox' AND relname ~ '^event_(p|default)'});
+}
+
+$node->safe_psql($db, q{CREATE EXTENSION pg_outbox; CALL outbox.run()});
+$node->safe_psql($db, qq{
+	DO \$\$
+	BEGIN
+		FOR day IN 1..$partitions LOOP
+			EXECUTE format('CREATE TABLE outbox.event_p_past_%s (LIKE outbox.event INCLUDING DEFAULTS)', day);
+			EXECUTE format('CREATE INDEX ON outbox.event_p_past_%s (xid, id)', day);
+			EXECUTE format('ALTER TABLE outbox.event ATTACH PARTITION outbox.event_p_past_%s'
+						   ' FOR VALUES FROM (%L) TO (%L)', day,
+						   timestamptz '2020-01-01' + day * interval '1 day',
+						   timestamptz '2020-01-02' + day * interval '1 day');
+		END LOOP;
+	END \$\$});
+
+# ---- partitions ----
+
+$node->safe_psql($db, qq{
+	DO \$\$
+	BEGIN
+		FOR i IN 1..$segments LOOP
+			PERFORM outbox.publish('Single', key => i::text);
+			COMMIT;
+			CALL outbox.run();
+		END LOOP;
+	END \$\$});
+is($node->safe_psql($db, 'SELECT count(*) FROM outbox.segment'), $segments, 'a segment per event');
+
+my $read = "SELECT count(*) FROM outbox.read(0, 1, '{Nothing}')";
+
+cmp_ok(growth("SELECT count(*) FROM outbox.read(0, 1)", $read), '<', 3000,
+	'reading many segments takes no more memory for many partitions');
+
+# ---- retries ----
+
+$node->safe_psql($db, q{
+	CREATE TABLE gate (is_open boolean);
+	INSERT INTO gate VALUES (false);
+	CREATE TABLE effect (n bigint GENERATED ALWAYS AS IDENTITY, position bigint);
+	CREATE FUNCTION handler(event outbox.event) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF NOT (SELECT is_open FROM gate) THEN
+			RAISE 'not yet';
+		END IF;
+		INSERT INTO effect (position) VALUES (outbox.current_position());
+	END $$;
+	SELECT outbox.subscribe('waiting', '{Waiting}', handler => 'handler', batch_size => 50,
+		backoff => '1 hour', max_attempts => 1000);
+	SELECT count(outbox.publish('Waiting', key => 'k')) FROM generate_series(1, 500);
+	CALL outbox.run();
+});
+is($node->safe_psql($db, "SELECT retrying + parked FROM outbox.status WHERE name = 'waiting'"),
+	500, 'events are parked');
+$node->safe_psql($db, q{
+	UPDATE gate SET is_open = true;
+	UPDATE outbox.delivery SET next_at = now() WHERE state = 'retry'});
+
+my $before = lookups();
+
+$node->safe_psql($db, 'CALL outbox.run()');
+# statistics may arrive a little after their session ended
+$node->poll_query_until($db, qq{
+	SELECT sum(idx_scan) >= $before + 500 FROM pg_stat_all_indexes
+	WHERE schemaname = 'outbox' AND relname ~ '^event_(p|default)'});
+is($node->safe_psql($db, 'SELECT count(*), count(DISTINCT position) FROM effect'), '500|500',
+	'then they drain');
+# a few rounds look for new events in each partition
+cmp_ok(lookups() - $before, '<', 500 * 3 + 20 * $partitions,
+	'each is looked for where it is, not in every partition');
+
+$node->stop;
+done_testing();
