@@ -194,6 +194,7 @@ collect_owed(ObxPullLane *work, int limit)
 		progress->nowed = nowed;
 		if (work->batch->nitems > 0)
 			return true;
+		obx_pull_lane_pass(progress);
 	}
 	return false;
 }

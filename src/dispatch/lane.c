@@ -149,6 +149,7 @@ require_waiting(ObxLane *lane, const ObxDelivery *delivery)
 	if (!found)
 	{
 		dlist_init(&waiting->open);
+		dlist_init(&waiting->retries);
 		waiting->unsettled = false;
 		waiting->last_item = -1;
 	}
@@ -197,12 +198,16 @@ insert_by_position(ObxWaiting *waiting, ObxOpen *open)
 	dlist_push_head(&waiting->open, &open->node);
 }
 
-/* Out of the heap that it is in. */
+/* Out of the heap and the list that it is in. */
 static void
 remove_retry(ObxLane *lane, ObxOpen *open)
 {
 	if (open->state == OBX_DELIVERY_RETRY)
+	{
 		pairingheap_remove(open->is_due ? lane->due : lane->later, &open->retry);
+		if (open->waiting != NULL)
+			dlist_delete(&open->among_retries);
+	}
 	open->is_due = false;
 }
 
@@ -213,7 +218,11 @@ set_state(ObxLane *lane, ObxOpen *open, ObxDeliveryState state, TimestampTz next
 	open->state = state;
 	open->next_at = next_at;
 	if (state == OBX_DELIVERY_RETRY)
+	{
 		pairingheap_add(lane->later, &open->retry);
+		if (open->waiting != NULL)
+			dlist_push_tail(&open->waiting->retries, &open->among_retries);
+	}
 }
 
 static void
@@ -448,6 +457,7 @@ settle_delivery(ObxDelivery *delivery, bool is_first)
 	return true;
 }
 
+/* Writes the row, if it becomes different. */
 static void
 settle_open(ObxLane *lane, ObxOpen *open, bool is_first)
 {
@@ -462,9 +472,27 @@ settle_open(ObxLane *lane, ObxOpen *open, bool is_first)
 		set_state(lane, open, delivery->state, delivery->next_at);
 }
 
+/* The list of retries is changed meanwhile, but for its next one. */
+static void
+settle_waiting(ObxLane *lane, ObxWaiting *waiting)
+{
+	ObxOpen    *first = first_open(waiting);
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &waiting->retries)
+	{
+		ObxOpen    *open = dlist_container(ObxOpen, among_retries, iter.cur);
+
+		if (open != first)
+			settle_open(lane, open, false);
+	}
+	settle_open(lane, first, true);
+}
+
 /*
- * Only the first can have become so by removing others, and only the second
- * can have been the first before one was added.
+ * The first can have become so by removing others.  Behind it there may be any
+ * number of retries: a batch fails them in order, but consumers that pull nack
+ * their events in any, and what is added may come before them all.
  */
 void
 obx_lane_settle(ObxLane *lane)
@@ -474,20 +502,12 @@ obx_lane_settle(ObxLane *lane)
 	foreach(lc, lane->unsettled)
 	{
 		ObxWaiting *waiting = lfirst(lc);
-		ObxOpen    *first;
 
 		waiting->unsettled = false;
 		if (dlist_is_empty(&waiting->open))
-		{
 			hash_search(lane->waiting, &waiting->key_hash, HASH_REMOVE, NULL);
-			continue;
-		}
-		first = first_open(waiting);
-		settle_open(lane, first, true);
-		if (dlist_has_next(&waiting->open, &first->node))
-			settle_open(lane, dlist_container(ObxOpen, node,
-											  dlist_next_node(&waiting->open, &first->node)),
-						false);
+		else
+			settle_waiting(lane, waiting);
 	}
 	list_free(lane->unsettled);
 	lane->unsettled = NIL;

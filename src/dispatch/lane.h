@@ -22,6 +22,8 @@ typedef struct ObxWaiting
 {
 	int64		key_hash;		/* hash key */
 	dlist_head	open;			/* of ObxOpen, by position */
+	dlist_head	retries;		/* those of them that are retries: once
+								 * settled, none or the first one */
 	bool		unsettled;		/* is in the lane's list of those */
 	int			last_item;		/* scratch of who collects a batch */
 } ObxWaiting;
@@ -36,6 +38,8 @@ typedef struct ObxOpen
 	ObxDeliveryState state;
 	ObxWaiting *waiting;		/* NULL: waits for none, and none for it */
 	dlist_node	node;			/* in waiting->open */
+	dlist_node	among_retries;	/* while its state is retry: in
+								 * waiting->retries */
 	pairingheap_node retry;		/* while its state is retry: in lane->due, if
 								 * it was found to be, else in lane->later */
 	bool		is_due;
@@ -88,8 +92,9 @@ extern void obx_lane_remove(ObxLane *lane, int64 position);
 
 /*
  * After such changes: of each key the first one left is tried next, now if it
- * was parked without an attempt; those behind it are parked.  Looks at keys
- * that were changed only, and writes rows that become different.
+ * was parked without an attempt; all those behind it are parked, whatever was
+ * changed in which order.  Looks at keys that were changed only, and of them
+ * at those that become different, which it writes.
  */
 extern void obx_lane_settle(ObxLane *lane);
 

@@ -82,10 +82,8 @@ obx_pull_lane_make_batch(ObxPullLane *work, int size)
 }
 
 void
-obx_pull_lane_write(ObxPullLane *work)
+obx_pull_lane_pass(ObxProgress *progress)
 {
-	ObxProgress *progress = &work->progress;
-
 	if (progress->nowed > 0)
 	{
 		if (progress->position != progress->owed[0] - 1)
@@ -96,7 +94,17 @@ obx_pull_lane_write(ObxPullLane *work)
 	{
 		progress->position = progress->read_position;
 		progress->event_id = progress->read_id;
+		/* from here on it is moved by reading */
+		progress->read_position = progress->read_id = 0;
 	}
+}
+
+void
+obx_pull_lane_write(ObxPullLane *work)
+{
+	ObxProgress *progress = &work->progress;
+
+	obx_pull_lane_pass(progress);
 	obx_progress_advance(progress);
 	if (work->lane != NULL && work->lane->version >= 0)
 		work->lane->version = progress->version;

@@ -36,6 +36,13 @@ extern void obx_pull_lane_push_snapshot(void);
 
 extern ObxBatch *obx_pull_lane_make_batch(ObxPullLane *work, int size);
 
+/*
+ * Moves the position behind all that is dealt with: to before the first one
+ * owed, and where none is left, to how far the log was read.  What was read
+ * must not be read again: it was acked, or has a row.
+ */
+extern void obx_pull_lane_pass(ObxProgress *progress);
+
 /* Writes the progress, with its position behind all that is dealt with. */
 extern void obx_pull_lane_write(ObxPullLane *work);
 

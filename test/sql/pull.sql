@@ -448,6 +448,44 @@ SELECT * FROM receive('u');
 SELECT lag FROM standing;
 SELECT outbox.wait('u', '0');
 
+-- nacked in any order: the first one of a key is tried next, the others wait
+SELECT outbox.subscribe('n');
+SELECT outbox.head() AS head \gset
+CREATE FUNCTION nack(nth integer) RETURNS void LANGUAGE sql AS $$
+    SELECT outbox.nack('n', pull.receipt(), (current_setting('pull.head')::bigint + nth))
+$$;
+SELECT set_config('pull.head', :'head', false) IS NOT NULL AS set;
+CALL emit('N', 'k', 'k', 'k');
+CALL outbox.run();
+SELECT "position" - :head AS nth, key FROM receive('n', lease => '1 hour');
+SELECT nack(3), nack(1);
+SELECT "position" - :head AS nth, state, attempts FROM exceptions('n');
+CALL let_time_go_by();
+SELECT "position" - :head AS nth, key FROM receive('n', lease => '1 hour');
+SELECT nack(3), nack(2);
+SELECT "position" - :head AS nth, state, attempts FROM exceptions('n');
+CALL let_time_go_by();
+SELECT "position" - :head AS nth, key FROM receive('n', lease => '1 hour');
+SELECT outbox.ack('n', receipt());
+
+-- what was read and has to wait is not read again, whatever ran out in between
+SELECT outbox.head() AS head, set_config('pull.head', outbox.head()::text, false) IS NOT NULL AS set \gset
+CALL emit('N', 'x', 'x', 'y', 'x', 'y');
+CALL outbox.run();
+SELECT "position" - :head AS nth, key FROM receive('n', 3, lease => '1 hour');
+SELECT nack(3);
+CALL let_time_go_by();
+SELECT "position" - :head AS nth, key FROM receive('n', 1, lease => '1 hour');
+SELECT nack(1);
+SELECT "position" - :head AS nth, key FROM receive('n', 10, lease => '1 hour');
+SELECT "position" - :head AS nth, state, attempts FROM exceptions('n');
+CALL let_time_go_by();
+SELECT "position" - :head AS nth, key FROM receive('n', 10, lease => '1 hour');
+SELECT outbox.ack('n', receipt());
+SELECT "position" - :head AS nth, key FROM receive('n', 10, lease => '1 hour');
+SELECT lag, retrying, parked, dead FROM standing WHERE name = 'n';
+SELECT outbox.unsubscribe('n');
+
 SET client_min_messages = warning;
 DROP EXTENSION pg_outbox CASCADE;
 DROP SCHEMA pull CASCADE;
