@@ -86,6 +86,17 @@ make_delivery(HeapTuple tuple, TupleDesc tupdesc)
 	return delivery;
 }
 
+static bool
+is_dead(HeapTuple tuple, TupleDesc tupdesc)
+{
+	bool		isnull;
+	const text *state = DatumGetTextPP(heap_getattr(tuple, STATE + 1, tupdesc, &isnull));
+	const char *dead = state_name[OBX_DELIVERY_DEAD];
+
+	return VARSIZE_ANY_EXHDR(state) == strlen(dead) &&
+		memcmp(VARDATA_ANY(state), dead, strlen(dead)) == 0;
+}
+
 static void
 set_text(Datum *values, bool *nulls, int column, const char *text)
 {
@@ -146,20 +157,37 @@ begin_scan(ObxScan *scan, ObxObject index, ScanKey keys, int nkeys, LOCKMODE loc
 				   obx_object_require(index), NULL, keys, nkeys, ForwardScanDirection);
 }
 
-List *
-obx_delivery_list_open(int32 subscription, int32 lane)
+/* Shows what a scan finds, and ends it. */
+static void
+visit_rows(ObxScan *scan, ObxDeliveryVisitor visit, void *arg)
+{
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox delivery",
+												 ALLOCSET_DEFAULT_SIZES);
+	HeapTuple	tuple;
+	bool		goes_on = true;
+
+	while (goes_on && (tuple = obx_scan_next(scan)) != NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(memory);
+
+		CHECK_FOR_INTERRUPTS();
+		goes_on = visit(make_delivery(tuple, RelationGetDescr(scan->table)), arg);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(memory);
+	}
+	obx_scan_end(scan);
+	MemoryContextDelete(memory);
+}
+
+void
+obx_delivery_visit_open(int32 subscription, int32 lane, ObxDeliveryVisitor visit, void *arg)
 {
 	ScanKeyData keys[3];
 	ObxScan		scan;
-	HeapTuple	tuple;
-	List	   *list = NIL;
 
 	begin_scan(&scan, OBX_DELIVERY_OPEN_IDX, keys, init_lane_keys(keys, subscription, lane),
 			   AccessShareLock);
-	while ((tuple = obx_scan_next(&scan)) != NULL)
-		list = lappend(list, make_delivery(tuple, RelationGetDescr(scan.table)));
-	obx_scan_end(&scan);
-	return list;
+	visit_rows(&scan, visit, arg);
 }
 
 bool
@@ -174,11 +202,14 @@ obx_delivery_is_waiting(int32 subscription, int32 lane, int64 position)
 			   AccessShareLock);
 	while (!waiting && (tuple = obx_scan_next(&scan)) != NULL)
 	{
-		const ObxDelivery *delivery = make_delivery(tuple, RelationGetDescr(scan.table));
+		bool		isnull;
+		int64		at = DatumGetInt64(heap_getattr(tuple, POSITION + 1,
+													RelationGetDescr(scan.table), &isnull));
 
-		if (delivery->position > position)
+		CHECK_FOR_INTERRUPTS();
+		if (at > position)
 			break;
-		waiting = delivery->state != OBX_DELIVERY_DEAD;
+		waiting = !is_dead(tuple, RelationGetDescr(scan.table));
 	}
 	obx_scan_end(&scan);
 	return waiting;
@@ -209,19 +240,14 @@ begin_subscription_scan(ObxScan *scan, ScanKey key, int32 subscription, LOCKMODE
 	begin_scan(scan, OBX_DELIVERY_PKEY, key, 1, lockmode);
 }
 
-List *
-obx_delivery_list(int32 subscription)
+void
+obx_delivery_visit(int32 subscription, ObxDeliveryVisitor visit, void *arg)
 {
 	ScanKeyData key;
 	ObxScan		scan;
-	HeapTuple	tuple;
-	List	   *list = NIL;
 
 	begin_subscription_scan(&scan, &key, subscription, AccessShareLock);
-	while ((tuple = obx_scan_next(&scan)) != NULL)
-		list = lappend(list, make_delivery(tuple, RelationGetDescr(scan.table)));
-	obx_scan_end(&scan);
-	return list;
+	visit_rows(&scan, visit, arg);
 }
 
 int64

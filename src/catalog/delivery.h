@@ -5,7 +5,6 @@
 #define OBX_DELIVERY_H
 
 #include "datatype/timestamp.h"
-#include "nodes/pg_list.h"
 #include "utils/elog.h"
 
 typedef enum ObxDeliveryState
@@ -36,14 +35,22 @@ typedef struct ObxDelivery
 	TimestampTz failed_at;
 } ObxDelivery;
 
-/* The open ones of a lane, by position; in CurrentMemoryContext. */
-extern List *obx_delivery_list_open(int32 subscription, int32 lane);
+/*
+ * Is shown rows one by one, by position, as they were when the visit began;
+ * false ends it.  It may change or delete them, and runs in memory that is
+ * emptied after each.
+ */
+typedef bool (*ObxDeliveryVisitor) (ObxDelivery *delivery, void *arg);
+
+/* All of a subscription. */
+extern void obx_delivery_visit(int32 subscription, ObxDeliveryVisitor visit, void *arg);
+
+/* The open ones of a lane. */
+extern void obx_delivery_visit_open(int32 subscription, int32 lane, ObxDeliveryVisitor visit,
+									void *arg);
 
 /* Does one of them, up to a position, wait for its delivery? */
 extern bool obx_delivery_is_waiting(int32 subscription, int32 lane, int64 position);
-
-/* All of a subscription, by position; likewise. */
-extern List *obx_delivery_list(int32 subscription);
 
 /* The lowest position among all of a subscription's, 0 if it has none. */
 extern int64 obx_delivery_oldest(int32 subscription);

@@ -20,12 +20,30 @@
 #include "catalog/progress.h"
 #include "dispatch/dead_letter.h"
 #include "dispatch/lane.h"
+#include "dispatch/settle.h"
 
-/* What is to be known of it later goes into *progress. */
-typedef void (*ChangeDelivery) (ObxDelivery *delivery, ObxProgress *progress);
+/* What was discarded is noted in versions of progress, at most so much in each. */
+#define OBX_SETTLED_NOTED 1000
+
+typedef struct Change Change;
+
+typedef void (*ChangeDelivery) (const Change *change, ObxDelivery *delivery,
+								ObxProgress *progress);
+
+struct Change
+{
+	const ObxSubscription *subscription;
+	ChangeDelivery change;
+	MemoryContext memory;		/* lives as long as this */
+	Bitmapset  *lanes;			/* those with dead letters; locked */
+	int			nprogress;
+	ObxProgress *progress;		/* of lanes; what is to be known later goes
+								 * there */
+	int64		count;
+};
 
 static void
-redrive(ObxDelivery *delivery, ObxProgress *progress)
+redrive(const Change *change, ObxDelivery *delivery, ObxProgress *progress)
 {
 	delivery->state = OBX_DELIVERY_RETRY;
 	delivery->open = true;
@@ -35,43 +53,69 @@ redrive(ObxDelivery *delivery, ObxProgress *progress)
 }
 
 static void
-discard(ObxDelivery *delivery, ObxProgress *progress)
+discard(const Change *change, ObxDelivery *delivery, ObxProgress *progress)
 {
+	MemoryContext old = MemoryContextSwitchTo(change->memory);
+
 	obx_progress_settle(progress, delivery->position, OBX_SETTLED_DISCARDED);
+	MemoryContextSwitchTo(old);
 	obx_delivery_delete(delivery->subscription, delivery->position);
 }
 
-/* Changes those of one lane, under its lock; all, or the one at a position. */
-static int64
-change_lane(const ObxSubscription *subscription, int lane, int64 position,
-			ChangeDelivery change)
+/* ObxDeliveryVisitor */
+static bool
+note_lane(ObxDelivery *delivery, void *arg)
 {
-	ObxProgress progress = {0};
-	bool		has_progress;
-	int64		count = 0;
-	ListCell   *lc;
+	Change	   *change = arg;
+	MemoryContext old;
 
-	obx_lane_lock(subscription->id, lane, true);
-	has_progress = obx_progress_find(subscription->id, lane, &progress);
-	foreach(lc, obx_delivery_list(subscription->id))
-	{
-		ObxDelivery *delivery = lfirst(lc);
+	if (delivery->state != OBX_DELIVERY_DEAD || bms_is_member(delivery->lane, change->lanes))
+		return true;
+	old = MemoryContextSwitchTo(change->memory);
+	change->lanes = bms_add_member(change->lanes, delivery->lane);
+	change->nprogress = Max(change->nprogress, delivery->lane + 1);
+	MemoryContextSwitchTo(old);
+	return true;
+}
 
-		CHECK_FOR_INTERRUPTS();
-		if (delivery->lane != lane || delivery->state != OBX_DELIVERY_DEAD ||
-			(position != 0 && delivery->position != position))
-			continue;
-		change(delivery, &progress);
-		count++;
-	}
-	if (count == 0)
-		return 0;
+/* Locks the lanes and reads how far they are. */
+static void
+lock_lanes(Change *change)
+{
+	int32		subscription = change->subscription->id;
+	int			lane = -1;
 
-	obx_lane_settle_rows(subscription, lane);
-	/* what dispatchers know of the lane is not so any more */
-	if (has_progress)
-		obx_progress_advance(&progress);
-	return count;
+	while ((lane = bms_next_member(change->lanes, lane)) >= 0)
+		obx_lane_lock(subscription, lane, true);
+	lane = -1;
+	change->progress = palloc0(Max(change->nprogress, 1) * sizeof(ObxProgress));
+	while ((lane = bms_next_member(change->lanes, lane)) >= 0)
+		(void) obx_progress_find(subscription, lane, &change->progress[lane]);
+}
+
+/* Lanes that were divided anew may have left a number that there is none of. */
+static void
+advance(ObxProgress *progress)
+{
+	if (progress->version > 0)
+		obx_progress_advance(progress);
+}
+
+/* ObxDeliveryVisitor: changes what is dead in a lane that is locked. */
+static bool
+change_delivery(ObxDelivery *delivery, void *arg)
+{
+	Change	   *change = arg;
+	ObxProgress *progress;
+
+	if (delivery->state != OBX_DELIVERY_DEAD || !bms_is_member(delivery->lane, change->lanes))
+		return true;
+	progress = &change->progress[delivery->lane];
+	change->change(change, delivery, progress);
+	change->count++;
+	if (progress->nsettled >= OBX_SETTLED_NOTED)
+		advance(progress);
+	return true;
 }
 
 static void
@@ -85,27 +129,69 @@ report_none(const ObxSubscription *subscription, int64 position)
 			 errhint("The view outbox.dead_letter lists them.")));
 }
 
+/*
+ * One pass finds the lanes, a second one changes what is in them: neither the
+ * number of dead letters nor that of lanes matters to the memory it takes.
+ */
 static int64
-change_all(const ObxSubscription *subscription, int64 position, ChangeDelivery change)
+change_all(const ObxSubscription *subscription, ChangeDelivery what)
 {
-	Bitmapset  *lanes = NULL;
+	Change		change = {
+		.subscription = subscription,
+		.change = what,
+		.memory = CurrentMemoryContext
+	};
 	int			lane = -1;
-	int64		count = 0;
-	ListCell   *lc;
 
-	foreach(lc, obx_delivery_list(subscription->id))
+	obx_delivery_visit(subscription->id, note_lane, &change);
+	lock_lanes(&change);
+	obx_delivery_visit(subscription->id, change_delivery, &change);
+	while ((lane = bms_next_member(change.lanes, lane)) >= 0)
 	{
-		const ObxDelivery *delivery = lfirst(lc);
-
-		if (delivery->state == OBX_DELIVERY_DEAD &&
-			(position == 0 || delivery->position == position))
-			lanes = bms_add_member(lanes, delivery->lane);
+		obx_settle_lane(subscription, lane);
+		/* what dispatchers know of the lane is not so any more */
+		advance(&change.progress[lane]);
 	}
-	while ((lane = bms_next_member(lanes, lane)) >= 0)
-		count += change_lane(subscription, lane, position, change);
+	return change.count;
+}
 
-	if (position != 0 && count == 0)
+/* The dead letter at the position, its lane locked; ereports if it is none. */
+static ObxDelivery *
+require_dead(const ObxSubscription *subscription, int64 position)
+{
+	ObxDelivery *delivery = obx_delivery_find(subscription->id, position);
+
+	if (delivery != NULL && delivery->state == OBX_DELIVERY_DEAD)
+	{
+		/* the subscription is locked, so it stays in this lane */
+		obx_lane_lock(subscription->id, delivery->lane, true);
+		delivery = obx_delivery_find(subscription->id, position);
+	}
+	if (delivery == NULL || delivery->state != OBX_DELIVERY_DEAD)
 		report_none(subscription, position);
+	return delivery;
+}
+
+static int64
+change_one(const ObxSubscription *subscription, int64 position, ChangeDelivery what)
+{
+	Change		change = {.subscription = subscription,.memory = CurrentMemoryContext};
+	ObxDelivery *delivery = require_dead(subscription, position);
+	ObxProgress progress = {0};
+
+	(void) obx_progress_find(subscription->id, delivery->lane, &progress);
+	what(&change, delivery, &progress);
+	obx_settle_key(subscription, delivery);
+	advance(&progress);
+	return 1;
+}
+
+static int64
+change(const ObxSubscription *subscription, int64 position, ChangeDelivery what)
+{
+	int64		count = position == 0 ? change_all(subscription, what) :
+	change_one(subscription, position, what);
+
 	if (count > 0)
 		obx_doorbell_arm_configuration();
 	return count;
@@ -114,11 +200,11 @@ change_all(const ObxSubscription *subscription, int64 position, ChangeDelivery c
 int64
 obx_dead_letter_redrive(const ObxSubscription *subscription, int64 position)
 {
-	return change_all(subscription, position, redrive);
+	return change(subscription, position, redrive);
 }
 
 int64
 obx_dead_letter_discard(const ObxSubscription *subscription, int64 position)
 {
-	return change_all(subscription, position, discard);
+	return change(subscription, position, discard);
 }

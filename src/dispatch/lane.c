@@ -20,6 +20,7 @@
 #include "base/compat.h"
 #include "catalog/names.h"
 #include "dispatch/lane.h"
+#include "dispatch/settle.h"
 #include "log/event.h"
 
 static HTAB *lanes = NULL;
@@ -265,6 +266,14 @@ add_open(ObxLane *lane, const ObxDelivery *delivery)
 	return open->waiting;
 }
 
+/* ObxDeliveryVisitor */
+static bool
+load_open(ObxDelivery *delivery, void *arg)
+{
+	(void) add_open(arg, delivery);
+	return true;
+}
+
 void
 obx_lane_add(ObxLane *lane, const ObxDelivery *delivery)
 {
@@ -309,14 +318,10 @@ obx_lane_load(const ObxSubscription *subscription, int32 lane_number, int64 vers
 	if (lane->version != version || lane->catalog != catalog ||
 		lane->ordering != subscription->ordering)
 	{
-		List	   *rows = obx_delivery_list_open(subscription->id, lane_number);
-		ListCell   *lc;
-
 		lane->version = -1;
 		lane->ordering = subscription->ordering;
 		reset_lane(lane);
-		foreach(lc, rows)
-			(void) add_open(lane, lfirst(lc));
+		obx_delivery_visit_open(subscription->id, lane_number, load_open, lane);
 		lane->version = version;
 		lane->catalog = catalog;
 	}
@@ -439,24 +444,6 @@ obx_lane_forget(ObxLane *lane)
 	lane->version = -1;
 }
 
-/* The first one is tried next; what is behind it waits, whatever it was. */
-static bool
-settle_delivery(ObxDelivery *delivery, bool is_first)
-{
-	if (is_first && delivery->state == OBX_DELIVERY_PARKED)
-	{
-		delivery->state = OBX_DELIVERY_RETRY;
-		if (delivery->next_at == DT_NOEND)
-			delivery->next_at = GetCurrentTimestamp();
-	}
-	else if (!is_first && delivery->state == OBX_DELIVERY_RETRY)
-		delivery->state = OBX_DELIVERY_PARKED;
-	else
-		return false;
-	obx_delivery_update(delivery);
-	return true;
-}
-
 /* Writes the row, if it becomes different. */
 static void
 settle_open(ObxLane *lane, ObxOpen *open, bool is_first)
@@ -468,7 +455,7 @@ settle_open(ObxLane *lane, ObxOpen *open, bool is_first)
 	delivery = obx_delivery_find(lane->key.subscription, open->position);
 	if (delivery == NULL)
 		elog(ERROR, "delivery of position " INT64_FORMAT " is gone", open->position);
-	if (settle_delivery(delivery, is_first))
+	if (obx_settle_delivery(delivery, is_first))
 		set_state(lane, open, delivery->state, delivery->next_at);
 }
 
@@ -511,31 +498,6 @@ obx_lane_settle(ObxLane *lane)
 	}
 	list_free(lane->unsettled);
 	lane->unsettled = NIL;
-}
-
-void
-obx_lane_settle_rows(const ObxSubscription *subscription, int32 lane)
-{
-	HTAB	   *seen;
-	ListCell   *lc;
-
-	if (subscription->ordering == OBX_ORDERING_NONE)
-		return;
-	seen = make_table("pg_outbox keys", sizeof(int64), CurrentMemoryContext);
-	foreach(lc, obx_delivery_list_open(subscription->id, lane))
-	{
-		ObxDelivery *delivery = lfirst(lc);
-		int64		key = delivery->key_hash;
-		bool		found;
-
-		if (subscription->ordering == OBX_ORDERING_STRICT)
-			key = 0;			/* as if all had the same */
-		else if (!delivery->has_key)
-			continue;
-		hash_search(seen, &key, HASH_ENTER, &found);
-		(void) settle_delivery(delivery, !found);
-	}
-	hash_destroy(seen);
 }
 
 /* ---- locks ---- */

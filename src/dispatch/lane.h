@@ -98,9 +98,6 @@ extern void obx_lane_remove(ObxLane *lane, int64 position);
  */
 extern void obx_lane_settle(ObxLane *lane);
 
-/* The same for all of a lane, by what the table says. */
-extern void obx_lane_settle_rows(const ObxSubscription *subscription, int32 lane);
-
 /*
  * The retries that are due, and lie before a position, with what is parked
  * behind them: at most "limit", by position.  In CurrentMemoryContext.

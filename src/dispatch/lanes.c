@@ -28,6 +28,7 @@
 #include "dispatch/lanes.h"
 #include "dispatch/match.h"
 #include "dispatch/pull_lane.h"
+#include "dispatch/settle.h"
 #include "log/read.h"
 #include "log/segment.h"
 
@@ -115,49 +116,51 @@ remember_delivered(ObxSubscription *subscription, const ObxProgress *lanes)
 	obx_history_set(subscription, obx_history_trim(history, 0, oldest_kept()));
 }
 
-/*
- * Drops what is open.  Dead letters stay, but the ones that will be met again
- * cannot be waited for.
- */
-static void
-drop_open(const ObxSubscription *subscription, int64 position, ObxDropped *dropped)
+typedef struct Seeking
 {
-	ListCell   *lc;
+	int64		position;
+	ObxDropped *dropped;
+} Seeking;
 
-	foreach(lc, obx_delivery_list(subscription->id))
+/*
+ * ObxDeliveryVisitor: drops what is open.  Dead letters stay, but the ones that
+ * will be met again cannot be waited for.
+ */
+static bool
+drop_open(ObxDelivery *delivery, void *arg)
+{
+	const Seeking *seeking = arg;
+
+	switch (delivery->state)
 	{
-		ObxDelivery *delivery = lfirst(lc);
-
-		CHECK_FOR_INTERRUPTS();
-		switch (delivery->state)
-		{
-			case OBX_DELIVERY_RETRY:
-				dropped->retries++;
-				break;
-			case OBX_DELIVERY_PARKED:
-				dropped->parked++;
-				break;
-			case OBX_DELIVERY_DEAD:
-				if (delivery->open && delivery->position >= position)
-				{
-					delivery->open = false;
-					obx_delivery_update(delivery);
-				}
-				continue;
-		}
-		obx_delivery_delete(delivery->subscription, delivery->position);
+		case OBX_DELIVERY_RETRY:
+			seeking->dropped->retries++;
+			break;
+		case OBX_DELIVERY_PARKED:
+			seeking->dropped->parked++;
+			break;
+		case OBX_DELIVERY_DEAD:
+			if (delivery->open && delivery->position >= seeking->position)
+			{
+				delivery->open = false;
+				obx_delivery_update(delivery);
+			}
+			return true;
 	}
+	obx_delivery_delete(delivery->subscription, delivery->position);
+	return true;
 }
 
 void
 obx_lanes_seek(ObxSubscription *subscription, int64 position, ObxDropped *dropped)
 {
 	ObxProgress *lanes;
+	Seeking		seeking = {.position = position,.dropped = dropped};
 
 	lock_lanes(subscription->id, subscription->concurrency);
 	lanes = read_lanes(subscription);
 	remember_delivered(subscription, lanes);
-	drop_open(subscription, position, dropped);
+	obx_delivery_visit(subscription->id, drop_open, &seeking);
 
 	if (subscription->kind == OBX_KIND_AGGREGATE)
 		(void) obx_window_delete_all(subscription->id, true, &dropped->windows);
@@ -186,6 +189,8 @@ static void
 take_back(const ObxSubscription *subscription, ObxProgress *progress)
 {
 	ObxPullLane work = {.subscription = subscription,.progress = *progress};
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox events taken back",
+												 ALLOCSET_DEFAULT_SIZES);
 	int			taken = 0;
 
 	if (progress->nowed > 0)
@@ -198,14 +203,18 @@ take_back(const ObxSubscription *subscription, ObxProgress *progress)
 	while (taken < work.progress.nowed)
 	{
 		int			count = Min(work.progress.nowed - taken, 1000);
+		MemoryContext old = MemoryContextSwitchTo(memory);
 
 		CHECK_FOR_INTERRUPTS();
 		work.batch = obx_pull_lane_make_batch(&work, count);
 		taken += obx_batch_collect_positions(work.batch, &work.progress.owed[taken], count);
 		for (int i = 0; i < work.batch->nitems; i++)
 			obx_batch_park(work.batch, &work.batch->items[i]);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(memory);
 	}
 	PopActiveSnapshot();
+	MemoryContextDelete(memory);
 	obx_pull_lane_drop(progress);
 }
 
@@ -219,22 +228,32 @@ is_wanted(const ObxSubscription *new, TupleTableSlot *event)
 							  VARSIZE_ANY_EXHDR(type));
 }
 
-/* Moves a delivery to its new lane, or drops one that is not asked for any more. */
-static void
-move_delivery(const ObxSubscription *old, const ObxSubscription *new, ObxDelivery *delivery,
-			  TupleTableSlot *event)
+typedef struct Moving
 {
+	const ObxSubscription *old;
+	const ObxSubscription *new;
+	TupleTableSlot *event;
+} Moving;
+
+/* ObxDeliveryVisitor: to its new lane, or away if it is not asked for any more. */
+static bool
+move_delivery(ObxDelivery *delivery, void *arg)
+{
+	const Moving *moving = arg;
+	const ObxSubscription *old = moving->old;
+	const ObxSubscription *new = moving->new;
+
 	if (old->types != new->types || old->ordering != new->ordering)
 	{
 		if (obx_event_find(GetActiveSnapshot(), delivery->xid, delivery->event_id,
-						   delivery->position, event))
+						   delivery->position, moving->event))
 		{
-			if (delivery->state != OBX_DELIVERY_DEAD && !is_wanted(new, event))
+			if (delivery->state != OBX_DELIVERY_DEAD && !is_wanted(new, moving->event))
 			{
 				obx_delivery_delete(delivery->subscription, delivery->position);
-				return;
+				return true;
 			}
-			obx_lane_key_of_event(new, event, &delivery->has_key, &delivery->key_hash);
+			obx_lane_key_of_event(new, moving->event, &delivery->has_key, &delivery->key_hash);
 		}
 	}
 	delivery->lane = obx_lane_of_event(new->concurrency, delivery->has_key,
@@ -251,25 +270,21 @@ move_delivery(const ObxSubscription *old, const ObxSubscription *new, ObxDeliver
 			delivery->next_at = GetCurrentTimestamp();
 	}
 	obx_delivery_update(delivery);
+	return true;
 }
 
 /* What is open, and dead letters. */
 static void
 move_deliveries(const ObxSubscription *old, const ObxSubscription *new)
 {
-	TupleTableSlot *event = obx_event_make_slot();
-	ListCell   *lc;
+	Moving		moving = {.old = old,.new = new,.event = obx_event_make_slot()};
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	foreach(lc, obx_delivery_list(new->id))
-	{
-		CHECK_FOR_INTERRUPTS();
-		move_delivery(old, new, lfirst(lc), event);
-	}
+	obx_delivery_visit(new->id, move_delivery, &moving);
 	PopActiveSnapshot();
-	ExecDropSingleTupleTableSlot(event);
+	ExecDropSingleTupleTableSlot(moving.event);
 	for (int lane = 0; lane < new->concurrency; lane++)
-		obx_lane_settle_rows(new, lane);
+		obx_settle_lane(new, lane);
 }
 
 /* The former lane that is farthest behind. */

@@ -162,25 +162,44 @@ append_error(StringInfo out, const ObxDelivery *delivery)
 		appendStringInfo(out, ": %s", delivery->error);
 }
 
+typedef struct Blocking
+{
+	const ObxSubscription *subscription;
+	const ObxDelivery *waiting; /* NULL: is not open itself */
+	int64		position;		/* of what waits */
+	int64		blocker;		/* position, 0 for none */
+} Blocking;
+
+/* ObxDeliveryVisitor */
+static bool
+is_no_blocker(ObxDelivery *delivery, void *arg)
+{
+	Blocking   *blocking = arg;
+	const ObxDelivery *waiting = blocking->waiting;
+
+	if (delivery->position >= blocking->position)
+		return false;
+	if (blocking->subscription->ordering != OBX_ORDERING_STRICT &&
+		(waiting == NULL || !waiting->has_key || !delivery->has_key ||
+		 delivery->key_hash != waiting->key_hash))
+		return true;
+	blocking->blocker = delivery->position;
+	return false;
+}
+
 /* The first open event that the lane's event waits for; NULL if there is none. */
 static const ObxDelivery *
 find_blocker(const ObxSubscription *subscription, int lane, const ObxDelivery *waiting,
 			 int64 position)
 {
-	ListCell   *lc;
+	Blocking	blocking = {
+		.subscription = subscription,
+		.waiting = waiting,
+		.position = position
+	};
 
-	foreach(lc, obx_delivery_list_open(subscription->id, lane))
-	{
-		const ObxDelivery *delivery = lfirst(lc);
-
-		if (delivery->position >= position)
-			break;
-		if (subscription->ordering == OBX_ORDERING_STRICT ||
-			(waiting != NULL && waiting->has_key && delivery->has_key &&
-			 delivery->key_hash == waiting->key_hash))
-			return delivery;
-	}
-	return NULL;
+	obx_delivery_visit_open(subscription->id, lane, is_no_blocker, &blocking);
+	return blocking.blocker == 0 ? NULL : obx_delivery_find(subscription->id, blocking.blocker);
 }
 
 static void

@@ -22,8 +22,8 @@ my $segments = 2000;
 sub growth
 {
 	my ($warm_up, $query) = @_;
-	my $memory = "SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\\s*(\\d+)')";
-	my @peak = $node->safe_psql($db, "$warm_up; $memory; $query; $memory") =~ /^(\d{4,})$/mg;
+	my $memory = "SELECT 'peak ' || substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\\s*(\\d+)')";
+	my @peak = $node->safe_psql($db, "$warm_up; $memory; $query; $memory") =~ /^peak (\d+)$/mg;
 
 	note("peaks in kB: @peak");
 	return $peak[-1] - $peak[0];
