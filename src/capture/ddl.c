@@ -26,6 +26,7 @@
 
 #include "base/compat.h"
 #include "capture/rule.h"
+#include "capture/snapshot.h"
 #include "capture/version.h"
 #include "catalog/names.h"
 
@@ -231,7 +232,7 @@ obx_sql_capture_follow_ddl(PG_FUNCTION_ARGS)
 }
 
 /*
- * outbox.capture_follow_drop(): when a command has dropped columns.
+ * outbox.capture_follow_drop(): when a command has dropped tables or columns.
  */
 Datum
 obx_sql_capture_follow_drop(PG_FUNCTION_ARGS)
@@ -251,5 +252,10 @@ obx_sql_capture_follow_drop(PG_FUNCTION_ARGS)
 		relation_close(rel, NoLock);
 		obx_version_follow(lfirst_oid(lc), NULL);
 	}
+	obx_snapshot_forget(list_oids("SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_dropped_objects()"
+								  " WHERE classid OPERATOR(pg_catalog.=) 1259"
+								  " AND objsubid OPERATOR(pg_catalog.=) 0"
+								  " AND object_type IN ('table', 'foreign table')"
+								  " AND NOT is_temporary"));
 	PG_RETURN_NULL();
 }

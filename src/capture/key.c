@@ -1,6 +1,11 @@
 /*
  * A row's ordering key: the text of its key columns.
  *
+ * Several columns are joined by commas.  A text that has a comma in it, or
+ * begins with a quote, stands in quotes, with its own quotes doubled: so what
+ * begins with a quote ends with one, and everything else ends at a comma, and
+ * no two rows share a key.  The text of a single column is taken as it is.
+ *
  * Two sessions that write the same entity must give it the same key, or its
  * events lose their order.  But the text of dates, intervals, floats, bytea
  * and more depends on settings (DateStyle, TimeZone, extra_float_digits ...).
@@ -31,6 +36,7 @@ typedef struct KeyColumn
 	AttrNumber	attnum;
 	Oid			type;			/* base type */
 	bool		pinned;			/* output depends on settings, for all we know */
+	bool		quotable;		/* its text may have to be quoted among others */
 	FmgrInfo	output;
 } KeyColumn;
 
@@ -89,6 +95,28 @@ is_settled(Oid type)
 	}
 }
 
+/* Can the type's text have a comma or a quote in it? */
+static bool
+is_quotable(Oid type)
+{
+	switch (type)
+	{
+		case BOOLOID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case OIDOID:
+		case NUMERICOID:
+		case UUIDOID:
+		case DATEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			return false;
+		default:
+			return true;
+	}
+}
+
 ObxKey *
 obx_key_create(TupleDesc tupdesc, const AttrNumber *columns, int count)
 {
@@ -105,6 +133,7 @@ obx_key_create(TupleDesc tupdesc, const AttrNumber *columns, int count)
 		column->type = getBaseType(TupleDescAttr(tupdesc, columns[i] - 1)->atttypid);
 		column->pinned = !is_settled(column->type);
 		key->pinned |= column->pinned;
+		column->quotable = count > 1 && is_quotable(column->type);
 		getTypeOutputInfo(column->type, &output, &is_varlena);
 		fmgr_info(output, &column->output);
 	}
@@ -191,8 +220,31 @@ append_column(StringInfo out, KeyColumn *column, Datum value)
 	}
 }
 
-static int
-pin_settings(void)
+/* Puts what was appended from "start" on into quotes, if it needs them. */
+static void
+quote_column(StringInfo out, int start)
+{
+	int			length = out->len - start;
+	char	   *text;
+
+	if (out->data[start] != '"' && memchr(out->data + start, ',', length) == NULL)
+		return;
+	text = pnstrdup(out->data + start, length);
+
+	out->len = start;
+	appendStringInfoChar(out, '"');
+	for (const char *c = text; *c != '\0'; c++)
+	{
+		if (*c == '"')
+			appendStringInfoChar(out, '"');
+		appendStringInfoChar(out, *c);
+	}
+	appendStringInfoChar(out, '"');
+	pfree(text);
+}
+
+int
+obx_key_pin_settings(void)
 {
 	int			level = NewGUCNestLevel();
 
@@ -221,12 +273,17 @@ obx_key_encode(ObxKey *key, const Datum *values, const bool *nulls)
 
 	/* an error restores the settings with its transaction */
 	if (key->pinned)
-		level = pin_settings();
+		level = obx_key_pin_settings();
 	for (int i = 0; i < key->count; i++)
 	{
+		int			start;
+
 		if (i > 0)
 			appendStringInfoChar(&buffer, ',');
+		start = buffer.len;
 		append_column(&buffer, &key->columns[i], values[key->columns[i].attnum - 1]);
+		if (key->columns[i].quotable)
+			quote_column(&buffer, start);
 	}
 	if (key->pinned)
 		AtEOXact_GUC(true, level);

@@ -303,18 +303,15 @@ obx_rule_columns(const ObxRule *rule, Relation rel, int *count)
 }
 
 /*
- * The columns of the index that tells rows apart by default: the primary key,
- * or else the one that was chosen as replica identity.  An index that is being
- * dropped may be gone, for the table need not be locked.
+ * An index that is being dropped may be gone, for the table need not be locked.
  */
-static AttrNumber *
-default_key_columns(Relation rel, int *count)
+Oid
+obx_rule_default_index(Relation rel)
 {
 	ListCell   *lc;
 	List	   *indexes = RelationGetIndexList(rel);
-	AttrNumber *columns = NULL;
+	Oid			found = InvalidOid;
 
-	*count = 0;
 	foreach(lc, indexes)
 	{
 		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
@@ -323,16 +320,31 @@ default_key_columns(Relation rel, int *count)
 		if (!HeapTupleIsValid(tuple))
 			continue;
 		index = (Form_pg_index) GETSTRUCT(tuple);
-		if (index->indisprimary || (index->indisreplident && columns == NULL))
-		{
-			*count = index->indnkeyatts;
-			columns = palloc(*count * sizeof(AttrNumber));
-			for (int i = 0; i < *count; i++)
-				columns[i] = index->indkey.values[i];
-		}
+		if (index->indisprimary || (index->indisreplident && !OidIsValid(found)))
+			found = index->indexrelid;
 		ReleaseSysCache(tuple);
 	}
 	list_free(indexes);
+	return found;
+}
+
+static AttrNumber *
+default_key_columns(Relation rel, int *count)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID,
+										ObjectIdGetDatum(obx_rule_default_index(rel)));
+	Form_pg_index index;
+	AttrNumber *columns;
+
+	*count = 0;
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	index = (Form_pg_index) GETSTRUCT(tuple);
+	*count = index->indnkeyatts;
+	columns = palloc(*count * sizeof(AttrNumber));
+	for (int i = 0; i < *count; i++)
+		columns[i] = index->indkey.values[i];
+	ReleaseSysCache(tuple);
 	return columns;
 }
 

@@ -55,6 +55,12 @@ extern AttrNumber *obx_rule_columns(const ObxRule *rule, Relation rel, int *coun
 /* The columns that form the key, in its order; *count is 0 for no key. */
 extern AttrNumber *obx_rule_key(const ObxRule *rule, Relation rel, int *count);
 
+/*
+ * The index that tells rows apart by default: the primary key, or else the one
+ * that was chosen as replica identity; InvalidOid if there is neither.
+ */
+extern Oid	obx_rule_default_index(Relation rel);
+
 /* ereports unless a table of that name can lend it to its events' types */
 extern void obx_rule_check_table_name(const char *name);
 

@@ -14,6 +14,12 @@
  * batch waits for its lock does not make the next batch skip others.  Rows
  * that are moved over the end have events of that change.
  *
+ * Reading runs code that the table's owner wrote or chose: casts to json,
+ * functions of types and operators.  So it is done as that owner, in a
+ * restricted operation, whoever calls (as VACUUM and REINDEX do it).  The owner
+ * is not subject to policies, unless they are forced; then reading fails, for
+ * hidden rows would be missing.
+ *
  * Locks: a row of outbox.snapshot_progress, one batch of a table at a time.
  * Must not know who listens.
  */
@@ -21,25 +27,23 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
-#include "catalog/pg_operator.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/ruleutils.h"
-#include "utils/syscache.h"
-#include "utils/typcache.h"
 
 #include "base/compat.h"
 #include "base/identity.h"
 #include "capture/encoder.h"
 #include "capture/headers.h"
 #include "capture/key.h"
+#include "capture/range.h"
 #include "capture/rule.h"
 #include "capture/snapshot.h"
 #include "log/append.h"
@@ -50,11 +54,11 @@ typedef struct SnapshotBatch
 {
 	Relation	relation;
 	ObxRule    *rule;
-	AttrNumber *key_columns;	/* of the index that ranges are made of */
-	int			key_count;
+	ObxRange   *range;			/* of the index that batches are ranges of */
 	char	   *table;			/* quoted */
-	char	   *key;			/* (k1, k2) */
-	char	   *query;			/* of the batch's rows */
+	Datum	   *last;			/* key that the batch before ended with, or
+								 * NULL */
+	Datum	   *end;			/* key that this one ends with */
 	int64		emitted;
 } SnapshotBatch;
 
@@ -86,113 +90,105 @@ require_rule(Relation rel)
 	return found;
 }
 
-static void
-describe_key(SnapshotBatch *batch)
-{
-	ObxRule		any = {0};
-	StringInfoData key;
+/* ---- how far it came ---- */
 
-	batch->key_columns = obx_rule_key(&any, batch->relation, &batch->key_count);
-	if (batch->key_count == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has no key to read it by",
-						RelationGetRelationName(batch->relation)),
-				 errdetail("A snapshot is read in ranges of the primary key, or of the index chosen as replica identity."),
-				 errhint("Add a primary key.")));
-	initStringInfo(&key);
-	for (int i = 0; i < batch->key_count; i++)
-		appendStringInfo(&key, "%st.%s", i > 0 ? ", " : "",
-						 quote_identifier(get_attname(RelationGetRelid(batch->relation),
-													  batch->key_columns[i], false)));
-	batch->key = key.data;
-	batch->table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(batch->relation)),
-											  RelationGetRelationName(batch->relation));
+/*
+ * Our own table, on which the caller has no right, is read and written as the
+ * bootstrap superuser, who must run nobody's code: keys are texts here.
+ */
+static void
+run_on_progress(const char *query, int expected, int count, Oid *types, Datum *values)
+{
+	ObxIdentity former;
+
+	obx_identity_assume(&former, BOOTSTRAP_SUPERUSERID);
+	if (SPI_execute_with_args(query, count, types, values, NULL, false, 0) != expected)
+		elog(ERROR, "could not access the progress of a snapshot");
+	obx_identity_restore(&former);
 }
 
-/* A key as it is stored, as (literal, ...). */
-static char *
-write_literals(SnapshotBatch *batch, ArrayType *key)
+static ArrayType *
+get_array(int column)
 {
-	StringInfoData out;
-	Datum	   *items;
-	int			count;
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
 
-	deconstruct_array(key, TEXTOID, -1, false, TYPALIGN_INT, &items, NULL, &count);
-	if (count != batch->key_count)
+	return isnull ? NULL : DatumGetArrayTypePCopy(value);
+}
+
+/* The key that the batch before ended with, or NULL; the row is locked. */
+static ArrayType *
+lock_progress(SnapshotBatch *batch)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(RelationGetRelid(batch->relation))};
+	ArrayType  *last;
+	ArrayType  *columns;
+
+	run_on_progress("INSERT INTO outbox.snapshot_progress (relation) VALUES ($1)"
+					" ON CONFLICT DO NOTHING", SPI_OK_INSERT, 1, types, values);
+	run_on_progress("SELECT last_key, key_columns FROM outbox.snapshot_progress"
+					" WHERE relation OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+					SPI_OK_SELECT, 1, types, values);
+	if (SPI_processed != 1)
+		elog(ERROR, "could not find the progress of a snapshot");
+	last = get_array(1);
+	columns = get_array(2);
+	if (last != NULL &&
+		(columns == NULL || !datum_image_eq(PointerGetDatum(columns),
+											PointerGetDatum(obx_range_columns(batch->range)),
+											false, -1)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("key of table \"%s\" has changed in the middle of a snapshot",
 						RelationGetRelationName(batch->relation)),
-				 errdetail("The batch before ended at a key with another number of columns."),
+				 errdetail("The batch before ended at a key of other columns or types."),
 				 errhint("Start over: delete its row of outbox.snapshot_progress.")));
-	initStringInfo(&out);
-	for (int i = 0; i < count; i++)
-		appendStringInfo(&out, "%s%s::%s", i > 0 ? ", " : "",
-						 quote_literal_cstr(TextDatumGetCString(items[i])),
-						 format_type_be_qualified(TupleDescAttr(RelationGetDescr(batch->relation),
-																batch->key_columns[i] - 1)->atttypid));
-	return out.data;
-}
-
-/* The first column of the first row, or NULL; read by a fresh snapshot. */
-static ArrayType *
-read_key(const char *query)
-{
-	bool		isnull;
-	Datum		value;
-
-	if (SPI_execute(query, false, 1) < 0)
-		elog(ERROR, "could not read a key");
-	if (SPI_processed == 0 || SPI_tuptable == NULL)
-		return NULL;
-	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	return isnull ? NULL : DatumGetArrayTypePCopy(value);
-}
-
-/* ---- how far it came ---- */
-
-/* Runs SQL on our own table, on which the caller has no right. */
-static ArrayType *
-run_as_owner(const char *query)
-{
-	ArrayType  *result;
-	ObxIdentity former;
-
-	obx_identity_assume(&former, BOOTSTRAP_SUPERUSERID);
-	result = read_key(query);
-	obx_identity_restore(&former);
-	return result;
-}
-
-static ArrayType *
-lock_progress(Oid relid)
-{
-	run_as_owner(psprintf("INSERT INTO outbox.snapshot_progress (relation) VALUES (%u)"
-						  " ON CONFLICT DO NOTHING", relid));
-	return run_as_owner(psprintf("SELECT last_key FROM outbox.snapshot_progress"
-								 " WHERE relation OPERATOR(pg_catalog.=) %u FOR UPDATE", relid));
+	return last;
 }
 
 static void
-store_progress(Oid relid, ArrayType *key)
+store_progress(SnapshotBatch *batch)
 {
-	Oid			types[] = {TEXTARRAYOID, OIDOID};
-	Datum		values[] = {PointerGetDatum(key), ObjectIdGetDatum(relid)};
-	const char *query = "UPDATE outbox.snapshot_progress SET last_key = $1"
-	" WHERE relation OPERATOR(pg_catalog.=) $2";
-	ObxIdentity former;
+	Oid			types[] = {OIDOID, TEXTARRAYOID, TEXTARRAYOID};
+	Datum		values[3];
 
-	if (key == NULL)
+	values[0] = ObjectIdGetDatum(RelationGetRelid(batch->relation));
+	if (batch->end == NULL)
 	{
-		run_as_owner(psprintf("DELETE FROM outbox.snapshot_progress"
-							  " WHERE relation OPERATOR(pg_catalog.=) %u", relid));
+		run_on_progress("DELETE FROM outbox.snapshot_progress"
+						" WHERE relation OPERATOR(pg_catalog.=) $1",
+						SPI_OK_DELETE, 1, types, values);
 		return;
 	}
-	obx_identity_assume(&former, BOOTSTRAP_SUPERUSERID);
-	if (SPI_execute_with_args(query, 2, types, values, NULL, false, 0) != SPI_OK_UPDATE)
-		elog(ERROR, "could not store how far a snapshot came");
-	obx_identity_restore(&former);
+	values[1] = PointerGetDatum(obx_range_to_text(batch->range, batch->end));
+	values[2] = PointerGetDatum(obx_range_columns(batch->range));
+	run_on_progress("UPDATE outbox.snapshot_progress SET last_key = $2, key_columns = $3"
+					" WHERE relation OPERATOR(pg_catalog.=) $1",
+					SPI_OK_UPDATE, 3, types, values);
+}
+
+void
+obx_snapshot_forget(List *relations)
+{
+	Oid			types[] = {OIDARRAYOID};
+	Datum	   *oids = palloc(list_length(relations) * sizeof(Datum) + 1);
+	Datum		values[1];
+	ListCell   *lc;
+	int			count = 0;
+
+	if (relations == NIL)
+		return;
+	foreach(lc, relations)
+		oids[count++] = ObjectIdGetDatum(lfirst_oid(lc));
+	values[0] = PointerGetDatum(construct_array(oids, count, OIDOID, sizeof(Oid), true,
+												TYPALIGN_INT));
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	run_on_progress("DELETE FROM outbox.snapshot_progress"
+					" WHERE relation OPERATOR(pg_catalog.=) ANY ($1)",
+					SPI_OK_DELETE, 1, types, values);
+	SPI_finish();
 }
 
 /* ---- emitting ---- */
@@ -268,18 +264,130 @@ emit_rows(SnapshotBatch *batch, ObxEncoder *encoder, ObxKey *key, SPITupleTable 
 	MemoryContextDelete(scratch);
 }
 
+/* ---- the batch ---- */
+
+/* The types and values of a query's parameters: the last key, and the end. */
+static int
+list_parameters(SnapshotBatch *batch, Oid **types, Datum **values)
+{
+	int			columns = batch->range->count;
+	int			count = 0;
+
+	*types = palloc(2 * columns * sizeof(Oid));
+	*values = palloc(2 * columns * sizeof(Datum));
+	for (int key = 0; key < 2; key++)
+	{
+		Datum	   *from = key == 0 ? batch->last : batch->end;
+
+		for (int i = 0; from != NULL && i < columns; i++)
+		{
+			(*types)[count] = batch->range->columns[i].type;
+			(*values)[count++] = from[i];
+		}
+	}
+	return count;
+}
+
+/* The first row's key as the query gives it, or NULL; by a fresh snapshot. */
+static Datum *
+read_key(SnapshotBatch *batch, const char *query)
+{
+	Oid		   *types;
+	Datum	   *values;
+	int			count = list_parameters(batch, &types, &values);
+	Datum	   *key;
+
+	if (SPI_execute_with_args(query, count, types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read a key");
+	if (SPI_processed == 0)
+		return NULL;
+	key = palloc(batch->range->count * sizeof(Datum));
+	for (int i = 0; i < batch->range->count; i++)
+	{
+		const ObxRangeColumn *column = &batch->range->columns[i];
+		bool		isnull;
+		Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+										  i + 1, &isnull);
+
+		if (isnull)
+			elog(ERROR, "key of table \"%s\" has a null value",
+				 RelationGetRelationName(batch->relation));
+		if (column->length == -1)
+			value = PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+		else
+			value = datumCopy(value, column->by_value, column->length);
+		key[i] = value;
+	}
+	return key;
+}
+
+/*
+ * Tables below by plain inheritance may have rows without a key, which stand in
+ * no range.  Those that come later have events of their own.
+ */
+static void
+check_keys(SnapshotBatch *batch)
+{
+	if (batch->relation->rd_rel->relkind != RELKIND_RELATION ||
+		!has_subclass(RelationGetRelid(batch->relation)))
+		return;
+	if (SPI_execute(psprintf("SELECT FROM %s t WHERE %s", batch->table,
+							 obx_range_is_null(batch->range)), false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for rows without a key");
+	if (SPI_processed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("tables below \"%s\" have rows without a key",
+						RelationGetRelationName(batch->relation)),
+				 errdetail("A snapshot is read in ranges of the key, in which a null value has no place."),
+				 errhint("Declare the columns of the key NOT NULL in all tables below.")));
+}
+
+/* The key at which the batch ends, or NULL if there is nothing left. */
+static Datum *
+find_end(SnapshotBatch *batch, int batch_size)
+{
+	char	   *select;
+	Datum	   *end;
+
+	select = psprintf("SELECT %s FROM %s t%s%s ORDER BY ", obx_range_expressions(batch->range),
+					  batch->table, batch->last != NULL ? " WHERE " : "",
+					  batch->last != NULL ? obx_range_after(batch->range, 1) : "");
+	end = read_key(batch, psprintf("%s%s OFFSET %d LIMIT 1", select,
+								   obx_range_order(batch->range, false), batch_size - 1));
+	if (end == NULL)
+		end = read_key(batch, psprintf("%s%s LIMIT 1", select,
+									   obx_range_order(batch->range, true)));
+	return end;
+}
+
+static char *
+write_query(SnapshotBatch *batch)
+{
+	int			count = batch->range->count;
+
+	if (batch->last == NULL)
+		return psprintf("SELECT t.*, t.tableoid FROM %s t WHERE %s FOR SHARE", batch->table,
+						obx_range_until(batch->range, 1));
+	return psprintf("SELECT t.*, t.tableoid FROM %s t WHERE %s AND %s FOR SHARE", batch->table,
+					obx_range_after(batch->range, 1), obx_range_until(batch->range, count + 1));
+}
+
 static void
 emit_batch(void *arg)
 {
 	SnapshotBatch *batch = arg;
-	SPIPlanPtr	plan = SPI_prepare(batch->query, 0, NULL);
+	Oid		   *types;
+	Datum	   *values;
+	int			parameters = list_parameters(batch, &types, &values);
+	SPIPlanPtr	plan = SPI_prepare(write_query(batch), parameters, types);
 	Portal		cursor;
 	ObxEncoder *encoder = NULL;
 	ObxKey	   *key = NULL;
 
 	if (plan == NULL)
 		elog(ERROR, "could not prepare the query of a snapshot");
-	cursor = SPI_cursor_open(NULL, plan, NULL, NULL, false);
+	cursor = SPI_cursor_open(NULL, plan, values, NULL, false);
 	for (;;)
 	{
 		SPI_cursor_fetch(cursor, true, FETCH_ROWS);
@@ -304,97 +412,43 @@ emit_batch(void *arg)
 	SPI_cursor_close(cursor);
 }
 
-/* The key at which the batch ends, or NULL if there is nothing left. */
-static ArrayType *
-find_end(SnapshotBatch *batch, const char *after, int batch_size)
-{
-	StringInfoData columns;
-	StringInfoData descending;
-	char	   *select;
-	ArrayType  *end;
-
-	initStringInfo(&columns);
-	initStringInfo(&descending);
-	for (int i = 0; i < batch->key_count; i++)
-	{
-		const char *name = quote_identifier(get_attname(RelationGetRelid(batch->relation),
-														batch->key_columns[i], false));
-
-		/* as jsonb has it, which does not depend on DateStyle and its like */
-		appendStringInfo(&columns, "%spg_catalog.to_jsonb(t.%s) OPERATOR(pg_catalog.#>>) '{}'",
-						 i > 0 ? ", " : "", name);
-		appendStringInfo(&descending, "%st.%s DESC", i > 0 ? ", " : "", name);
-	}
-	select = psprintf("SELECT ARRAY[%s]::pg_catalog.text[] FROM %s t%s ORDER BY ",
-					  columns.data, batch->table, after);
-	end = read_key(psprintf("%s%s OFFSET %d LIMIT 1", select, batch->key, batch_size - 1));
-	if (end == NULL)
-		end = read_key(psprintf("%s%s LIMIT 1", select, descending.data));
-	return end;
-}
-
-/*
- * Rows of keys are compared by operators that are found by their names: those
- * that the keys' types have, and none that someone has put into the caller's
- * search_path.
- */
+/* As the table's owner. */
 static void
-set_search_path(SnapshotBatch *batch)
+read_batch(SnapshotBatch *batch, int batch_size)
 {
-	StringInfoData path;
+	ArrayType  *last;
 
-	initStringInfo(&path);
-	appendStringInfoString(&path, "pg_catalog");
-	for (int i = 0; i < batch->key_count; i++)
-	{
-		Oid			type = TupleDescAttr(RelationGetDescr(batch->relation),
-										 batch->key_columns[i] - 1)->atttypid;
-		HeapTuple	tuple = SearchSysCache1(OPEROID,
-											ObjectIdGetDatum(lookup_type_cache(type, TYPECACHE_LT_OPR)->lt_opr));
-
-		if (!HeapTupleIsValid(tuple))
-			continue;
-		appendStringInfo(&path, ", %s",
-						 quote_identifier(get_namespace_name(((Form_pg_operator) GETSTRUCT(tuple))->oprnamespace)));
-		ReleaseSysCache(tuple);
-	}
-	appendStringInfoString(&path, ", pg_temp");
-	(void) set_config_option("search_path", path.data, PGC_USERSET, PGC_S_SESSION,
+	/* rows that a policy hides would be missing: rather fail */
+	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	obx_range_write(batch->range);
+	last = lock_progress(batch);
+	if (last != NULL)
+		batch->last = obx_range_from_text(batch->range, last);
+	else
+		check_keys(batch);
+	batch->end = find_end(batch, batch_size);
+	if (batch->end != NULL)
+		obx_append_together(emit_batch, batch);
+	store_progress(batch);
 }
 
 int64
 obx_snapshot_batch(Relation rel, int batch_size)
 {
 	SnapshotBatch batch = {0};
-	ArrayType  *last;
-	ArrayType  *end;
-	char	   *after = "";
-	int			level = NewGUCNestLevel();
+	ObxIdentity former;
 
 	batch.relation = rel;
 	batch.rule = require_rule(rel);
-	describe_key(&batch);
-
+	batch.range = obx_range_create(rel);
+	batch.table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+											 RelationGetRelationName(rel));
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
-	/* rows that a policy hides would be missing: rather fail */
-	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	set_search_path(&batch);
-	last = lock_progress(RelationGetRelid(rel));
-	if (last != NULL)
-		after = psprintf(" WHERE (%s) > (%s)", batch.key, write_literals(&batch, last));
-	end = find_end(&batch, after, batch_size);
-	if (end != NULL)
-	{
-		batch.query = psprintf("SELECT t.*, t.tableoid FROM %s t%s %s (%s) <= (%s) FOR SHARE",
-							   batch.table, after, last != NULL ? "AND" : "WHERE",
-							   batch.key, write_literals(&batch, end));
-		obx_append_together(emit_batch, &batch);
-	}
-	store_progress(RelationGetRelid(rel), end);
-	AtEOXact_GUC(true, level);
+	obx_identity_assume(&former, rel->rd_rel->relowner);
+	read_batch(&batch, batch_size);
+	obx_identity_restore(&former);
 	SPI_finish();
 	return batch.emitted;
 }
