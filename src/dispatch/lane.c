@@ -23,7 +23,15 @@
 #include "dispatch/settle.h"
 #include "log/event.h"
 
+/*
+ * A process may serve any number of lanes in its life, and remembers about so
+ * many, those that it served last.
+ */
+#define LANES_KEPT 1000
+
 static HTAB *lanes = NULL;
+static int64 loads = 0;			/* the clock by which they were used */
+static long forget_at = 2 * LANES_KEPT; /* so many: the oldest ones go */
 
 /* A version that was written or read in there may be written again otherwise. */
 static void
@@ -54,6 +62,35 @@ end_subtransaction(SubXactEvent event, SubTransactionId subxact, SubTransactionI
 		forget_since(subxact);
 }
 
+/* Deletes what the lane holds. */
+static void
+empty_lane(ObxLane *lane)
+{
+	if (lane->memory != NULL)
+		MemoryContextDelete(lane->memory);
+	lane->memory = NULL;
+	lane->open = lane->waiting = NULL;
+	lane->later = lane->due = NULL;
+	lane->unsettled = NIL;
+}
+
+/* Whoever has loaded a lane may use it until its transaction ends. */
+static void
+forget_unused(void)
+{
+	HASH_SEQ_STATUS status;
+	ObxLane    *lane;
+
+	hash_seq_init(&status, lanes);
+	while ((lane = hash_seq_search(&status)) != NULL)
+		if (lane->used <= loads - LANES_KEPT && lane->used_by != obx_my_lxid())
+		{
+			empty_lane(lane);
+			hash_search(lanes, &lane->key, HASH_REMOVE, NULL);
+		}
+	forget_at = 2 * Max(hash_get_num_entries(lanes), LANES_KEPT);
+}
+
 static ObxLane *
 find_or_make(int32 subscription, int32 lane_number)
 {
@@ -72,12 +109,16 @@ find_or_make(int32 subscription, int32 lane_number)
 		RegisterXactCallback(end_transaction, NULL);
 		RegisterSubXactCallback(end_subtransaction, NULL);
 	}
+	if (hash_get_num_entries(lanes) >= forget_at)
+		forget_unused();
 	lane = hash_search(lanes, &key, HASH_ENTER, &found);
 	if (!found)
 	{
 		memset((char *) lane + sizeof(ObxLaneKey), 0, sizeof(ObxLane) - sizeof(ObxLaneKey));
 		lane->version = -1;
 	}
+	lane->used = ++loads;
+	lane->used_by = obx_my_lxid();
 	return lane;
 }
 
@@ -119,20 +160,6 @@ make_table(const char *name, Size entry_size, MemoryContext memory)
 	};
 
 	return hash_create(name, 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-}
-
-/* Empties the lane. */
-static void
-reset_lane(ObxLane *lane)
-{
-	if (lane->memory == NULL)
-		lane->memory = AllocSetContextCreate(TopMemoryContext, "pg_outbox lane",
-											 ALLOCSET_SMALL_SIZES);
-	else if (lane->open != NULL)
-		MemoryContextReset(lane->memory);
-	lane->open = lane->waiting = NULL;
-	lane->later = lane->due = NULL;
-	lane->unsettled = NIL;
 }
 
 /* Those among which a delivery waits; made if there are none yet. */
@@ -246,8 +273,12 @@ add_open(ObxLane *lane, const ObxDelivery *delivery)
 
 	if (lane->open == NULL)
 	{
-		MemoryContext old = MemoryContextSwitchTo(lane->memory);
+		MemoryContext old = CurrentMemoryContext;
 
+		if (lane->memory == NULL)
+			lane->memory = AllocSetContextCreate(TopMemoryContext, "pg_outbox lane",
+												 ALLOCSET_SMALL_SIZES);
+		MemoryContextSwitchTo(lane->memory);
 		lane->open = make_table("pg_outbox open deliveries", sizeof(ObxOpen), lane->memory);
 		lane->waiting = make_table("pg_outbox blocked keys", sizeof(ObxWaiting), lane->memory);
 		lane->later = pairingheap_allocate(compare_times, NULL);
@@ -320,7 +351,7 @@ obx_lane_load(const ObxSubscription *subscription, int32 lane_number, int64 vers
 	{
 		lane->version = -1;
 		lane->ordering = subscription->ordering;
-		reset_lane(lane);
+		empty_lane(lane);
 		obx_delivery_visit_open(subscription->id, lane_number, load_open, lane);
 		lane->version = version;
 		lane->catalog = catalog;

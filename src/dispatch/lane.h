@@ -9,6 +9,7 @@
 #include "executor/tuptable.h"
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
+#include "storage/lock.h"
 #include "utils/hsearch.h"
 
 typedef struct ObxLaneKey
@@ -58,8 +59,11 @@ typedef struct ObxLane
 								 * lanes have the same numbers */
 	SubTransactionId loaded_in; /* if that aborts, the version may be
 								 * another's */
+	int64		used;			/* when it was loaded last, by a clock of
+								 * loads */
+	LocalTransactionId used_by; /* the transaction that did */
 	ObxOrdering ordering;		/* by which deliveries wait for each other */
-	MemoryContext memory;		/* holds what follows */
+	MemoryContext memory;		/* holds what follows; NULL: nothing does */
 	HTAB	   *open;			/* of ObxOpen, by position; NULL for none */
 	HTAB	   *waiting;		/* of ObxWaiting, by key */
 	pairingheap *later;			/* retries, the one due next first */
@@ -72,7 +76,10 @@ typedef struct ObxLane
 	int			again_count;
 } ObxLane;
 
-/* The lane as of a version of its progress; the caller holds its lock. */
+/*
+ * The lane as of a version of its progress; the caller holds its lock.  Valid
+ * until the transaction ends: lanes that were not used for long are forgotten.
+ */
 extern ObxLane *obx_lane_load(const ObxSubscription *subscription, int32 lane, int64 version);
 
 /* Must an event of this key wait?  Events without a key never do. */
