@@ -1,12 +1,16 @@
 /*
  * The doorbell: how a commit wakes its database's sequencer.
  *
- * There is one bell per running sequencer, found by its database, and one for
- * the launcher.  All fields are atomics and no lock is taken: a commit rings
- * from the transaction callback, where an error would take the server down and
- * a wait would be paid by every producer.  A ring that meets a bell just being
- * hung up or taken down is lost, which is harmless: a sequencer looks once
- * before it first sleeps, and on a timer.
+ * There is one bell per database that has had a sequencer, found by its
+ * database, and one for the launcher.  All fields are atomics and no lock is
+ * taken: a commit rings from the transaction callback, where an error would
+ * take the server down and a wait would be paid by every producer.  A ring that
+ * meets a bell just being hung up or taken down is lost, which is harmless: a
+ * sequencer looks once before it first sleeps, and on a timer.
+ *
+ * A bell stays when its sequencer ends, since that may be for want of worker
+ * processes: the first commit that rings it wakes the launcher instead, and the
+ * flag stays up until a sequencer has come.
  *
  * Who rings pays for a wake-up only if the flag was down, so a busy sequencer
  * costs its producers one atomic exchange.
@@ -27,7 +31,8 @@
 typedef struct Bell
 {
 	pg_atomic_uint32 database;	/* InvalidOid: free */
-	pg_atomic_uint32 procno;	/* whose latch to set, plus one; 0 for nobody */
+	pg_atomic_uint32 procno;	/* whose latch to set, plus one; 0 for the
+								 * launcher's */
 	pg_atomic_uint32 flag;		/* 1: rung, and not yet looked */
 	pg_atomic_uint32 configuration; /* number of changes */
 	pg_atomic_uint64 due;		/* a TimestampTz: the earliest of what was
@@ -41,9 +46,13 @@ typedef struct Doorbell
 								 * configuration */
 	pg_atomic_uint32 any;		/* 1: calls did not fit below */
 	pg_atomic_uint32 calls[OBX_DOORBELL_CALLS]; /* databases, InvalidOid: free */
+	pg_atomic_uint32 used;		/* bells from here on are free */
 	int			nbells;			/* never changes */
 	Bell		bells[FLEXIBLE_ARRAY_MEMBER];
 } Doorbell;
+
+/* Databases that fit; the sequencers of others find out by their timers. */
+#define EXTRA_BELLS 2048
 
 static Doorbell *doorbell = NULL;
 
@@ -76,8 +85,8 @@ initialize_doorbell(void *region, LWLockPadded *locks)
 	for (int i = 0; i < OBX_DOORBELL_CALLS; i++)
 		pg_atomic_init_u32(&new->calls[i], InvalidOid);
 
-	/* each sequencer is a background worker, so there cannot be more */
-	new->nbells = max_worker_processes;
+	pg_atomic_init_u32(&new->used, 0);
+	new->nbells = max_worker_processes + EXTRA_BELLS;
 	for (int i = 0; i < new->nbells; i++)
 	{
 		pg_atomic_init_u32(&new->bells[i].database, InvalidOid);
@@ -94,7 +103,7 @@ find_bell(void)
 	if (pg_atomic_read_u32(&doorbell->bells[known_bell].database) == MyDatabaseId)
 		return &doorbell->bells[known_bell];
 
-	for (int i = 0; i < doorbell->nbells; i++)
+	for (int i = 0; i < pg_atomic_read_u32(&doorbell->used); i++)
 	{
 		if (pg_atomic_read_u32(&doorbell->bells[i].database) == MyDatabaseId)
 		{
@@ -146,7 +155,8 @@ ring_bells(void)
 		if (armed_due != DT_NOEND)
 			lower_due(bell, armed_due);
 		if (pg_atomic_exchange_u32(&bell->flag, 1) == 0)
-			set_latch_of(&bell->procno);
+			set_latch_of(pg_atomic_read_u32(&bell->procno) != 0 ?
+						 &bell->procno : &doorbell->launcher);
 	}
 	else if (armed_configuration)
 		obx_doorbell_call(MyDatabaseId);
@@ -187,7 +197,8 @@ obx_doorbell_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 
-	doorbell_region.size = offsetof(Doorbell, bells) + max_worker_processes * sizeof(Bell);
+	doorbell_region.size = offsetof(Doorbell, bells) +
+		(max_worker_processes + EXTRA_BELLS) * sizeof(Bell);
 	obx_shmem_register(&doorbell_region);
 	RegisterXactCallback(ring_at_end, NULL);
 }
@@ -225,25 +236,48 @@ obx_doorbell_arm_launcher(void)
 	armed_launcher = doorbell != NULL;
 }
 
+/* The bell of our database, or a new one; NULL when all are taken. */
+static Bell *
+claim_bell(void)
+{
+	Bell	   *bell = find_bell();
+
+	for (int i = 0; bell == NULL && i < doorbell->nbells; i++)
+	{
+		uint32		nobody = InvalidOid;
+		uint32		used = pg_atomic_read_u32(&doorbell->used);
+
+		if (!pg_atomic_compare_exchange_u32(&doorbell->bells[i].database, &nobody, MyDatabaseId))
+			continue;
+		bell = &doorbell->bells[i];
+		pg_atomic_write_u64(&bell->due, (uint64) DT_NOEND);
+		while (used <= i && !pg_atomic_compare_exchange_u32(&doorbell->used, &used, i + 1))
+			;
+	}
+	return bell;
+}
+
 void
 obx_doorbell_open(void)
 {
-	for (int i = 0; i < doorbell->nbells; i++)
-	{
-		Bell	   *bell = &doorbell->bells[i];
-		uint32		nobody = InvalidOid;
+	Bell	   *bell = claim_bell();
 
-		if (pg_atomic_compare_exchange_u32(&bell->database, &nobody, MyDatabaseId))
-		{
-			pg_atomic_write_u32(&bell->procno, (uint32) obx_my_procno() + 1);
-			pg_atomic_write_u32(&bell->flag, 0);
-			pg_atomic_write_u64(&bell->due, (uint64) DT_NOEND);
-			pg_memory_barrier();
-			own_bell = i;
-			return;
-		}
-	}
-	elog(ERROR, "no free doorbell");
+	if (bell == NULL)
+		return;
+	pg_atomic_write_u32(&bell->procno, (uint32) obx_my_procno() + 1);
+	pg_atomic_write_u32(&bell->flag, 0);
+	pg_memory_barrier();
+	own_bell = bell - doorbell->bells;
+}
+
+void
+obx_doorbell_leave(void)
+{
+	if (own_bell < 0)
+		return;
+	pg_atomic_write_u32(&doorbell->bells[own_bell].procno, 0);
+	pg_memory_barrier();
+	own_bell = -1;
 }
 
 bool
@@ -264,12 +298,14 @@ obx_doorbell_close(void)
 bool
 obx_doorbell_clear(void)
 {
-	return pg_atomic_exchange_u32(&doorbell->bells[own_bell].flag, 0) != 0;
+	return own_bell >= 0 && pg_atomic_exchange_u32(&doorbell->bells[own_bell].flag, 0) != 0;
 }
 
 TimestampTz
 obx_doorbell_take_due(void)
 {
+	if (own_bell < 0)
+		return DT_NOEND;
 	return (TimestampTz) pg_atomic_exchange_u64(&doorbell->bells[own_bell].due,
 												(uint64) DT_NOEND);
 }
@@ -277,7 +313,36 @@ obx_doorbell_take_due(void)
 uint32
 obx_doorbell_configuration(void)
 {
-	return pg_atomic_read_u32(&doorbell->bells[own_bell].configuration);
+	return own_bell < 0 ? 0 : pg_atomic_read_u32(&doorbell->bells[own_bell].configuration);
+}
+
+void
+obx_doorbell_visit(void (*visit) (Oid database, bool rung))
+{
+	for (int i = 0; i < pg_atomic_read_u32(&doorbell->used); i++)
+	{
+		Bell	   *bell = &doorbell->bells[i];
+		Oid			database = pg_atomic_read_u32(&bell->database);
+
+		if (OidIsValid(database) && pg_atomic_read_u32(&bell->procno) == 0)
+			visit(database, pg_atomic_read_u32(&bell->flag) != 0);
+	}
+}
+
+void
+obx_doorbell_remove(Oid database)
+{
+	for (int i = 0; i < pg_atomic_read_u32(&doorbell->used); i++)
+	{
+		Bell	   *bell = &doorbell->bells[i];
+		uint32		expected = database;
+
+		if (pg_atomic_read_u32(&bell->database) == database)
+		{
+			pg_atomic_write_u32(&bell->flag, 0);
+			(void) pg_atomic_compare_exchange_u32(&bell->database, &expected, InvalidOid);
+		}
+	}
 }
 
 void

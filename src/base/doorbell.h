@@ -35,10 +35,11 @@ extern void obx_doorbell_arm_prepared(void);
 extern void obx_doorbell_arm_launcher(void);
 
 /*
- * For the sequencer: it hangs up its database's bell and takes it down, which
- * says whether it was rung meanwhile.
+ * For the sequencer: it hangs up its database's bell, leaves it hanging, or
+ * takes it down, which says whether it was rung meanwhile.
  */
 extern void obx_doorbell_open(void);
+extern void obx_doorbell_leave(void);
 extern bool obx_doorbell_close(void);
 
 /* Lowers the flag and says whether it was up; before looking, never after. */
@@ -63,6 +64,13 @@ extern void obx_doorbell_unlisten(void);
  */
 #define OBX_DOORBELL_CALLS 16
 extern int	obx_doorbell_collect(Oid *databases);
+
+/*
+ * For the launcher: calls visit() for each bell that hangs without a sequencer;
+ * and takes down that of a database, which must have none.
+ */
+extern void obx_doorbell_visit(void (*visit) (Oid database, bool rung));
+extern void obx_doorbell_remove(Oid database);
 
 /* Wakes the launcher; "database" is worth a look, InvalidOid for none. */
 extern void obx_doorbell_call(Oid database);

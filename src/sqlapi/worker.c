@@ -75,9 +75,18 @@ put_slot(ReturnSetInfo * result, const ObxSlot *slot, const char *state)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+/* A worker that could not be had. */
+static void
+put_starved(ReturnSetInfo * result, ObxRole role, TimestampTz since)
+{
+	ObxSlot		missing = {.role = role,.state = OBX_SLOT_STARTING,.since = since};
+
+	put_slot(result, &missing, "starved");
+}
+
 /* Copies what concerns our database, so that nothing is done under the lock. */
 static int
-copy_slots(ObxSlot *copy)
+copy_slots(ObxSlot *copy, TimestampTz *starved_since)
 {
 	int			count = 0;
 
@@ -93,6 +102,8 @@ copy_slots(ObxSlot *copy)
 	for (int i = 0; i < obx_slots->nslots; i++)
 		if (obx_slots->slots[i].database == MyDatabaseId)
 			copy[count++] = obx_slots->slots[i];
+	*starved_since = obx_slot_find_sequencer(MyDatabaseId) == NULL ?
+		obx_slot_starved_since(MyDatabaseId) : 0;
 	LWLockRelease(obx_slots->lock);
 	return count;
 }
@@ -103,6 +114,7 @@ obx_sql_worker_slots(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	ObxSlot    *slots;
+	TimestampTz starved_since;
 	int			count;
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -112,7 +124,7 @@ obx_sql_worker_slots(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	slots = palloc((obx_slots->nslots + 1) * sizeof(ObxSlot));
-	count = copy_slots(slots);
+	count = copy_slots(slots, &starved_since);
 	for (int i = 0; i < count; i++)
 	{
 		const char *state = state_name(&slots[i]);
@@ -120,17 +132,11 @@ obx_sql_worker_slots(PG_FUNCTION_ARGS)
 		if (state != NULL && slots[i].state != OBX_SLOT_FREE &&
 			slots[i].state != OBX_SLOT_EXITED)
 			put_slot(result, &slots[i], state);
-		if (slots[i].role == OBX_ROLE_SEQUENCER && slots[i].starved_since != 0)
-		{
-			/* the dispatcher that could not be had */
-			ObxSlot		missing = {
-				.role = OBX_ROLE_DISPATCHER,
-				.state = OBX_SLOT_STARTING,
-				.since = slots[i].starved_since
-			};
-
-			put_slot(result, &missing, "starved");
-		}
+		if (slots[i].role == OBX_ROLE_SEQUENCER && obx_slot_is_live(&slots[i]) &&
+			slots[i].starved_since != 0)
+			put_starved(result, OBX_ROLE_DISPATCHER, slots[i].starved_since);
 	}
+	if (starved_since != 0)
+		put_starved(result, OBX_ROLE_SEQUENCER, starved_since);
 	PG_RETURN_NULL();
 }

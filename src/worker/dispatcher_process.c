@@ -87,6 +87,7 @@ must_leave(void)
 	{
 		case OBX_LEAVE_NOT:
 			return false;
+		case OBX_LEAVE_ROOM:
 		case OBX_LEAVE_TURN:
 			return first_claim == 0 || obx_own_slot->state == OBX_SLOT_IDLE ||
 				GetCurrentTimestamp() - first_claim >= PROCESS_TURN;

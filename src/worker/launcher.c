@@ -8,6 +8,10 @@
  * process start.  Compares what should run with what runs in every round, so
  * that it may be killed and restarted at any point.
  *
+ * Where worker processes are fewer than databases need, sequencers with nothing
+ * to do give way (room.c).  Their databases get one again when a commit rings,
+ * when something is due in them, and now and then; who waits longest is first.
+ *
  * Never exits with code 0, which would unregister it for good.  Must not know
  * what sequencers do.
  */
@@ -25,8 +29,8 @@
 
 #include "base/compat.h"
 #include "base/doorbell.h"
-#include "worker/pool.h"
 #include "worker/process.h"
+#include "worker/room.h"
 #include "worker/slot.h"
 
 #define SECONDS(n) ((n) * USECS_PER_SEC)
@@ -36,6 +40,7 @@
 #define LONGEST_PROBE SECONDS(3600)
 #define FIRST_DELAY SECONDS(1)
 #define LONGEST_DELAY SECONDS(30)
+#define RESTING_PROBE SECONDS(300)	/* where the sequencer gave way */
 #define LONG_ENOUGH SECONDS(10) /* a sequencer that lived so long "ran" */
 #define MAX_STARTING 4			/* sequencers that come up at a time */
 #define FIRST_ROOM_DELAY (10 * INT64CONST(1000))
@@ -47,6 +52,7 @@ typedef struct Database
 	bool		listed;			/* exists, allows connections, is no template */
 	bool		called;			/* asked for since its sequencer was started */
 	TimestampTz start_at;		/* no sequencer before */
+	TimestampTz waits_since;	/* for one; 0: does not */
 	TimestampTz started_at;
 	int64		delay;			/* after the last failure */
 	int64		probe;			/* after the last look in vain */
@@ -57,7 +63,9 @@ PGDLLEXPORT void obx_launcher_main(Datum arg);
 static HTAB *databases;
 static TimestampTz list_at = 0;
 static int64 room_delay = 0;
+static TimestampTz room_at = 0; /* no further try before */
 static bool room_reported = false;
+static bool turns_reported = false;
 static ObxFailures list_failures = {.what = "could not list the databases"};
 
 static Database *
@@ -104,12 +112,37 @@ list_databases(void *arg)
 	table_close(catalog, AccessShareLock);
 }
 
+/* Its sequencer gave way: it gets one again when there is something to do. */
+static void
+note_rest(Database *database, const ObxSlot *slot, TimestampTz now)
+{
+	database->delay = database->probe = 0;
+	database->start_at = Min(slot->needed_at, now + RESTING_PROBE);
+	database->waits_since = slot->waits_since;
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	obx_slot_set_starved(database->oid, now);
+	LWLockRelease(obx_slots->lock);
+
+	if (!turns_reported)
+		ereport(LOG,
+				(errmsg("pg_outbox: databases take turns, because there are not enough background worker processes"),
+				 errdetail("Events are delivered later than they could be."),
+				 errhint("Increase max_worker_processes; every database that has the extension needs two.")));
+	turns_reported = true;
+}
+
 /* What the end of a sequencer means for its database. */
 static void
-note_exit(Database *database, ObxExit exit, TimestampTz now)
+note_exit(Database *database, const ObxSlot *slot, TimestampTz now)
 {
+	ObxExit		exit = slot->exit;
+
 	switch (exit)
 	{
+		case OBX_EXIT_GAVE_WAY:
+			note_rest(database, slot, now);
+			break;
 		case OBX_EXIT_LEFT:
 			database->delay = database->probe = 0;
 			database->start_at = now;
@@ -146,22 +179,20 @@ collect_exits(TimestampTz now)
 	{
 		ObxSlot    *slot = &obx_slots->slots[i];
 		bool		ended = false;
-		Oid			oid = InvalidOid;
-		ObxExit		exit = OBX_EXIT_FAILED;
+		ObxSlot		copy = {0};
 
 		LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 		if (slot->state == OBX_SLOT_EXITED || slot->state == OBX_SLOT_REFUSED)
 		{
 			ended = slot->role == OBX_ROLE_SEQUENCER;
-			oid = slot->database;
-			exit = slot->exit;
-			if (ended || obx_slot_find_sequencer(oid) == NULL)
+			copy = *slot;
+			if (ended || obx_slot_find_sequencer(copy.database) == NULL)
 				obx_slot_free(slot);
 		}
 		LWLockRelease(obx_slots->lock);
 
 		if (ended)
-			note_exit(find_database(oid), exit, now);
+			note_exit(find_database(copy.database), &copy, now);
 	}
 }
 
@@ -178,6 +209,7 @@ take_over(void)
 			obx_slot_free(slot);
 	}
 	obx_slots->launcher_starved_since = 0;
+	memset(obx_slots->starved, 0, sizeof(obx_slots->starved));
 	obx_slots->launcher_pid = MyProcPid;
 	obx_slots->launcher_since = GetCurrentTimestamp();
 	LWLockRelease(obx_slots->lock);
@@ -204,17 +236,17 @@ dismiss_unlisted(void)
 	}
 }
 
-/* No worker process was free: asks for room and says so, once. */
+/* No worker process was free, or others are before us: asks for room, or waits. */
 static TimestampTz
-wait_for_room(TimestampTz now)
+wait_for_room(bool behind, TimestampTz since, TimestampTz now)
 {
 	room_delay = room_delay == 0 ? FIRST_ROOM_DELAY : Min(room_delay * 2, LONGEST_ROOM_DELAY);
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	if (obx_slots->launcher_starved_since == 0)
-		obx_slots->launcher_starved_since = now;
+	obx_slots->launcher_starved_since = since;
 	obx_slots->launcher_starved_tried = now;
-	obx_pool_make_room(InvalidOid);
+	if (!behind)
+		obx_room_make(InvalidOid, since, now);
 	LWLockRelease(obx_slots->lock);
 
 	if (!room_reported && room_delay == LONGEST_ROOM_DELAY)
@@ -224,13 +256,15 @@ wait_for_room(TimestampTz now)
 				(errmsg("pg_outbox: no free background worker process for a sequencer"),
 				 errhint("Increase max_worker_processes; every database that has the extension needs two.")));
 	}
-	return now + room_delay;
+	room_at = now + room_delay;
+	return room_at;
 }
 
 static void
 end_starvation(void)
 {
 	room_delay = 0;
+	room_at = 0;
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 	obx_slots->launcher_starved_since = 0;
 	LWLockRelease(obx_slots->lock);
@@ -240,12 +274,15 @@ end_starvation(void)
 static void
 note_room(void)
 {
-	static uint32 exits = 0;
+	static uint32 openings = 0;
 
 	LWLockAcquire(obx_slots->lock, LW_SHARED);
-	if (exits != obx_slots->exits && room_delay > FIRST_ROOM_DELAY)
+	if (openings != obx_slots->openings && room_delay > 0)
+	{
 		room_delay = FIRST_ROOM_DELAY;
-	exits = obx_slots->exits;
+		room_at = 0;
+	}
+	openings = obx_slots->openings;
 	LWLockRelease(obx_slots->lock);
 }
 
@@ -264,15 +301,17 @@ count_starting(void)
 	return count;
 }
 
-/* Starts what is due; returns when the next round is. */
-static TimestampTz
-start_due(TimestampTz now)
+/*
+ * The database that is to get its sequencer next: the one that waits longest,
+ * and those that probably have no extension last.  NULL if none is due; *next
+ * is when one will be.
+ */
+static Database *
+find_due(TimestampTz now, TimestampTz *next)
 {
 	HASH_SEQ_STATUS status;
 	Database   *database;
-	TimestampTz next = list_at;
-	bool		starved = false;
-	int			starting = count_starting();
+	Database   *best = NULL;
 
 	hash_seq_init(&status, databases);
 	while ((database = hash_seq_search(&status)) != NULL)
@@ -286,35 +325,108 @@ start_due(TimestampTz now)
 
 		if (busy || !database->listed)
 			continue;
+		/* the clock may have been set back */
+		database->start_at = Min(database->start_at, now + LONGEST_PROBE);
 		if (database->start_at > now)
 		{
-			next = Min(next, database->start_at);
+			*next = Min(*next, database->start_at);
 			continue;
 		}
-		if (starved || starting >= MAX_STARTING)
-			continue;			/* those who come up call us */
+		if (database->waits_since == 0)
+			database->waits_since = now;
+		if (best == NULL ||
+			(best->probe > 0) > (database->probe > 0) ||
+			((best->probe > 0) == (database->probe > 0) &&
+			 database->waits_since < best->waits_since))
+			best = database;
+	}
+	return best;
+}
 
-		if (obx_slot_start(OBX_ROLE_SEQUENCER, database->oid, InvalidOid) >= 0)
-		{
+/* Shows in outbox.worker of each database that waits what it lacks. */
+static void
+show_starved(void)
+{
+	HASH_SEQ_STATUS status;
+	Database   *database;
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	hash_seq_init(&status, databases);
+	while ((database = hash_seq_search(&status)) != NULL)
+		if (database->waits_since != 0)
+			obx_slot_set_starved(database->oid, database->waits_since);
+	LWLockRelease(obx_slots->lock);
+}
+
+/* Whether somebody waits longer for a worker process than the database. */
+static bool
+is_behind(const Database *database, TimestampTz now)
+{
+	bool		behind;
+
+	LWLockAcquire(obx_slots->lock, LW_SHARED);
+	behind = obx_room_is_behind(database->waits_since, now);
+	LWLockRelease(obx_slots->lock);
+	return behind;
+}
+
+static bool
+start_sequencer(Database *database, TimestampTz now)
+{
+	if (obx_slot_start(OBX_ROLE_SEQUENCER, database->oid, InvalidOid, database->waits_since) < 0)
+		return false;
+	database->called = false;
+	database->started_at = now;
+	database->waits_since = 0;
+	return true;
+}
+
+/* Starts what is due; returns when the next round is. */
+static TimestampTz
+start_due(TimestampTz now)
+{
+	Database   *database;
+	TimestampTz next = list_at;
+	int			starting = count_starting();
+
+	while ((database = find_due(now, &next)) != NULL)
+	{
+		bool		behind = is_behind(database, now);
+
+		/* those who come up call us */
+		if (starting >= MAX_STARTING)
+			return next;
+		if (room_at > now && database->probe == 0)
+			return Min(next, room_at);
+		if (!behind && start_sequencer(database, now))
 			starting++;
-			database->called = false;
-			database->started_at = now;
-		}
 		else if (database->probe > 0)
 		{
 			/* for a look that is likely in vain, nobody shall make room */
 			database->start_at = now + FIRST_PROBE;
-			next = Min(next, database->start_at);
 		}
 		else
 		{
-			starved = true;
-			next = Min(next, wait_for_room(now));
+			show_starved();
+			return Min(next, wait_for_room(behind, database->waits_since, now));
 		}
 	}
-	if (!starved && room_delay > 0)
+	if (room_delay > 0)
 		end_starvation();
 	return next;
+}
+
+/* obx_doorbell_visit's: events were committed where no sequencer runs. */
+static void
+answer_ring(Oid oid, bool rung)
+{
+	Database   *database = hash_search(databases, &oid, HASH_FIND, NULL);
+
+	if (rung && database != NULL && database->delay == 0)
+	{
+		database->probe = 0;
+		database->start_at = Min(database->start_at, GetCurrentTimestamp());
+	}
 }
 
 /* Databases that called are looked at now, whatever was seen there before. */
@@ -326,6 +438,7 @@ answer_calls(TimestampTz now)
 	HASH_SEQ_STATUS status;
 	Database   *database;
 
+	obx_doorbell_visit(answer_ring);
 	hash_seq_init(&status, databases);
 	while ((database = hash_seq_search(&status)) != NULL)
 	{
@@ -342,6 +455,21 @@ answer_calls(TimestampTz now)
 	}
 }
 
+/* obx_doorbell_visit's: takes down what hangs for a database that is gone. */
+static void
+remove_bell(Oid oid, bool rung)
+{
+	bool		served;
+
+	if (hash_search(databases, &oid, HASH_FIND, NULL) != NULL)
+		return;
+	LWLockAcquire(obx_slots->lock, LW_SHARED);
+	served = obx_slot_find_sequencer(oid) != NULL;
+	LWLockRelease(obx_slots->lock);
+	if (!served)
+		obx_doorbell_remove(oid);
+}
+
 /* Forgets databases that are gone and have no slot left. */
 static void
 forget_unlisted(void)
@@ -351,8 +479,15 @@ forget_unlisted(void)
 
 	hash_seq_init(&status, databases);
 	while ((database = hash_seq_search(&status)) != NULL)
-		if (!database->listed)
-			hash_search(databases, &database->oid, HASH_REMOVE, NULL);
+	{
+		if (database->listed)
+			continue;
+		LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+		obx_slot_set_starved(database->oid, 0);
+		LWLockRelease(obx_slots->lock);
+		hash_search(databases, &database->oid, HASH_REMOVE, NULL);
+	}
+	obx_doorbell_visit(remove_bell);
 }
 
 static void

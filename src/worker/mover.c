@@ -101,6 +101,12 @@ note_result(const ObxDueMove *result, bool looking, TimestampTz now)
 }
 
 TimestampTz
+obx_mover_due(void)
+{
+	return next_due;
+}
+
+TimestampTz
 obx_mover_run(TimestampTz now)
 {
 	static ObxFailures failures = {.what = "could not move scheduled events"};

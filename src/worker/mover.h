@@ -13,4 +13,7 @@
  */
 extern TimestampTz obx_mover_run(TimestampTz now);
 
+/* When the next event is due that was known of by then. */
+extern TimestampTz obx_mover_due(void);
+
 #endif							/* OBX_MOVER_H */

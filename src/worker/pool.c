@@ -25,6 +25,7 @@
 #include "worker/queue.h"
 #include "worker/pool.h"
 #include "worker/process.h"
+#include "worker/room.h"
 
 #define MAX_OWNERS 128
 #define MS(n) ((n) * INT64CONST(1000))
@@ -32,7 +33,6 @@
 #define LONGEST_ROOM_DELAY MS(5000)
 #define FIRST_REFUSED_DELAY MS(1000)
 #define LONGEST_REFUSED_DELAY MS(30000)
-#define STALE_STARVATION MS(250)	/* who tried before that lets others try */
 
 /* One owner's need and means. */
 typedef struct Owner
@@ -56,7 +56,7 @@ typedef struct Pool
 
 static int64 room_delay = 0;
 static TimestampTz room_at = 0;
-static uint32 room_exits = 0;
+static uint32 room_openings = 0;
 static bool room_reported = false;
 
 static Owner *
@@ -241,92 +241,27 @@ dismiss_spare(Pool *pool, int limit)
 	}
 }
 
-/* True if another has been looking for a worker process longer.  Shared. */
-static bool
-is_behind(TimestampTz now)
+/* Since when we want a process; our database may have waited for us before. */
+static TimestampTz
+waiting_since(TimestampTz now)
 {
-	TimestampTz own = obx_own_slot->starved_since != 0 ? obx_own_slot->starved_since : now;
-
-	if (obx_slots->launcher_starved_since != 0 &&
-		obx_slots->launcher_starved_since < own &&
-		obx_slots->launcher_starved_tried > now - STALE_STARVATION)
-		return true;
-
-	for (int i = 0; i < obx_slots->nslots; i++)
-	{
-		const ObxSlot *slot = &obx_slots->slots[i];
-
-		if (slot != obx_own_slot && slot->role == OBX_ROLE_SEQUENCER &&
-			obx_slot_is_live(slot) && slot->starved_since != 0 &&
-			slot->starved_since < own &&
-			slot->starved_tried > now - STALE_STARVATION)
-			return true;
-	}
-	return false;
+	if (obx_own_slot->starved_since != 0)
+		return obx_own_slot->starved_since;
+	return obx_own_slot->waits_since != 0 ? obx_own_slot->waits_since : now;
 }
 
-void
-obx_pool_make_room(Oid database)
-{
-	ObxSlot    *best = NULL;
-	int			best_rank = 0;
-	int			own = 0;
-
-	for (int i = 0; i < obx_slots->nslots; i++)
-	{
-		const ObxSlot *slot = &obx_slots->slots[i];
-
-		if (slot->role != OBX_ROLE_DISPATCHER || !obx_slot_is_live(slot))
-			continue;
-		if (slot->leave != OBX_LEAVE_NOT)
-			return;
-		if (slot->database == database)
-			own++;
-	}
-
-	for (int i = 0; i < obx_slots->nslots; i++)
-	{
-		ObxSlot    *slot = &obx_slots->slots[i];
-		int			rank = 0;
-
-		if (slot->role != OBX_ROLE_DISPATCHER ||
-			(slot->state != OBX_SLOT_IDLE &&
-			 (slot->state != OBX_SLOT_BUSY || slot->database == database)))
-			continue;
-
-		/* an idle one before a busy one; from the database that has most */
-		for (int j = 0; j < obx_slots->nslots; j++)
-			if (obx_slots->slots[j].role == OBX_ROLE_DISPATCHER &&
-				obx_slots->slots[j].database == slot->database &&
-				obx_slot_is_live(&obx_slots->slots[j]))
-				rank++;
-		if (slot->state == OBX_SLOT_BUSY && own > 0 && rank <= own)
-			continue;
-		if (slot->state == OBX_SLOT_IDLE)
-			rank += obx_slots->nslots;
-		if (rank > best_rank ||
-			(rank == best_rank && best != NULL && slot->since < best->since))
-		{
-			best = slot;
-			best_rank = rank;
-		}
-	}
-	if (best != NULL)
-		obx_slot_ask_to_leave(best, OBX_LEAVE_TURN);
-}
-
-/* We found no worker process, or others are before us: waits its turn. */
+/* We found no worker process, or others are before us, who make room: waits. */
 static void
-wait_for_room(TimestampTz now)
+wait_for_room(bool behind, TimestampTz now)
 {
 	room_delay = room_delay == 0 ? FIRST_ROOM_DELAY : Min(room_delay * 2, LONGEST_ROOM_DELAY);
 	room_at = now + room_delay;
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	if (obx_own_slot->starved_since == 0)
-		obx_own_slot->starved_since = now;
+	obx_own_slot->starved_since = waiting_since(now);
 	obx_own_slot->starved_tried = now;
-	obx_pool_make_room(MyDatabaseId);
+	if (!behind)
+		obx_room_make(MyDatabaseId, obx_own_slot->starved_since, now);
 	LWLockRelease(obx_slots->lock);
 
 	if (!room_reported && room_delay == LONGEST_ROOM_DELAY)
@@ -343,10 +278,10 @@ end_starvation(void)
 {
 	room_delay = 0;
 	room_at = 0;
-	if (obx_own_slot->starved_since == 0)
+	if (obx_own_slot->starved_since == 0 && obx_own_slot->waits_since == 0)
 		return;
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	obx_own_slot->starved_since = 0;
+	obx_own_slot->starved_since = obx_own_slot->waits_since = 0;
 	LWLockRelease(obx_slots->lock);
 }
 
@@ -434,8 +369,8 @@ start_dispatcher(void *arg)
 	CHECK_FOR_INTERRUPTS();
 	if (obstacle == NULL)
 	{
-		if (obx_slot_start(OBX_ROLE_DISPATCHER, MyDatabaseId, owner) < 0)
-			wait_for_room(now);
+		if (obx_slot_start(OBX_ROLE_DISPATCHER, MyDatabaseId, owner, 0) < 0)
+			wait_for_room(false, now);
 		else
 			end_starvation();
 		return;
@@ -495,16 +430,16 @@ find_start(TimestampTz now, Oid *owner, TimestampTz *next)
 	{
 		*owner = neediest->owner;
 		start = true;
-		behind = is_behind(now);
+		behind = obx_room_is_behind(waiting_since(now), now);
 	}
 	else
 		dismiss_spare(&pool, obx_max_workers);
 	if (start && obx_own_slot->starved_since != 0)
 		dismiss_spare(&pool, Min(obx_max_workers, pool.size));
-	if (obx_slots->exits != room_exits)
+	if (obx_slots->openings != room_openings)
 	{
 		/* a process may be free, or will be in a moment */
-		room_exits = obx_slots->exits;
+		room_openings = obx_slots->openings;
 		room_delay = 0;
 		room_at = 0;
 	}
@@ -519,7 +454,7 @@ find_start(TimestampTz now, Oid *owner, TimestampTz *next)
 	if (room_at > now || behind)
 	{
 		if (room_at <= now)
-			wait_for_room(now);
+			wait_for_room(behind, now);
 		*next = Min(*next, room_at);
 		return false;
 	}

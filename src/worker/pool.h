@@ -13,13 +13,6 @@
  */
 extern TimestampTz obx_pool_adjust(TimestampTz now);
 
-/*
- * Asks a dispatcher somewhere to give up its worker process, for a database
- * that finds none (InvalidOid: for a sequencer).  Locked exclusively; does
- * nothing while another is about to leave.
- */
-extern void obx_pool_make_room(Oid database);
-
 /* Sequencer, at its start: takes over what its predecessor left behind. */
 extern void obx_pool_take_over(void);
 

@@ -142,6 +142,8 @@ abandon_lanes(void)
 
 			if (lane->state != OBX_QUEUED_FREE && lane->database == obx_own_slot->database)
 			{
+				if (lane->state != OBX_QUEUED_IDLE)
+					obx_own_slot->needed_at = now;
 				lane->state = OBX_QUEUED_FREE;
 				lane->generation++;
 			}
@@ -372,6 +374,8 @@ obx_queue_claim(ObxClaim *claim, TimestampTz *look_at)
 	{
 		own->state = best != NULL ? OBX_SLOT_BUSY : OBX_SLOT_IDLE;
 		own->since = now;
+		if (best == NULL)
+			obx_slot_tell_of_opening();
 	}
 	LWLockRelease(obx_slots->lock);
 	return best != NULL;

@@ -79,6 +79,8 @@ static TimestampTz blocked_until = 0;
 static int64 blocked_delay = 0;
 static TimestampTz gathering_until = 0;
 static uint32 known_configuration = 0;
+static TimestampTz needed_at = 0;	/* the last round found nothing due before */
+static bool worked = false;		/* and gave positions */
 static bool overflow_reported = false;
 static ObxFailures sequence_failures = {.what = "could not give positions to events"};
 
@@ -199,6 +201,7 @@ sequence(TimestampTz now)
 	blocked_delay = 0;
 	blocked_until = 0;
 	head = round.sequenced.head;
+	worked = worked || round.sequenced.transactions > 0;
 	gather(round.sequenced.transactions);
 }
 
@@ -246,6 +249,9 @@ make_round(void)
 	bool		rung = !gathering && obx_doorbell_clear();
 	uint32		configuration = obx_doorbell_configuration();
 
+	worked = false;
+	needed_at = now;			/* where it ends early, it is not done */
+
 	/* what it moves rings, too */
 	next_move = obx_mover_run(now);
 	rung = (!gathering && obx_doorbell_clear()) || rung;
@@ -264,6 +270,9 @@ make_round(void)
 
 	now = GetCurrentTimestamp();
 	next = obx_queue_refresh(head, now);
+	needed_at = Min(next, obx_mover_due());
+	if (sequence_failures.retry_at != 0)
+		needed_at = Min(needed_at, sequence_failures.retry_at);
 	next = Min(next, obx_pool_adjust(now));
 	next = Min(next, obx_housekeeping_run(has_subscriptions || head > 0,
 										  head > 0 && sequence_failures.retry_at == 0));
@@ -297,11 +306,12 @@ obx_sequencer_main(Datum arg)
 
 		obx_process_check();
 		if (obx_own_slot->leave != OBX_LEAVE_NOT)
-			obx_process_leave(OBX_EXIT_LEFT);
+			obx_process_leave(obx_own_slot->leave == OBX_LEAVE_ROOM ?
+							  OBX_EXIT_GAVE_WAY : OBX_EXIT_LEFT);
 
 		obx_slot_begin_round();
 		next = make_round();
-		obx_slot_end_round(next);
+		obx_slot_end_round(next, needed_at, worked);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		MemoryContextReset(context);
 		obx_process_wait(next);

@@ -112,6 +112,22 @@ obx_slot_find_sequencer(Oid database)
 }
 
 void
+obx_slot_tell_of_opening(void)
+{
+	obx_slots->openings++;
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		const ObxSlot *slot = &obx_slots->slots[i];
+
+		if (slot->role == OBX_ROLE_SEQUENCER && slot->starved_since != 0 &&
+			obx_slot_is_live(slot))
+			obx_slot_wake(slot);
+	}
+	if (obx_slots->launcher_starved_since != 0)
+		obx_doorbell_call(InvalidOid);
+}
+
+void
 obx_slot_wake(const ObxSlot *slot)
 {
 	if (slot->pid != 0)
@@ -123,8 +139,45 @@ obx_slot_ask_to_leave(ObxSlot *slot, ObxLeave leave)
 {
 	if (!obx_slot_is_live(slot) || slot->leave >= leave)
 		return;
+	if (slot->leave == OBX_LEAVE_NOT)
+		slot->leave_since = GetCurrentTimestamp();
 	slot->leave = leave;
 	obx_slot_wake(slot);
+}
+
+void
+obx_slot_set_starved(Oid database, TimestampTz since)
+{
+	ObxStarved *place = NULL;
+
+	for (int i = 0; i < OBX_STARVED; i++)
+	{
+		ObxStarved *starved = &obx_slots->starved[i];
+
+		if (starved->database == database)
+		{
+			place = starved;
+			break;
+		}
+		if (place == NULL && !OidIsValid(starved->database))
+			place = starved;
+	}
+	if (since == 0 && place != NULL && place->database == database)
+		memset(place, 0, sizeof(ObxStarved));
+	else if (since != 0 && place != NULL && place->database != database)
+	{
+		place->database = database;
+		place->since = since;
+	}
+}
+
+TimestampTz
+obx_slot_starved_since(Oid database)
+{
+	for (int i = 0; i < OBX_STARVED; i++)
+		if (obx_slots->starved[i].database == database)
+			return obx_slots->starved[i].since;
+	return 0;
 }
 
 bool
@@ -146,7 +199,7 @@ obx_slot_free(ObxSlot *slot)
 
 /* Claims a free slot for a worker to be started; -1 if all are taken. */
 static int
-claim_slot(ObxRole role, Oid database, Oid owner)
+claim_slot(ObxRole role, Oid database, Oid owner, TimestampTz waits_since)
 {
 	int			found = -1;
 
@@ -166,6 +219,9 @@ claim_slot(ObxRole role, Oid database, Oid owner)
 		slot->owner = owner;
 		slot->since = GetCurrentTimestamp();
 		slot->wakes_at = DT_NOEND;
+		slot->waits_since = waits_since;
+		if (role == OBX_ROLE_SEQUENCER)
+			obx_slot_set_starved(database, 0);
 		found = i;
 	}
 	LWLockRelease(obx_slots->lock);
@@ -173,7 +229,7 @@ claim_slot(ObxRole role, Oid database, Oid owner)
 }
 
 int
-obx_slot_start(ObxRole role, Oid database, Oid owner)
+obx_slot_start(ObxRole role, Oid database, Oid owner, TimestampTz waits_since)
 {
 	const char *name = role == OBX_ROLE_SEQUENCER ? "sequencer" : "dispatcher";
 	BackgroundWorker worker = {0};
@@ -181,7 +237,7 @@ obx_slot_start(ObxRole role, Oid database, Oid owner)
 	MemoryContext context;
 	Ticket		ticket;
 	bool		registered;
-	int			index = claim_slot(role, database, owner);
+	int			index = claim_slot(role, database, owner, waits_since);
 
 	if (index < 0)
 		return -1;
@@ -208,6 +264,7 @@ obx_slot_start(ObxRole role, Oid database, Oid owner)
 	if (!registered)
 	{
 		LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+		obx_slots->scarce_at = GetCurrentTimestamp();
 		obx_slot_free(&obx_slots->slots[index]);
 		LWLockRelease(obx_slots->lock);
 		return -1;
@@ -239,7 +296,8 @@ obx_slot_reap(void)
 		else if (stopped)
 		{
 			slot->state = OBX_SLOT_EXITED;
-			slot->exit = slot->leave != OBX_LEAVE_NOT ? OBX_EXIT_LEFT : OBX_EXIT_REFUSED;
+			slot->exit = slot->leave == OBX_LEAVE_ROOM ? OBX_EXIT_GAVE_WAY :
+				slot->leave != OBX_LEAVE_NOT ? OBX_EXIT_LEFT : OBX_EXIT_REFUSED;
 			slot->since = GetCurrentTimestamp();
 		}
 		LWLockRelease(obx_slots->lock);
@@ -252,18 +310,16 @@ obx_slot_reap(void)
 	}
 }
 
-/* Wakes those who wait for a worker process, or watch over this one. */
+/* Wakes those who watch over a worker that ends. */
 static void
 tell_of_exit(const ObxSlot *gone)
 {
-	for (int i = 0; i < obx_slots->nslots; i++)
-	{
-		const ObxSlot *slot = &obx_slots->slots[i];
+	ObxSlot    *sequencer = obx_slot_find_sequencer(gone->database);
 
-		if (slot->role == OBX_ROLE_SEQUENCER && obx_slot_is_live(slot) &&
-			(slot->database == gone->database || slot->starved_since != 0))
-			obx_slot_wake(slot);
-	}
+	if (sequencer != NULL)
+		obx_slot_wake(sequencer);
+	obx_slots->left_at = GetCurrentTimestamp();
+	obx_slot_tell_of_opening();
 }
 
 /* before_shmem_exit: whatever ends the process, its slot says so. */
@@ -280,7 +336,7 @@ leave_slot(int code, Datum arg)
 	LWLockReleaseAll();
 
 	if (slot->role == OBX_ROLE_SEQUENCER)
-		(void) obx_doorbell_close();
+		obx_doorbell_leave();
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 	if (obx_slot_at_exit)
@@ -291,7 +347,9 @@ leave_slot(int code, Datum arg)
 	}
 	if (slot->exit == OBX_EXIT_FAILED)
 	{
-		if (slot->leave != OBX_LEAVE_NOT)
+		if (slot->leave == OBX_LEAVE_ROOM)
+			slot->exit = OBX_EXIT_GAVE_WAY;
+		else if (slot->leave != OBX_LEAVE_NOT)
 			slot->exit = OBX_EXIT_LEFT;
 		else if (!slot->connected)
 			slot->exit = OBX_EXIT_REFUSED;
@@ -299,8 +357,9 @@ leave_slot(int code, Datum arg)
 	slot->state = OBX_SLOT_EXITED;
 	slot->pid = 0;
 	slot->since = GetCurrentTimestamp();
+	if (slot->waits_since == 0)
+		slot->waits_since = slot->starved_since;
 	slot->starved_since = 0;
-	obx_slots->exits++;
 	tell_of_exit(slot);
 	LWLockRelease(obx_slots->lock);
 
@@ -370,13 +429,20 @@ obx_slot_begin_round(void)
 }
 
 void
-obx_slot_end_round(TimestampTz wakes_at)
+obx_slot_end_round(TimestampTz wakes_at, TimestampTz needed_at, bool worked)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 	obx_own_slot->state = OBX_SLOT_IDLE;
 	obx_own_slot->wakes_at = wakes_at;
+	obx_own_slot->needed_at = needed_at;
+	if (worked)
+		obx_own_slot->worked_at = now;
+	if (worked || obx_own_slot->worked_at == 0)
+		obx_slot_tell_of_opening();
+	if (obx_own_slot->worked_at == 0)
+		obx_own_slot->worked_at = now;
 	obx_own_slot->since = now;
 	LWLockRelease(obx_slots->lock);
 }

@@ -40,6 +40,7 @@ typedef enum ObxExit
 	OBX_EXIT_FAILED,			/* died, or was terminated */
 	OBX_EXIT_REFUSED,			/* never got its connection */
 	OBX_EXIT_LEFT,				/* was asked to, or had nothing to do */
+	OBX_EXIT_GAVE_WAY,			/* sequencer: others needed its process more */
 	OBX_EXIT_NOT_INSTALLED		/* sequencer: no extension in its database */
 } ObxExit;
 
@@ -47,6 +48,8 @@ typedef enum ObxExit
 typedef enum ObxLeave
 {
 	OBX_LEAVE_NOT,
+	OBX_LEAVE_ROOM,				/* sequencer: after its round, until its
+								 * database needs one again */
 	OBX_LEAVE_TURN,				/* another owner or database waits: after a
 								 * turn */
 	OBX_LEAVE_NOW				/* between two events */
@@ -58,6 +61,7 @@ typedef struct ObxSlot
 	ObxRole		role;
 	ObxSlotState state;
 	ObxLeave	leave;			/* also read without the lock by the worker */
+	TimestampTz leave_since;	/* when that was asked */
 	ObxExit		exit;
 	bool		connected;		/* got its connection */
 	Oid			database;
@@ -82,9 +86,22 @@ typedef struct ObxSlot
 	int64		head;			/* last position given */
 	uint64		progress;		/* counts passes that did something */
 	TimestampTz wakes_at;		/* sleeps until then; DT_NOEND: at work */
+	TimestampTz needed_at;		/* nothing is due before, whoever rings */
+	TimestampTz worked_at;		/* gave positions last */
+	TimestampTz waits_since;	/* its database was waiting for it since then
+								 * and is not served yet; 0 for not */
 	TimestampTz starved_since;	/* found no worker process, 0 if it did */
 	TimestampTz starved_tried;	/* tried last */
 } ObxSlot;
+
+/* Databases without a sequencer for want of a worker process, as far as they fit. */
+#define OBX_STARVED 1024
+
+typedef struct ObxStarved
+{
+	Oid			database;		/* InvalidOid: free */
+	TimestampTz since;
+} ObxStarved;
 
 /* Databases that someone is about to drop, copy or rename. */
 #define OBX_HOLDS 64
@@ -103,8 +120,12 @@ typedef struct ObxSlots
 	TimestampTz launcher_since;
 	TimestampTz launcher_starved_since; /* as in a sequencer's slot */
 	TimestampTz launcher_starved_tried;
-	uint32		exits;			/* how many workers have gone */
+	uint32		openings;		/* counts workers that have gone, or have
+								 * nothing to do any more */
+	TimestampTz left_at;		/* when the last one has gone */
+	TimestampTz scarce_at;		/* when there was no free process last */
 	ObxHold		holds[OBX_HOLDS];
+	ObxStarved	starved[OBX_STARVED];
 	int			nslots;			/* never changes */
 	ObxSlot		slots[FLEXIBLE_ARRAY_MEMBER];
 } ObxSlots;
@@ -119,9 +140,10 @@ extern void obx_slot_init(void);
 
 /*
  * Starts a worker and returns its slot's index; -1 when there is no free
- * worker process, which is not reported.  Not locked.
+ * worker process, which is not reported.  "waits_since" is a sequencer's.  Not
+ * locked.
  */
-extern int	obx_slot_start(ObxRole role, Oid database, Oid owner);
+extern int	obx_slot_start(ObxRole role, Oid database, Oid owner, TimestampTz waits_since);
 
 /*
  * Marks what we started and the postmaster could not start as exited.  Not
@@ -144,15 +166,29 @@ extern void obx_slot_set_exit(ObxExit exit);
 /* In a worker: it has its connection and is ready to work. */
 extern void obx_slot_set_connected(void);
 
-/* In a sequencer: begins a round of work; ends it, to sleep until then. */
+/*
+ * In a sequencer: begins a round of work; ends it, to sleep until "wakes_at",
+ * though all that is due may wait until "needed_at".
+ */
 extern void obx_slot_begin_round(void);
-extern void obx_slot_end_round(TimestampTz wakes_at);
+extern void obx_slot_end_round(TimestampTz wakes_at, TimestampTz needed_at, bool worked);
+
+/*
+ * Notes that the database has no sequencer for want of a worker process since
+ * then, 0 for that it has one or needs none; and since when that is so.
+ * Locked; the second one shared, too.
+ */
+extern void obx_slot_set_starved(Oid database, TimestampTz since);
+extern TimestampTz obx_slot_starved_since(Oid database);
 
 /* True for a slot with a process, or one to come.  Locked or shared. */
 extern bool obx_slot_is_live(const ObxSlot *slot);
 
 /* Finds the live sequencer of a database, or NULL.  Locked or shared. */
 extern ObxSlot *obx_slot_find_sequencer(Oid database);
+
+/* Somebody may find a worker process now: wakes those who wait.  Locked. */
+extern void obx_slot_tell_of_opening(void);
 
 /* Sets the latch of a slot's process, if it has one.  Locked or shared. */
 extern void obx_slot_wake(const ObxSlot *slot);
