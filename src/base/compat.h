@@ -87,6 +87,13 @@ obx_lltoa(int64 value, char *out)
 #define obx_is_background_worker() IsBackgroundWorker
 #endif
 
+/* LockHeldByMe() learned to ask for stronger modes, too, in 17. */
+#if PG_VERSION_NUM >= 170000
+#define obx_lock_is_held(tag, mode) LockHeldByMe((tag), (mode), false)
+#else
+#define obx_lock_is_held(tag, mode) LockHeldByMe((tag), (mode))
+#endif
+
 /* index_insert() learned indexUnchanged in 14. */
 #if PG_VERSION_NUM >= 140000
 #define obx_index_insert(index, values, isnull, tid, heap, unique, info) \

@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
@@ -50,15 +51,37 @@ obx_identity_restore(const ObxIdentity *former)
 	SetUserIdAndSecContext(former->user, former->security);
 }
 
-void
-obx_identity_hold(void)
+/* ---- other people's code in a session that knows more roles ---- */
+
+static bool holding = false;
+
+/*
+ * XactCallback.  What a transaction defers to its end (triggers, cursors WITH
+ * HOLD) has run by now.  An abort goes back to what the transaction began with
+ * by itself.
+ */
+static void
+release_at_end(XactEvent event, void *arg)
 {
-	if (GetSessionUserId() != GetUserId())
-		SetUserIdAndSecContext(GetUserId(), SECURITY_LOCAL_USERID_CHANGE);
+	if (!holding || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
+		return;
+	holding = false;
+	if (event == XACT_EVENT_COMMIT)
+		SetUserIdAndSecContext(GetUserId(), 0);
 }
 
 void
-obx_identity_release(void)
+obx_identity_hold(void)
 {
-	SetUserIdAndSecContext(GetUserId(), 0);
+	static bool registered = false;
+
+	if (GetSessionUserId() == GetUserId() && GetAuthenticatedUserId() == GetUserId())
+		return;
+	if (!registered)
+	{
+		RegisterXactCallback(release_at_end, NULL);
+		registered = true;
+	}
+	holding = true;
+	SetUserIdAndSecContext(GetUserId(), SECURITY_LOCAL_USERID_CHANGE);
 }

@@ -30,11 +30,10 @@ extern void obx_identity_assume_path(ObxIdentity *former, Oid role, const char *
 extern void obx_identity_restore(const ObxIdentity *former);
 
 /*
- * Refuse every change of the role until obx_identity_release() or the end of
- * the transaction: after SET ROLE, other people's code could go back to the
- * session's role.
+ * Refuse every change of the role until the transaction has ended, with all
+ * that it deferred to its end: after SET ROLE or SET SESSION AUTHORIZATION,
+ * other people's code could go back to the role that has logged in.
  */
 extern void obx_identity_hold(void);
-extern void obx_identity_release(void);
 
 #endif

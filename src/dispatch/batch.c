@@ -8,6 +8,13 @@
  * it.  So a batch with a few failures has a few subtransactions, and one
  * without has one.
  *
+ * Calls of one transaction can get in each other's way: by a temporary table
+ * that is there already, by locks, by now().  So a failure only counts where
+ * the call was the first of its transaction, in a session that was cleared.
+ * One that fails in company ends the batch before it, and begins the next one.
+ * Where it succeeds there, the company was to blame, and a number of events
+ * are taken one by one, twice as many each time.
+ *
  * Must not know transactions, nor who waits.
  */
 #include "postgres.h"
@@ -25,6 +32,9 @@
 /* Failures after which a batch ends: each costs a subtransaction or two. */
 #define OBX_BATCH_FAILURES	20
 
+/* So many events are taken one by one at most, before company is tried again. */
+#define OBX_SINGLY_LONGEST	1024
+
 /* What one guarded run does. */
 typedef struct Run
 {
@@ -37,6 +47,10 @@ typedef struct Run
 	bool		single;			/* one at a time, even if the target takes
 								 * batches */
 	bool		may_stop;		/* when others wait */
+	int			calls;			/* of the subscriber's code, in this run */
+	int			calls_before;	/* for items before the current one */
+	bool		standing;		/* earlier runs of the batch had some that
+								 * stand */
 	TimestampTz began;
 	TimestampTz now;			/* when the current call began, or is about to */
 } Run;
@@ -80,6 +94,13 @@ note_call(const ObxBatch *batch, int64 position)
 		batch->note(position);
 }
 
+static void
+begin_call(Run *run, int64 position)
+{
+	run->calls++;
+	note_call(run->batch, position);
+}
+
 /*
  * Is the item to be delivered?  The filter comes first: what does not pass it
  * waits for nothing.
@@ -95,7 +116,7 @@ is_deliverable(Run *run, ObxItem *item)
 	{
 		bool		passes;
 
-		note_call(batch, item->event.position);
+		begin_call(run, item->event.position);
 		run->filtering = true;
 		passes = obx_filter_passes(batch->filter, &item->event);
 		run->filtering = false;
@@ -135,6 +156,7 @@ deliver_together(Run *run)
 	{
 		ObxItem    *item = &batch->items[run->current];
 
+		run->calls_before = run->calls;
 		CHECK_FOR_INTERRUPTS();
 		if (is_deliverable(run, item))
 		{
@@ -145,6 +167,7 @@ deliver_together(Run *run)
 			run->end = run->current + 1;
 	}
 	run->current = run->first;
+	run->calls_before = 0;
 	run->count = run->end - run->first;
 	note_call(batch, count == 1 ? events[0].position : OBX_PASS_SEVERAL);
 	if (count > 0)
@@ -163,6 +186,7 @@ deliver_singly(Run *run)
 	{
 		ObxItem    *item = &batch->items[run->current];
 
+		run->calls_before = run->calls;
 		CHECK_FOR_INTERRUPTS();
 		if (is_deliverable(run, item))
 		{
@@ -170,7 +194,7 @@ deliver_singly(Run *run)
 				run->now = GetCurrentTimestamp();
 			if (batch->target != NULL)
 			{
-				note_call(batch, item->event.position);
+				begin_call(run, item->event.position);
 				obx_target_deliver(batch->target, &item->event, 1, run->now);
 			}
 			item->state = OBX_ITEM_DONE;
@@ -190,7 +214,8 @@ deliver_run(void *arg)
 {
 	Run		   *run = arg;
 
-	if (run->batch->target != NULL && run->batch->target->takes_batch && !run->single)
+	if (run->batch->target != NULL && run->batch->target->takes_batch && !run->single &&
+		run->batch->items[run->first].event.position > run->batch->lane->singly_until)
 		deliver_together(run);
 	else
 		deliver_singly(run);
@@ -204,6 +229,7 @@ guard_run(Run *run)
 	bool		is_nested = obx_context_current() != NULL;
 
 	run->filtering = false;
+	run->calls = run->calls_before = 0;
 	error = obx_guard_call(deliver_run, run, CurrentMemoryContext);
 	if (!is_nested)
 		obx_context_leave();
@@ -212,6 +238,8 @@ guard_run(Run *run)
 	if (error == NULL)
 		return NULL;
 
+	if (run->batch->abandon_session != NULL)
+		run->batch->abandon_session();
 	if (run->batch->filter != NULL)
 		obx_filter_reset(run->batch->filter);
 	for (int i = run->first; i < run->end; i++)
@@ -232,60 +260,6 @@ describe_event(void *arg)
 		errcontext("subscription \"%s\", event at position " INT64_FORMAT,
 				   run->batch->subscription->name,
 				   run->batch->items[run->current].event.position);
-}
-
-static ObxDelivery *
-make_delivery(ObxBatch *batch, const ObxItem *item)
-{
-	ObxDelivery *delivery = palloc0(sizeof(ObxDelivery));
-
-	delivery->subscription = batch->subscription->id;
-	delivery->lane = batch->lane->key.lane;
-	delivery->position = item->event.position;
-	delivery->state = OBX_DELIVERY_PARKED;
-	delivery->open = true;
-	delivery->has_key = item->has_key;
-	delivery->key_hash = item->key_hash;
-	delivery->xid = item->xid;
-	delivery->event_id = item->event.id;
-	delivery->next_at = DT_NOEND;
-	return delivery;
-}
-
-static void
-report_failure(ObxBatch *batch, const ObxItem *item, const ErrorData *error)
-{
-	const ObxDelivery *delivery = item->delivery;
-
-	ereport(delivery->state == OBX_DELIVERY_DEAD ? LOG : DEBUG1,
-			(errcode(error->sqlerrcode),
-			 errmsg("event at position " INT64_FORMAT " failed in subscription \"%s\": %s",
-					item->event.position, batch->subscription->name, delivery->error),
-			 delivery->state == OBX_DELIVERY_DEAD ?
-			 errdetail("Attempt %d of %d: the event is a dead letter now.",
-					   delivery->attempts, batch->subscription->max_attempts) :
-			 errdetail("Attempt %d of %d, the next one at %s.", delivery->attempts,
-					   batch->subscription->max_attempts,
-					   timestamptz_to_str(delivery->next_at)),
-			 delivery->state == OBX_DELIVERY_DEAD ?
-			 errhint("See the view outbox.dead_letter.") : 0));
-}
-
-static void
-fail_item(ObxBatch *batch, ObxItem *item, ObxVerdict verdict, const ErrorData *error)
-{
-	bool		is_new = item->delivery == NULL;
-
-	if (is_new)
-		item->delivery = make_delivery(batch, item);
-	obx_delivery_fail(batch->subscription, verdict, error, item->delivery);
-	item->state = OBX_ITEM_FAILED;
-	batch->failures++;
-	report_failure(batch, item, error);
-
-	/* later events of its key are parked from here on */
-	if (is_new && item->delivery->open)
-		obx_lane_add(batch->lane, item->delivery);
 }
 
 /* True if an error that is nobody's fault may be tried again at once. */
@@ -337,7 +311,7 @@ fail_exhausted(ObxBatch *batch)
 			continue;
 		set_session_error(&error);
 		item->delivery->attempts--; /* the last one was counted when it began */
-		fail_item(batch, item, OBX_VERDICT_DEAD, &error);
+		obx_item_fail(batch, item, OBX_VERDICT_DEAD, &error);
 	}
 }
 
@@ -355,7 +329,7 @@ obx_batch_mark(ObxBatch *batch, ObxProgress *progress, int64 *position)
 
 	set_session_error(&error);
 	if (delivery == NULL)
-		delivery = make_delivery(batch, item);
+		delivery = obx_item_make_delivery(batch, item);
 	obx_delivery_fail(batch->subscription, OBX_VERDICT_FAILURE, &error, delivery);
 	/* that it was the last attempt counts when it has ended the session */
 	delivery->state = OBX_DELIVERY_RETRY;
@@ -404,12 +378,31 @@ judge_error(ObxBatch *batch, const Run *run, ErrorData *error)
 	return verdict;
 }
 
+/* A failure as it was met; it may be another one's when what came before is repeated. */
+typedef struct Failure
+{
+	ErrorData  *error;
+	ObxVerdict	verdict;
+	bool		filtering;
+	bool		in_company;		/* other calls came before, in the same
+								 * transaction */
+} Failure;
+
+static void
+judge_run(const Run *run, ErrorData *error, Failure *failure)
+{
+	failure->error = error;
+	failure->verdict = judge_error(run->batch, run, error);
+	failure->filtering = run->filtering;
+	failure->in_company = run->standing || run->calls_before > 0;
+}
+
 /*
  * What went well before the failing item is delivered again, one by one;
- * should that fail, it is the failing one.  Returns whose error it is.
+ * should that fail, it is the failing one.
  */
-static ErrorData *
-repeat_prefix(Run *run, ErrorData *error, ObxVerdict *verdict, bool *filtering)
+static void
+repeat_prefix(Run *run, Failure *failure)
 {
 	bool		single = run->single;
 
@@ -422,13 +415,24 @@ repeat_prefix(Run *run, ErrorData *error, ObxVerdict *verdict, bool *filtering)
 		run->end = run->current;
 		earlier = guard_run(run);
 		if (earlier == NULL)
+		{
+			run->standing |= run->calls > 0;
 			break;
-		error = earlier;
-		*verdict = judge_error(run->batch, run, error);
-		*filtering = run->filtering;
+		}
+		judge_run(run, earlier, failure);
 	}
 	run->single = single;
-	return error;
+}
+
+/*
+ * Does it only count when the event fails alone?  Not where a session that
+ * calls us runs on, and so cannot be cleared.
+ */
+static bool
+must_try_alone(const ObxBatch *batch, const Failure *failure)
+{
+	return failure->in_company && batch->abandon_session != NULL &&
+		(failure->verdict == OBX_VERDICT_FAILURE || failure->verdict == OBX_VERDICT_DEAD);
 }
 
 /*
@@ -439,8 +443,7 @@ static bool
 deliver_stretch(ObxBatch *batch, Run *run)
 {
 	ErrorData  *error;
-	ObxVerdict	verdict;
-	bool		filtering;
+	Failure		failure;
 	ObxItem    *item;
 
 	run->first = batch->reached;
@@ -452,29 +455,58 @@ deliver_stretch(ObxBatch *batch, Run *run)
 		batch->reached = run->current;
 		return false;
 	}
-	verdict = judge_error(batch, run, error);
-	filtering = run->filtering;
+	judge_run(run, error, &failure);
 
 	/* a batch that failed in one call is repeated event by event */
 	if (run->count > 1)
 	{
 		run->single = true;
+		batch->lane->singly_until = batch->items[batch->nitems - 1].event.position;
 		return true;
 	}
 
-	error = repeat_prefix(run, error, &verdict, &filtering);
+	repeat_prefix(run, &failure);
 	batch->reached = run->current;
-	if (verdict == OBX_VERDICT_AGAIN)
+	item = &batch->items[batch->reached];
+	if (failure.verdict == OBX_VERDICT_AGAIN)
 		return false;
 
 	/* an event that must wait anyway is filtered again when its turn comes */
-	item = &batch->items[batch->reached++];
-	if (filtering && park_if_blocked(batch, item))
+	if (failure.filtering && park_if_blocked(batch, item))
+	{
+		batch->reached++;
 		return true;
-	fail_item(batch, item, verdict, error);
+	}
+	if (must_try_alone(batch, &failure))
+	{
+		batch->lane->accused = item->event.position;
+		return false;
+	}
+	batch->reached++;
+	obx_item_fail(batch, item, failure.verdict, failure.error);
 	return batch->subscription->ordering != OBX_ORDERING_STRICT &&
 		batch->failures < OBX_BATCH_FAILURES &&
 		(batch->yield == NULL || !batch->yield(GetCurrentTimestamp() - run->began));
+}
+
+void
+obx_batch_take_singly(ObxLane *lane)
+{
+	lane->singly_next = Min(Max(2 * lane->singly_next, 1), OBX_SINGLY_LONGEST);
+	lane->singly = lane->singly_next;
+}
+
+/* Learns whether events of the lane get in each other's way. */
+static void
+judge_company(const ObxBatch *batch, int64 accused)
+{
+	ObxLane    *lane = batch->lane;
+
+	lane->singly = Max(lane->singly - batch->reached, 0);
+	if (accused == batch->items[0].event.position && batch->items[0].state == OBX_ITEM_DONE)
+		obx_batch_take_singly(lane);
+	else if (batch->reached > 1 && lane->accused == 0)
+		lane->singly_next /= 2;
 }
 
 void
@@ -486,119 +518,15 @@ obx_batch_deliver(ObxBatch *batch)
 		.callback = describe_event,
 		.arg = &run
 	};
+	int64		accused = batch->lane->accused;
 
+	batch->lane->accused = 0;
 	fail_exhausted(batch);
 	error_context_stack = &context;
 	while (batch->reached < batch->nitems && deliver_stretch(batch, &run))
 		CHECK_FOR_INTERRUPTS();
 	error_context_stack = context.previous;
 	note_call(batch, OBX_PASS_SEVERAL);
-}
-
-/* ---- writing ---- */
-
-void
-obx_batch_park(ObxBatch *batch, ObxItem *item)
-{
-	ObxDelivery *delivery = make_delivery(batch, item);
-
-	item->state = OBX_ITEM_PARKED;
-	obx_delivery_insert(delivery);
-	obx_lane_add(batch->lane, delivery);
-}
-
-/* Nothing is left to wait for. */
-static void
-end_retry(ObxBatch *batch, const ObxItem *item, ObxProgress *progress, int64 attempts)
-{
-	obx_progress_settle(progress, item->event.position, attempts);
-	obx_delivery_delete(batch->subscription->id, item->event.position);
-	obx_lane_remove(batch->lane, item->event.position);
-}
-
-/* Nobody can deliver it any more; those behind it go on. */
-static void
-end_lost(ObxBatch *batch, const ObxItem *item)
-{
-	char	   *error = psprintf("position " INT64_FORMAT
-								 " was dropped by outbox.max_retention before it was delivered again",
-								 item->event.position);
-
-	obx_failure_record(batch->subscription->id, item->event.position, error);
-	ereport(LOG,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("subscription \"%s\" lost events: %s", batch->subscription->name, error)));
-	obx_delivery_delete(batch->subscription->id, item->event.position);
-	obx_lane_remove(batch->lane, item->event.position);
-}
-
-void
-obx_batch_write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress)
-{
-	switch (item->state)
-	{
-		case OBX_ITEM_DONE:
-			progress->delivered++;
-			if (batch->is_retry)
-				end_retry(batch, item, progress, item->event.attempt);
-			break;
-		case OBX_ITEM_FAILED:
-			progress->failed++;
-			if (batch->is_retry)
-			{
-				obx_delivery_update(item->delivery);
-				obx_lane_change(batch->lane, item->delivery);
-			}
-			else
-				obx_delivery_insert(item->delivery);
-			obx_failure_record(batch->subscription->id, item->event.position,
-							   item->delivery->error);
-			break;
-		case OBX_ITEM_PARKED:
-			if (!batch->is_retry)
-				obx_batch_park(batch, item);
-			break;
-		case OBX_ITEM_SKIPPED:
-			if (batch->is_retry)
-				end_retry(batch, item, progress, OBX_SETTLED_FILTERED);
-			break;
-		case OBX_ITEM_LOST:
-			end_lost(batch, item);
-			break;
-		case OBX_ITEM_PENDING:
-			elog(ERROR, "event at position " INT64_FORMAT " was not dealt with",
-				 item->event.position);
-	}
-}
-
-void
-obx_batch_fail(ObxBatch *batch, ObxItem *item, const ErrorData *error, ObxProgress *progress)
-{
-	fail_item(batch, item, OBX_VERDICT_FAILURE, error);
-	obx_batch_write_item(batch, item, progress);
-}
-
-bool
-obx_batch_write(ObxBatch *batch, ObxProgress *progress)
-{
-	int64		position = progress->position;
-
-	for (int i = 0; i < batch->reached; i++)
-		obx_batch_write_item(batch, &batch->items[i], progress);
-
-	obx_lane_settle(batch->lane);
-
-	if (batch->is_retry)
-		return batch->reached > 0;
-	if (batch->reached == batch->nitems)
-	{
-		progress->position = batch->read_position;
-		progress->event_id = batch->read_id;
-	}
-	else if (batch->reached > 0)
-	{
-		progress->position = batch->items[batch->reached - 1].event.position;
-		progress->event_id = batch->items[batch->reached - 1].event.id;
-	}
-	return batch->reached > 0 || progress->position != position;
+	if (batch->abandon_session != NULL)
+		judge_company(batch, accused);
 }

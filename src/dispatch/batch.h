@@ -12,6 +12,7 @@
 #include "dispatch/history.h"
 #include "dispatch/lane.h"
 #include "dispatch/pass.h"
+#include "dispatch/retry.h"
 
 typedef enum ObxItemState
 {
@@ -46,6 +47,10 @@ typedef struct ObxBatch
 	ObxFilter  *filter;			/* NULL for none */
 	ObxPassYield yield;
 	ObxPassNote note;
+	void		(*abandon_session) (void);	/* removes what calls that were
+											 * undone have left in the
+											 * session; NULL: it is not ours
+											 * to clear */
 	bool		foreground;		/* a cancel is the caller's, not an event's */
 
 	List	   *history;		/* what former lanes dealt with */
@@ -109,11 +114,27 @@ extern void obx_batch_collect_marked(ObxBatch *batch, int64 position);
 extern void obx_batch_deliver(ObxBatch *batch);
 
 /*
+ * The lane's next events are taken one by one, for a while: a transaction of
+ * several failed, and it may be because of that.
+ */
+extern void obx_batch_take_singly(ObxLane *lane);
+
+/*
  * Writes what became of the items to outbox.delivery, counts it in *progress
  * and moves its position.  Returns whether anything changed, and then the
  * caller advances the progress.
  */
 extern bool obx_batch_write(ObxBatch *batch, ObxProgress *progress);
+
+/* A row for the item, parked, which is not written yet. */
+extern ObxDelivery *obx_item_make_delivery(ObxBatch *batch, const ObxItem *item);
+
+/*
+ * The item has failed: its row says so, and what comes next; later events of
+ * its key wait from here on.  Not written yet.
+ */
+extern void obx_item_fail(ObxBatch *batch, ObxItem *item, ObxVerdict verdict,
+						  const ErrorData *error);
 
 /* Does the row's event have the item's key? */
 static inline bool

@@ -74,6 +74,12 @@ typedef struct ObxLane
 	bool		retried_last;	/* the last batch was of retries */
 	int64		again_position; /* event being tried again at once */
 	int			again_count;
+	int64		accused;		/* event that has failed in company, not yet
+								 * alone; 0 for none */
+	int			singly;			/* so many events are taken one by one */
+	int			singly_next;	/* as many the last time */
+	int64		singly_until;	/* handlers of several are called for one up
+								 * to there */
 } ObxLane;
 
 /*

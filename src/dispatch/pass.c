@@ -85,6 +85,7 @@ collect_batch(Pass *pass, bool retries, int limit, int64 before)
 	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield,
 								 !pass->ops->owns_session);
 	pass->batch->note = pass->request->note;
+	pass->batch->abandon_session = pass->ops->abandon_session;
 	pass->batch->pins = true;
 	pass->batch->is_shared = pass->request->shared;
 	pass->batch->retry_before = before;
@@ -135,6 +136,8 @@ collect(Pass *pass)
 		limit = (int) Min(limit, request->max_events);
 	if (request->careful > 0)
 		limit = Min(limit, request->careful);
+	if (pass->lane->singly > 0)
+		limit = 1;
 	for (int i = 0; i < 2; i++)
 	{
 		bool		retries = (i == 0) == retries_first;
@@ -327,8 +330,7 @@ deliver(Pass *pass)
 	if (!require_target(pass))
 		return false;
 	obx_batch_deliver(pass->batch);
-	if (pass->ops->owns_session)
-		obx_session_clear();
+	pass->ops->clear_session();
 	return true;
 }
 
@@ -374,8 +376,7 @@ complete_windows(Pass *pass)
 			return true;
 		windows->target = pass->batch->target;
 		obx_windows_complete(windows);
-		if (pass->ops->owns_session)
-			obx_session_clear();
+		pass->ops->clear_session();
 	}
 	if (!is_still_wanted(pass))
 		return false;
@@ -413,6 +414,7 @@ count_first(Pass *pass)
 	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield,
 								 !pass->ops->owns_session);
 	pass->batch->note = pass->request->note;
+	pass->batch->abandon_session = pass->ops->abandon_session;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	obx_batch_collect_marked(pass->batch, position);
 	PopActiveSnapshot();
@@ -537,7 +539,10 @@ obx_pass_run(const ObxTransactionOps *ops, const ObxPassRequest *request,
 		if (serve_lane(pass, request->subscription, request->lane))
 			ops->commit();
 		else
+		{
 			ops->abort();
+			ops->abandon_session();
+		}
 	}
 	PG_CATCH();
 	{
@@ -547,10 +552,11 @@ obx_pass_run(const ObxTransactionOps *ops, const ObxPassRequest *request,
 		error = CopyErrorData();
 		FlushErrorState();
 		ops->abort();
-		if (ops->owns_session)
-			obx_session_abandon();
+		ops->abandon_session();
 		if (pass->lane != NULL)
 			obx_lane_forget(pass->lane);
+		if (pass->batch != NULL && pass->batch->nitems > 1)
+			obx_batch_take_singly(pass->lane);
 		MemoryContextSwitchTo(caller);
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && !ops->owns_session)
 			ReThrowError(error);

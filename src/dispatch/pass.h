@@ -17,7 +17,15 @@ typedef struct ObxTransactionOps
 	void		(*begin) (void);
 	void		(*commit) (void);
 	void		(*abort) (void);
-	bool		owns_session;	/* clear what handlers leave in the session */
+
+	/*
+	 * Remove what handlers have left in the session: at the end of the
+	 * transaction in which they ran; and when their calls were undone, that
+	 * which a rollback leaves.
+	 */
+	void		(*clear_session) (void);
+	void		(*abandon_session) (void);
+	bool		owns_session;	/* it is the handlers' alone */
 } ObxTransactionOps;
 
 typedef enum ObxPassOutcome

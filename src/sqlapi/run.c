@@ -9,7 +9,9 @@
 
 #include "access/xact.h"
 #include "executor/spi.h"
+#include "tcop/pquery.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -19,6 +21,7 @@
 #include "catalog/progress.h"
 #include "catalog/subscription.h"
 #include "catalog/window.h"
+#include "dispatch/guest.h"
 #include "dispatch/needed.h"
 #include "dispatch/pass.h"
 #include "log/claim.h"
@@ -62,18 +65,21 @@ begin_transaction(void)
 	obx_identity_hold();
 }
 
+/* What handlers have left that lives on is not the caller's. */
 static void
 commit_transaction(void)
 {
-	obx_identity_release();
 	SPI_commit();
+	obx_guest_abandon();
 }
 
 /* SPI_rollback() expects no active snapshot but a portal's; an error leaves ours. */
 static void
 abort_transaction(void)
 {
-	while (ActiveSnapshotSet())
+	Snapshot	portals = ActivePortal != NULL ? ActivePortal->portalSnapshot : NULL;
+
+	while (ActiveSnapshotSet() && GetActiveSnapshot() != portals)
 		PopActiveSnapshot();
 	SPI_rollback();
 }
@@ -82,10 +88,22 @@ static const ObxTransactionOps foreground = {
 	.begin = begin_transaction,
 	.commit = commit_transaction,
 	.abort = abort_transaction,
+	.clear_session = obx_guest_clear,
+	.abandon_session = obx_guest_abandon,
 	.owns_session = false
 };
 
 /* ---- what run() does ---- */
+
+/* Notes what the session has before handlers run in it. */
+static void
+be_guests(Run *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->memory);
+
+	obx_guest_begin();
+	MemoryContextSwitchTo(old);
+}
 
 static void
 collect_lanes(Run *run)
@@ -258,12 +276,14 @@ obx_sql_run(PG_FUNCTION_ARGS)
 	SPI_commit();
 	PG_TRY();
 	{
+		be_guests(&run);
 		keep_house();
 		collect_lanes(&run);
 		run_all(&run);
 	}
 	PG_FINALLY();
 	{
+		obx_guest_end();
 		MemoryContextDelete(run.memory);
 	}
 	PG_END_TRY();

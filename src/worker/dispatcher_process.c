@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "dispatch/session.h"
 #include "worker/light.h"
 #include "worker/queue.h"
 #include "worker/process.h"
@@ -77,6 +78,8 @@ static const ObxTransactionOps transaction_ops = {
 	.begin = begin_transaction,
 	.commit = commit_transaction,
 	.abort = abort_transaction,
+	.clear_session = obx_session_clear,
+	.abandon_session = obx_session_abandon,
 	.owns_session = true
 };
 

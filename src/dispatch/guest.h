@@ -1,0 +1,32 @@
+/*
+ * Handlers as guests: in a session that somebody uses for other things, too.
+ */
+#ifndef OBX_GUEST_H
+#define OBX_GUEST_H
+
+/*
+ * Notes what the session has (prepared statements, advisory locks, channels it
+ * listens to), so that this stays.  Inside a transaction, before handlers run;
+ * all that was noted is kept in CurrentMemoryContext, which must live until
+ * obx_guest_end().
+ */
+extern void obx_guest_begin(void);
+
+/*
+ * Removes what handlers have left and the end of the transaction would keep:
+ * cursors, temporary objects, prepared statements, channels.  At the end of the
+ * transaction in which they ran, outside of any subtransaction.
+ */
+extern void obx_guest_clear(void);
+
+/*
+ * The part of it that no rollback undoes: prepared statements, advisory locks,
+ * sequences.  In a transaction, when none has such a lock by itself: a new one,
+ * or one whose calls were undone.
+ */
+extern void obx_guest_abandon(void);
+
+/* Forgets what was noted. */
+extern void obx_guest_end(void);
+
+#endif							/* OBX_GUEST_H */
