@@ -205,6 +205,27 @@ find_statement(Statement *statement)
 	}
 }
 
+/* From 18 on, a statement's location is behind the comments before it. */
+static const char *
+find_start(const char *query, const char *start)
+{
+	for (;;)
+	{
+		const char *end = start;
+		const char *open;
+
+		while (end > query && isspace((unsigned char) end[-1]))
+			end--;
+		if (end - query < 4 || !is_pair(end - 2, end, "*/"))
+			return start;
+		for (open = end - 4; open >= query && !is_pair(open, end, "/*"); open--)
+			;
+		if (open < query)
+			return start;
+		start = open;
+	}
+}
+
 /* Behind the last statement's semicolon there may be a comment yet. */
 static const char *
 find_end(const char *end)
@@ -257,6 +278,7 @@ obx_comment_headers(void)
 
 	start = statement.query + Max(statement.location, 0);
 	end = statement.length < 0 ? start + strlen(start) : find_end(start + statement.length);
+	start = find_start(statement.query, start);
 	traceparent = search_end(start, end);
 	if (traceparent == NULL)
 		traceparent = search_start(start, end);
