@@ -1,5 +1,5 @@
 /*
- * Differences between PostgreSQL 13 and 18.
+ * Differences between PostgreSQL 13 and 19.
  *
  * The only file that asks for PG_VERSION_NUM.  Everything here gives the rest
  * of the code the newest spelling of an interface, or a name of ours where the
@@ -9,6 +9,8 @@
 #define OBX_COMPAT_H
 
 #include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
@@ -27,9 +29,34 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 
 #if PG_VERSION_NUM < 130000
 #error "pg_outbox needs PostgreSQL 13 or newer"
+#endif
+
+/*
+ * Making a jsonb object or array, token by token: the last token finishes it.
+ * The state begins with all zeroes; it became a struct in 19.
+ */
+#if PG_VERSION_NUM >= 190000
+typedef JsonbInState ObxJsonState;
+
+#define obx_json_push(state, token, value) pushJsonbValue((state), (token), (value))
+
+static inline Jsonb *
+obx_json_finish(ObxJsonState * state, JsonbIteratorToken token)
+{
+	pushJsonbValue(state, token, NULL);
+	return JsonbValueToJsonb(state->result);
+}
+#else
+typedef JsonbParseState *ObxJsonState;
+
+#define obx_json_push(state, token, value) ((void) pushJsonbValue((state), (token), (value)))
+#define obx_json_finish(state, token) \
+	JsonbValueToJsonb(pushJsonbValue((state), (token), NULL))
 #endif
 
 /* Variable-length values moved from postgres.h into a header of their own in 16. */
@@ -112,17 +139,47 @@ obx_lltoa(int64 value, char *out)
 
 /*
  * nbtree's descent to the leaf page of a key, which it returns locked
- * exclusively: was given a snapshot before 16, and the table since.
+ * exclusively.  It takes the table from 16 on, takes no snapshot from 17 on, and
+ * returns a stack, which nobody here needs, only when asked from 19 on.
  */
-#if PG_VERSION_NUM >= 160000
+#if PG_VERSION_NUM >= 190000
 #define obx_bt_search(index, heap, key, buffer) \
-	_bt_search((index), (heap), (key), (buffer), BT_WRITE)
+	((void) _bt_search((index), (heap), (key), (buffer), BT_WRITE, false))
 #else
-#define obx_bt_search(index, heap, key, buffer) \
+#if PG_VERSION_NUM >= 170000
+#define obx_bt_search_stack(index, heap, key, buffer) \
+	_bt_search((index), (heap), (key), (buffer), BT_WRITE)
+#elif PG_VERSION_NUM >= 160000
+#define obx_bt_search_stack(index, heap, key, buffer) \
+	_bt_search((index), (heap), (key), (buffer), BT_WRITE, NULL)
+#else
+#define obx_bt_search_stack(index, heap, key, buffer) \
 	_bt_search((index), (key), (buffer), BT_WRITE, NULL)
 #endif
+#define obx_bt_search(index, heap, key, buffer) \
+	do { \
+		BTStack stack_ = obx_bt_search_stack((index), (heap), (key), (buffer)); \
+		if (stack_) \
+			_bt_freestack(stack_); \
+	} while (0)
+#endif
 
-/* A WAL record of a sequence says which; the name changed in 16. */
+/* The item of PageAddItem() is untyped from 19 on. */
+#if PG_VERSION_NUM >= 190000
+#define obx_page_add_item(page, item, size, offset) \
+	PageAddItem((page), (item), (size), (offset), false, false)
+#else
+#define obx_page_add_item(page, item, size, offset) \
+	PageAddItem((page), (Item) (item), (size), (offset), false, false)
+#endif
+
+/*
+ * A WAL record of a sequence says which; the name changed in 16, and the record
+ * has a header of its own from 19 on.
+ */
+#if PG_VERSION_NUM >= 190000
+#include "commands/sequence_xlog.h"
+#endif
 #if PG_VERSION_NUM >= 160000
 #define obx_sequence_record_set(record, rel) ((record)->locator = (rel)->rd_locator)
 #else
@@ -136,8 +193,26 @@ obx_lltoa(int64 value, char *out)
 #define obx_partition_desc(rel) RelationGetPartitionDesc(rel)
 #endif
 
-/* index_beginscan() learned instrumentation in 18. */
-#if PG_VERSION_NUM >= 180000
+/* table_beginscan() and table_tuple_delete() learned flags in 19. */
+#if PG_VERSION_NUM >= 190000
+#define obx_table_beginscan(table, snapshot) \
+	table_beginscan((table), (snapshot), 0, NULL, SO_NONE)
+#define obx_table_tuple_delete(table, tid, snapshot, wait, failure) \
+	table_tuple_delete((table), (tid), GetCurrentCommandId(true), 0, (snapshot), \
+					   InvalidSnapshot, (wait), (failure))
+#else
+#define obx_table_beginscan(table, snapshot) \
+	table_beginscan((table), (snapshot), 0, NULL)
+#define obx_table_tuple_delete(table, tid, snapshot, wait, failure) \
+	table_tuple_delete((table), (tid), GetCurrentCommandId(true), (snapshot), \
+					   InvalidSnapshot, (wait), (failure), false)
+#endif
+
+/* index_beginscan() learned instrumentation in 18, and flags in 19. */
+#if PG_VERSION_NUM >= 190000
+#define obx_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0, SO_NONE)
+#elif PG_VERSION_NUM >= 180000
 #define obx_index_beginscan(heap, index, snapshot, nkeys) \
 	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)
 #else

@@ -23,41 +23,41 @@ make_string(const char *string)
 }
 
 void
-obx_json_push_key(JsonbParseState **state, const char *name)
+obx_json_push_key(ObxJsonState * state, const char *name)
 {
 	JsonbValue	key = make_string(name);
 
-	pushJsonbValue(state, WJB_KEY, &key);
+	obx_json_push(state, WJB_KEY, &key);
 }
 
 void
-obx_json_push_string(JsonbParseState **state, const char *string)
+obx_json_push_string(ObxJsonState * state, const char *string)
 {
 	JsonbValue	value = make_string(string);
 
-	pushJsonbValue(state, WJB_VALUE, &value);
+	obx_json_push(state, WJB_VALUE, &value);
 }
 
 void
-obx_json_push_number(JsonbParseState **state, int64 number)
+obx_json_push_number(ObxJsonState * state, int64 number)
 {
 	JsonbValue	value;
 
 	value.type = jbvNumeric;
 	value.val.numeric = int64_to_numeric(number);
-	pushJsonbValue(state, WJB_VALUE, &value);
+	obx_json_push(state, WJB_VALUE, &value);
 }
 
 void
-obx_json_push_null(JsonbParseState **state)
+obx_json_push_null(ObxJsonState * state)
 {
 	JsonbValue	value = {.type = jbvNull};
 
-	pushJsonbValue(state, WJB_VALUE, &value);
+	obx_json_push(state, WJB_VALUE, &value);
 }
 
 void
-obx_json_push_jsonb(JsonbParseState **state, Jsonb *jsonb)
+obx_json_push_jsonb(ObxJsonState * state, Jsonb *jsonb)
 {
 	JsonbValue	value;
 
@@ -69,18 +69,18 @@ obx_json_push_jsonb(JsonbParseState **state, Jsonb *jsonb)
 		value.val.binary.data = &jsonb->root;
 		value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
 	}
-	pushJsonbValue(state, WJB_VALUE, &value);
+	obx_json_push(state, WJB_VALUE, &value);
 }
 
 Jsonb *
 obx_json_make_string(const char *name, const char *string)
 {
-	JsonbParseState *state = NULL;
+	ObxJsonState state = {0};
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	obx_json_push(&state, WJB_BEGIN_OBJECT, NULL);
 	obx_json_push_key(&state, name);
 	obx_json_push_string(&state, string);
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	return obx_json_finish(&state, WJB_END_OBJECT);
 }
 
 char *

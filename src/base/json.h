@@ -4,17 +4,17 @@
 #ifndef OBX_JSON_H
 #define OBX_JSON_H
 
-#include "utils/jsonb.h"
+#include "base/compat.h"
 
 /*
- * Members of an object that is being made with pushJsonbValue(); nothing is
+ * Members of an object that is being made with obx_json_push(); nothing is
  * copied before the object is finished.
  */
-extern void obx_json_push_key(JsonbParseState **state, const char *name);
-extern void obx_json_push_string(JsonbParseState **state, const char *string);
-extern void obx_json_push_number(JsonbParseState **state, int64 number);
-extern void obx_json_push_null(JsonbParseState **state);
-extern void obx_json_push_jsonb(JsonbParseState **state, Jsonb *jsonb);
+extern void obx_json_push_key(ObxJsonState * state, const char *name);
+extern void obx_json_push_string(ObxJsonState * state, const char *string);
+extern void obx_json_push_number(ObxJsonState * state, int64 number);
+extern void obx_json_push_null(ObxJsonState * state);
+extern void obx_json_push_jsonb(ObxJsonState * state, Jsonb *jsonb);
 
 /* An object with one member, a string. */
 extern Jsonb *obx_json_make_string(const char *name, const char *string);

@@ -23,33 +23,33 @@ obx_relation_name(Oid relid)
 }
 
 static void
-push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string, int length)
+push_string(ObxJsonState * state, JsonbIteratorToken token, const char *string, int length)
 {
 	JsonbValue	value;
 
 	value.type = jbvString;
 	value.val.string.val = unconstify(char *, string);
 	value.val.string.len = length;
-	pushJsonbValue(state, token, &value);
+	obx_json_push(state, token, &value);
 }
 
 static void
-push_number(JsonbParseState **state, const char *key, int64 number)
+push_number(ObxJsonState * state, const char *key, int64 number)
 {
 	JsonbValue	value;
 
 	push_string(state, WJB_KEY, key, strlen(key));
 	value.type = jbvNumeric;
 	value.val.numeric = int64_to_numeric(number);
-	pushJsonbValue(state, WJB_VALUE, &value);
+	obx_json_push(state, WJB_VALUE, &value);
 }
 
-static JsonbParseState *
+static ObxJsonState
 begin_headers(const ObxHeaders *headers)
 {
-	JsonbParseState *state = NULL;
+	ObxJsonState state = {0};
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	obx_json_push(&state, WJB_BEGIN_OBJECT, NULL);
 	if (headers->partition != NULL)
 	{
 		push_string(&state, WJB_KEY, "partition", strlen("partition"));
@@ -61,9 +61,9 @@ begin_headers(const ObxHeaders *headers)
 }
 
 static Jsonb *
-finish_headers(JsonbParseState *state)
+finish_headers(ObxJsonState state)
 {
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	return obx_json_finish(&state, WJB_END_OBJECT);
 }
 
 Jsonb *
@@ -75,7 +75,7 @@ obx_headers_create(const ObxHeaders *headers)
 Jsonb *
 obx_headers_create_rekeyed(const ObxHeaders *headers, const text *old_key)
 {
-	JsonbParseState *state = begin_headers(headers);
+	ObxJsonState state = begin_headers(headers);
 
 	push_string(&state, WJB_KEY, "old_key", strlen("old_key"));
 	if (old_key != NULL)
@@ -85,7 +85,7 @@ obx_headers_create_rekeyed(const ObxHeaders *headers, const text *old_key)
 		JsonbValue	null;
 
 		null.type = jbvNull;
-		pushJsonbValue(&state, WJB_VALUE, &null);
+		obx_json_push(&state, WJB_VALUE, &null);
 	}
 	return finish_headers(state);
 }
@@ -93,7 +93,7 @@ obx_headers_create_rekeyed(const ObxHeaders *headers, const text *old_key)
 Jsonb *
 obx_headers_create_moved(const ObxHeaders *headers, int64 departure)
 {
-	JsonbParseState *state = begin_headers(headers);
+	ObxJsonState state = begin_headers(headers);
 
 	push_number(&state, "moved_from", departure);
 	return finish_headers(state);

@@ -42,17 +42,17 @@ name_type(Oid type, int32 typmod)
 }
 
 static void
-push_member(JsonbParseState **state, const char *name, char *string)
+push_member(ObxJsonState * state, const char *name, char *string)
 {
 	JsonbValue	value;
 
 	value.type = jbvString;
 	value.val.string.val = unconstify(char *, name);
 	value.val.string.len = strlen(name);
-	pushJsonbValue(state, WJB_KEY, &value);
+	obx_json_push(state, WJB_KEY, &value);
 	value.val.string.val = string;
 	value.val.string.len = strlen(string);
-	pushJsonbValue(state, WJB_VALUE, &value);
+	obx_json_push(state, WJB_VALUE, &value);
 }
 
 static int
@@ -72,10 +72,10 @@ count_columns(Oid relid)
 static Jsonb *
 describe_columns(Oid relid)
 {
-	JsonbParseState *state = NULL;
+	ObxJsonState state = {0};
 	int			count = count_columns(relid);
 
-	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	obx_json_push(&state, WJB_BEGIN_ARRAY, NULL);
 	for (int attnum = 1; attnum <= count; attnum++)
 	{
 		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
@@ -87,14 +87,14 @@ describe_columns(Oid relid)
 		attribute = (Form_pg_attribute) GETSTRUCT(tuple);
 		if (!attribute->attisdropped && !obx_attribute_is_virtual(attribute))
 		{
-			pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+			obx_json_push(&state, WJB_BEGIN_OBJECT, NULL);
 			push_member(&state, "name", pstrdup(NameStr(attribute->attname)));
 			push_member(&state, "type", name_type(attribute->atttypid, attribute->atttypmod));
-			pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+			obx_json_push(&state, WJB_END_OBJECT, NULL);
 		}
 		ReleaseSysCache(tuple);
 	}
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
+	return obx_json_finish(&state, WJB_END_ARRAY);
 }
 
 static bool

@@ -102,8 +102,7 @@ obx_schedule_delete(ItemPointer tid, bool wait)
 	Relation	table = table_open(obx_object_require(OBX_SCHEDULE), RowExclusiveLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TM_FailureData failure;
-	TM_Result	result = table_tuple_delete(table, tid, GetCurrentCommandId(true), snapshot,
-											InvalidSnapshot, wait, &failure, false);
+	TM_Result	result = obx_table_tuple_delete(table, tid, snapshot, wait, &failure);
 
 	UnregisterSnapshot(snapshot);
 	table_close(table, NoLock);
@@ -147,7 +146,7 @@ obx_schedule_last_id(void)
 	Relation	sequence = relation_open(obx_object_require(OBX_SCHEDULE_ID_SEQ),
 										 AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(sequence, NULL);
-	TableScanDesc scan = table_beginscan(sequence, SnapshotAny, 0, NULL);
+	TableScanDesc scan = obx_table_beginscan(sequence, SnapshotAny);
 	int64		last_id = 0;
 	bool		isnull;
 

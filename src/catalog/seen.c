@@ -176,7 +176,7 @@ obx_seen_first_time(int64 turn, TimestampTz *time)
 	Relation	table = table_open(obx_seen_table(turn), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(table, NULL);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(table, snapshot, 0, NULL);
+	TableScanDesc scan = obx_table_beginscan(table, snapshot);
 	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
 	bool		isnull;
 

@@ -283,11 +283,11 @@ open_window(AggregateTarget *target, KeyGroup *group, const ObxTargetEvent *even
 static Jsonb *
 make_headers(const ObxWindow *window)
 {
-	JsonbParseState *state = NULL;
+	ObxJsonState state = {0};
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	obx_json_push(&state, WJB_BEGIN_OBJECT, NULL);
 	obx_json_push_key(&state, "causes");
-	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	obx_json_push(&state, WJB_BEGIN_ARRAY, NULL);
 	for (int i = 0; i < window->ncauses; i++)
 	{
 		JsonbValue	value = {
@@ -295,15 +295,15 @@ make_headers(const ObxWindow *window)
 			.val.numeric = int64_to_numeric(window->causes[i])
 		};
 
-		pushJsonbValue(&state, WJB_ELEM, &value);
+		obx_json_push(&state, WJB_ELEM, &value);
 	}
-	pushJsonbValue(&state, WJB_END_ARRAY, NULL);
+	obx_json_push(&state, WJB_END_ARRAY, NULL);
 	if (window->traceparent != NULL)
 	{
 		obx_json_push_key(&state, "traceparent");
 		obx_json_push_string(&state, text_to_cstring(window->traceparent));
 	}
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	return obx_json_finish(&state, WJB_END_OBJECT);
 }
 
 /*

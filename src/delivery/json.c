@@ -19,7 +19,7 @@
 #include "delivery/target.h"
 
 static void
-push_column(JsonbParseState **state, Form_pg_attribute attribute, Datum value)
+push_column(ObxJsonState * state, Form_pg_attribute attribute, Datum value)
 {
 	char		time[MAXDATELEN + 1];
 
@@ -49,9 +49,9 @@ push_column(JsonbParseState **state, Form_pg_attribute attribute, Datum value)
 Jsonb *
 obx_event_to_jsonb(TupleDesc tupdesc, HeapTuple tuple, int64 position)
 {
-	JsonbParseState *state = NULL;
+	ObxJsonState state = {0};
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	obx_json_push(&state, WJB_BEGIN_OBJECT, NULL);
 	obx_json_push_key(&state, "position");
 	obx_json_push_number(&state, position);
 	for (int i = 0; i < tupdesc->natts; i++)
@@ -66,5 +66,5 @@ obx_event_to_jsonb(TupleDesc tupdesc, HeapTuple tuple, int64 position)
 		else
 			push_column(&state, attribute, value);
 	}
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	return obx_json_finish(&state, WJB_END_OBJECT);
 }

@@ -57,8 +57,10 @@ window_start(TimestampTz now)
 static uint64
 hash_text(Datum value, uint64 seed)
 {
-	return DatumGetUInt64(hash_any_extended((unsigned char *) VARDATA_ANY(value),
-											VARSIZE_ANY_EXHDR(value), seed));
+	text	   *string = DatumGetTextPP(value);
+
+	return DatumGetUInt64(hash_any_extended((unsigned char *) VARDATA_ANY(string),
+											VARSIZE_ANY_EXHDR(string), seed));
 }
 
 /* Sub-object 0 is not for keys. */

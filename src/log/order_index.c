@@ -136,8 +136,8 @@ add_entries(Relation index, Buffer buffer, OffsetNumber offset, uint64 xid,
 		if (bound != InvalidOffsetNumber &&
 			!is_before(index, &tuple, page, bound == P_HIKEY ? bound : bound + added))
 			break;
-		if (PageAddItem(page, (Item) & tuple, sizeof(OrderTuple), offset + added,
-						false, false) == InvalidOffsetNumber)
+		if (obx_page_add_item(page, &tuple, sizeof(OrderTuple), offset + added) ==
+			InvalidOffsetNumber)
 			elog(ERROR, "could not add an entry to index \"%s\"",
 				 RelationGetRelationName(index));
 	}
@@ -152,11 +152,10 @@ fill_leaf(Relation partition, Relation index, uint64 xid, const ObxOrderEntry *e
 {
 	OrderTuple	tuple = make_tuple(xid, &entries[0]);
 	BTInsertStateData position = {.itup = &tuple.head,.itemsz = sizeof(OrderTuple)};
-	BTStack		stack;
 	int			added = 0;
 
 	position.itup_key = _bt_mkscankey(index, &tuple.head);
-	stack = obx_bt_search(index, partition, position.itup_key, &position.buf);
+	obx_bt_search(index, partition, position.itup_key, &position.buf);
 	CheckForSerializableConflictIn(index, NULL, BufferGetBlockNumber(position.buf));
 
 	/* indexes of before version 12 break ties otherwise */
@@ -168,8 +167,6 @@ fill_leaf(Relation partition, Relation index, uint64 xid, const ObxOrderEntry *e
 			added = add_entries(index, position.buf, offset, xid, entries, count);
 	}
 	_bt_relbuf(index, position.buf);
-	if (stack)
-		_bt_freestack(stack);
 	pfree(position.itup_key);
 	return added;
 }

@@ -77,7 +77,7 @@ clean_string(char *text)
 /* ---- attributes ---- */
 
 static void
-push_attribute(JsonbParseState **state, const char *name, const char *value)
+push_attribute(ObxJsonState * state, const char *name, const char *value)
 {
 	obx_json_push_key(state, name);
 	obx_json_push_string(state, value);
@@ -85,7 +85,7 @@ push_attribute(JsonbParseState **state, const char *name, const char *value)
 
 /* Leaves out what there is not, and what is empty. */
 static void
-push_optional(JsonbParseState **state, const char *name, char *value)
+push_optional(ObxJsonState * state, const char *name, char *value)
 {
 	if (value != NULL && value[0] != '\0')
 		push_attribute(state, name, clean_string(value));
@@ -99,7 +99,7 @@ make_id(const Lookup *lookup, int64 id)
 
 /* RFC 3339 has neither infinity nor years of other than four digits. */
 static void
-push_time(JsonbParseState **state, TimestampTz time)
+push_time(ObxJsonState * state, TimestampTz time)
 {
 	struct pg_tm tm;
 	fsec_t		fsec;
@@ -116,7 +116,7 @@ push_time(JsonbParseState **state, TimestampTz time)
 
 /* As long as the largest number, so that order is that of strings. */
 static void
-push_sequence(JsonbParseState **state, int64 position)
+push_sequence(ObxJsonState * state, int64 position)
 {
 	if (position > 0)
 		push_attribute(state, "sequence", psprintf("%019lld", (long long) position));
@@ -145,10 +145,10 @@ make_source(char *source)
 static Jsonb *
 make_cloudevent(const Datum *values, const bool *nulls, const Lookup *lookup, int64 position)
 {
-	JsonbParseState *state = NULL;
+	ObxJsonState state = {0};
 	char	   *key = get_text(values, nulls, OBX_EVENT_KEY);
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	obx_json_push(&state, WJB_BEGIN_OBJECT, NULL);
 	push_attribute(&state, "specversion", "1.0");
 	push_attribute(&state, "id", make_id(lookup, DatumGetInt64(values[OBX_EVENT_ID])));
 	push_attribute(&state, "source", make_source(get_text(values, nulls, OBX_EVENT_SOURCE)));
@@ -165,7 +165,7 @@ make_cloudevent(const Datum *values, const bool *nulls, const Lookup *lookup, in
 	push_attribute(&state, "datacontenttype", "application/json");
 	obx_json_push_key(&state, "data");
 	obx_json_push_jsonb(&state, DatumGetJsonbP(values[OBX_EVENT_DATA]));
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	return obx_json_finish(&state, WJB_END_OBJECT);
 }
 
 /* ---- the event ---- */

@@ -21,7 +21,7 @@ PG_FUNCTION_INFO_V1(obx_sql_publish);
 PG_FUNCTION_INFO_V1(obx_sql_publish_many);
 
 /* The arguments; NULL for what is not given. */
-typedef struct Publication
+typedef struct PublishArguments
 {
 	text	   *type;
 	Jsonb	   *data;
@@ -31,7 +31,7 @@ typedef struct Publication
 	text	   *idempotency_key;
 	bool		is_scheduled;
 	TimestampTz deliver_at;		/* if is_scheduled */
-} Publication;
+} PublishArguments;
 
 /* ---- one event ---- */
 
@@ -58,7 +58,7 @@ check_headers(Jsonb *headers)
 
 /* The columns of the event; checked, but for what it inherits. */
 static void
-fill_event(const Publication *publication, Datum *values, bool *nulls)
+fill_event(const PublishArguments *publication, Datum *values, bool *nulls)
 {
 	text	   *source = publication->source != NULL ? publication->source : default_source();
 
@@ -119,7 +119,7 @@ check_time(TimestampTz deliver_at)
 
 /* Emits or schedules; the event's id, 0 while it has none. */
 static int64
-emit_event(const Publication *publication, Datum *values, bool *nulls, TimestampTz now)
+emit_event(const PublishArguments *publication, Datum *values, bool *nulls, TimestampTz now)
 {
 	if (!publication->is_scheduled || publication->deliver_at <= now)
 		return obx_event_append(values, nulls);
@@ -134,7 +134,7 @@ emit_event(const Publication *publication, Datum *values, bool *nulls, Timestamp
  * now.
  */
 static bool
-publish_event(const Publication *publication, int64 *event_id)
+publish_event(const PublishArguments *publication, int64 *event_id)
 {
 	Datum		values[OBX_EVENT_COLUMNS];
 	bool		nulls[OBX_EVENT_COLUMNS];
@@ -172,7 +172,7 @@ get_text(FunctionCallInfo fcinfo, int number)
 Datum
 obx_sql_publish(PG_FUNCTION_ARGS)
 {
-	Publication publication;
+	PublishArguments publication;
 	int64		id;
 
 	PreventCommandIfReadOnly("outbox.publish()");
@@ -227,13 +227,13 @@ is_member(const JsonbValue *key, const char *name)
 
 /* The members of an element. */
 static void
-read_element(JsonbContainer * element, int number, Publication *publication)
+read_element(JsonbContainer * element, int number, PublishArguments *publication)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(element);
 	JsonbValue	key;
 	JsonbValue	value;
 
-	memset(publication, 0, sizeof(Publication));
+	memset(publication, 0, sizeof(PublishArguments));
 	JsonbIteratorNext(&iterator, &key, true);	/* the object's begin */
 	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
 	{
@@ -294,7 +294,7 @@ publish_elements(void *arg)
 	{
 		MemoryContext old = MemoryContextSwitchTo(memory);
 
-		Publication publication;
+		PublishArguments publication;
 		int64		id;
 
 		CHECK_FOR_INTERRUPTS();
