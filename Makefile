@@ -45,12 +45,14 @@ EXTRA_CLEAN = $(EXTENSION)--*.sql $(OBJS:.o=.d) test/expected test/results \
 
 # What tools/ does needs no PGXS, whose own "check" only says that it is not
 # supported.
-TOOL_GOALS = check lint indent demo bench bench-quick
+TOOL_GOALS = check check-versions lint indent demo bench bench-quick
 lint:
 	@tools/setup
 	@tools/lint
 indent:
 	@tools/indent
+check-versions:
+	@tools/check-versions $(TESTS)
 demo:
 	@tools/setup server
 	@tools/with-server --preload -c "track_commit_timestamp = on" test/demo/run

@@ -142,6 +142,24 @@ copy_tree()
 	give_to_unprivileged "$WORK/src"
 }
 
+# Debian's pg_config of 13 reports the paths it was built with, wherever it lies.
+relocate_pg_config()
+{
+	[ "$("$BINDIR/pg_config" --pkglibdir)" = "$("$1" --pkglibdir)" ] || return 0
+	cat >"$BINDIR/pg_config.new" <<-END
+		#!/bin/sh
+		for option; do
+			case \$option in
+				--*dir | --pgxs) "$1" "\$option" | sed 's!^!$WORK/pg!' ;;
+				*) "$1" "\$option" ;;
+			esac
+		done
+		[ \$# -gt 0 ] || exec "$1"
+	END
+	chmod 755 "$BINDIR/pg_config.new"
+	mv "$BINDIR/pg_config.new" "$BINDIR/pg_config"
+}
+
 # Mirror the installation under pg/.  PostgreSQL finds its files from where its
 # executable lies, after resolving symbolic links: so executables are copied and
 # the rest is linked.
@@ -166,6 +184,7 @@ mirror_installation()
 	cp -rs "$sharedir/." "$WORK/pg$sharedir/"
 	rm -f "$WORK/pg$sharedir"/extension/pg_outbox*
 	ln -sfn "$incdir" "$WORK/pg$incdir"
+	relocate_pg_config "$bindir/pg_config"
 	# libpq, for programs that are built with our pg_config
 	client=$("$SYSTEM_PG_CONFIG" --includedir)
 	mkdir -p "$WORK/pg$client"
