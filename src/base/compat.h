@@ -288,6 +288,16 @@ obx_object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 	object_ownercheck(ExtensionRelationId, (extension), (roleid))
 #endif
 
+/*
+ * May a role's objects be given to another role, or code that runs as it be
+ * written for it?  From 16 on a membership can come without this right.
+ */
+#if PG_VERSION_NUM >= 160000
+#define obx_can_act_as(member, role) member_can_set_role((member), (role))
+#else
+#define obx_can_act_as(member, role) has_privs_of_role((member), (role))
+#endif
+
 /* The hook's readOnlyTree argument came in 14. */
 #if PG_VERSION_NUM >= 140000
 #define OBX_UTILITY_PARAMETERS \

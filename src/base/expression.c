@@ -19,6 +19,7 @@
 #include "base/compat.h"
 #include "base/error.h"
 #include "base/expression.h"
+#include "base/plain.h"
 
 #define SELECT_PREFIX "SELECT "
 
@@ -114,6 +115,7 @@ analyze(ParseState *pstate, const char *text, const ObxExpressionKind *kind, Oid
 				 errhint("Let a function look elsewhere, and call it in the %s.", kind->name)));
 	assign_expr_collations(pstate, expression);
 	(void) check_node(expression, &check);
+	obx_expression_refuse_temporary(expression, kind->subject);
 	return expression;
 }
 

@@ -29,7 +29,8 @@ extern const char *obx_expression_query(const char *text);
 /*
  * The text as a boolean expression, analysed with the names that pstate knows,
  * in the current search_path.  Raises an error if it is none, has subqueries or
- * system columns, or names a function that the owner may not call.
+ * system columns, uses temporary objects, or names a function that the owner may
+ * not call.
  */
 extern Node *obx_expression_analyze(ParseState *pstate, const char *text,
 									const ObxExpressionKind *kind, Oid owner);

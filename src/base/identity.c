@@ -16,15 +16,131 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_db_role_setting.h"
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/rel.h"
+#include "utils/varlena.h"
 
+#include "base/compat.h"
 #include "base/identity.h"
 
 /* pg_temp is named last, or it would be searched first. */
 #define OUR_PATH "pg_catalog, pg_temp"
+#define TEMPORARY "pg_temp"
+
+static bool
+ends_with_temporary(const char *path)
+{
+	const char *first = strstr(path, TEMPORARY);
+
+	return first != NULL && strcmp(first, TEMPORARY) == 0 &&
+		(first == path || first[-1] == ' ' || first[-1] == ',');
+}
+
+char *
+obx_identity_path(const char *path)
+{
+	StringInfoData result;
+	List	   *schemas;
+	ListCell   *lc;
+
+	if (ends_with_temporary(path))
+		return pstrdup(path);
+	if (!SplitIdentifierString(pstrdup(path), ',', &schemas))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("invalid search_path: \"%s\"", path),
+				 errdetail("List syntax is invalid."),
+				 errhint("Set a list of schemas, separated by commas.")));
+	initStringInfo(&result);
+	foreach(lc, schemas)
+		if (strcmp(lfirst(lc), TEMPORARY) != 0)
+		appendStringInfo(&result, "%s, ", quote_identifier(lfirst(lc)));
+	appendStringInfoString(&result, TEMPORARY);
+	return result.data;
+}
+
+/* ---- a role's own search_path ---- */
+
+/* What ALTER ROLE or ALTER DATABASE has set it to, NULL for nothing. */
+static char *
+find_setting(Relation settings, Oid database, Oid role)
+{
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	char	   *path = NULL;
+
+	ScanKeyInit(&keys[0], Anum_pg_db_role_setting_setdatabase, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(database));
+	ScanKeyInit(&keys[1], Anum_pg_db_role_setting_setrole, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(role));
+	scan = systable_beginscan(settings, DbRoleSettingDatidRolidIndexId, true, NULL, 2, keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		array = heap_getattr(tuple, Anum_pg_db_role_setting_setconfig,
+										 RelationGetDescr(settings), &isnull);
+		Datum	   *elements;
+		int			count = 0;
+
+		if (!isnull)
+			deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT,
+							  &elements, NULL, &count);
+		for (int i = 0; i < count; i++)
+		{
+			char	   *name;
+			char	   *value;
+
+			ParseLongOption(TextDatumGetCString(elements[i]), &name, &value);
+			if (value != NULL && strcmp(name, "search_path") == 0)
+				path = value;
+		}
+	}
+	systable_endscan(scan);
+	return path;
+}
+
+static char *
+find_login_path(Oid role)
+{
+	Relation	settings = table_open(DbRoleSettingRelationId, AccessShareLock);
+	char	   *path = find_setting(settings, MyDatabaseId, role);
+
+	if (path == NULL)
+		path = find_setting(settings, InvalidOid, role);
+	if (path == NULL)
+		path = find_setting(settings, MyDatabaseId, InvalidOid);
+	if (path == NULL)
+		path = find_setting(settings, InvalidOid, InvalidOid);
+	table_close(settings, AccessShareLock);
+	return path;
+}
+
+/* Without a setting it is the server's, which is this session's if that has none. */
+char *
+obx_identity_login_path(Oid role)
+{
+	char	   *path = find_login_path(role);
+
+	if (path != NULL)
+		return path;
+	if (find_login_path(GetSessionUserId()) == NULL)
+		return pstrdup(GetConfigOptionResetString("search_path"));
+	return pstrdup("\"$user\", public");
+}
+
+/* ---- becoming another role ---- */
 
 void
 obx_identity_assume(ObxIdentity *former, Oid role)
@@ -35,6 +151,8 @@ obx_identity_assume(ObxIdentity *former, Oid role)
 void
 obx_identity_assume_path(ObxIdentity *former, Oid role, const char *path)
 {
+	if (!ends_with_temporary(path))
+		path = obx_identity_path(path);
 	GetUserIdAndSecContext(&former->user, &former->security);
 	SetUserIdAndSecContext(role, former->security | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);

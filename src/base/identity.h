@@ -20,8 +20,23 @@ typedef struct ObxIdentity
  */
 extern void obx_identity_assume(ObxIdentity *former, Oid role);
 
-/* The same for text that the role wrote, under the search_path it was written for. */
+/*
+ * The same for text that the role wrote, under the search_path it was written
+ * for, as obx_identity_path() makes it.
+ */
 extern void obx_identity_assume_path(ObxIdentity *former, Oid role, const char *path);
+
+/*
+ * The path with temporary objects last: they are those of the session, which
+ * may be anybody's.
+ */
+extern char *obx_identity_path(const char *path);
+
+/*
+ * The search_path that the role has in this database when it logs in, as the
+ * settings of roles and of the database say; else the server's.
+ */
+extern char *obx_identity_login_path(Oid role);
 
 /*
  * Go back, and undo all settings that changed meanwhile.  Where an error is

@@ -3,12 +3,13 @@
  *
  * It becomes the WHEN of the rule's trigger, so PostgreSQL tests it before a
  * row is even queued.  It is parsed here and not by CREATE TRIGGER for two
- * reasons: its names must be looked up as the caller, while the trigger is
- * made as somebody else; and what it says of old and new decides which
+ * reasons: its names must be looked up in the caller's search_path, as the
+ * table's owner, while the trigger is made as somebody else; and what it says of old and new decides which
  * operations the rule can serve.
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
@@ -23,6 +24,8 @@
 #include "base/compat.h"
 #include "base/error.h"
 #include "base/expression.h"
+#include "base/identity.h"
+#include "base/plain.h"
 #include "capture/condition.h"
 #include "capture/rule.h"
 
@@ -90,6 +93,7 @@ analyze_expression(Relation rel, const char *text)
 	add_row(pstate, rel, "new");
 	condition->expression = transformWhereClause(pstate, raw, EXPR_KIND_TRIGGER_WHEN, "WHEN");
 	assign_expr_collations(pstate, condition->expression);
+	obx_expression_refuse_temporary(condition->expression, "a condition");
 	condition->range_table = pstate->p_rtable;
 	condition->operations = list_operations(condition->expression);
 	return condition;
@@ -101,6 +105,7 @@ obx_condition_parse(Relation rel, const char *text)
 	MemoryContext caller = CurrentMemoryContext;
 	ErrorContextCallback callback;
 	ObxCondition *condition = NULL;
+	ObxIdentity former;
 
 	callback.callback = report_position;
 	callback.arg = unconstify(char *, text);
@@ -109,7 +114,10 @@ obx_condition_parse(Relation rel, const char *text)
 
 	PG_TRY();
 	{
+		/* reading a constant can run code of the owner of its type */
+		obx_identity_assume_path(&former, rel->rd_rel->relowner, namespace_search_path);
 		condition = analyze_expression(rel, text);
+		obx_identity_restore(&former);
 	}
 	PG_CATCH();
 	{

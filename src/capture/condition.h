@@ -1,5 +1,6 @@
 /*
- * A rule's condition: parsed with the rights and search path of the caller.
+ * A rule's condition: parsed with the rights of the table's owner and in the
+ * search_path of the caller.
  */
 #ifndef OBX_CONDITION_H
 #define OBX_CONDITION_H

@@ -4,6 +4,7 @@
 #ifndef OBX_TARGET_H
 #define OBX_TARGET_H
 
+#include "base/limit.h"
 #include "catalog/subscription.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
@@ -59,20 +60,25 @@ struct ObxTarget
  */
 extern ObxTarget *obx_target_open(const ObxSubscription *subscription);
 
+/* What surrounds a call, on the caller's stack. */
+typedef struct ObxCall
+{
+	int			nest_level;
+	ObxLimit	former;
+} ObxCall;
+
 /*
  * Around each call of the subscriber's code, which begins now: time limit,
- * nested settings, deferred constraints.  begin returns what end needs; after
- * an error the caller's subtransaction undoes what end would have.
+ * nested settings, deferred constraints.  After an error the guard around
+ * (base/guard.h) undoes what end would have.
  */
-extern int	obx_call_begin(const ObxSubscription *subscription, TimestampTz now);
-extern void obx_call_end(int nest_level);
+extern void obx_call_begin(ObxCall *call, const ObxSubscription *subscription,
+						   TimestampTz now);
+extern void obx_call_end(const ObxCall *call);
 
 /* Delivers in the way of the target, with that around it where it runs code. */
 extern void obx_target_deliver(ObxTarget *target, const ObxTargetEvent *events, int count,
 							   TimestampTz now);
-
-/* True if the error just raised by deliver was its time limit's; resets it. */
-extern bool obx_target_has_timed_out(void);
 
 /* For the kinds: what they have in common. */
 extern void obx_target_init(ObxTarget *target, const ObxSubscription *subscription);

@@ -44,6 +44,7 @@ typedef struct Run
 	int			current;		/* the one being delivered */
 	int			count;			/* how many the current call takes */
 	bool		filtering;		/* the current call is the filter's */
+	ObxFault	fault;			/* whose the error was that ended the run */
 	bool		single;			/* one at a time, even if the target takes
 								 * batches */
 	bool		may_stop;		/* when others wait */
@@ -230,7 +231,7 @@ guard_run(Run *run)
 
 	run->filtering = false;
 	run->calls = run->calls_before = 0;
-	error = obx_guard_call(deliver_run, run, CurrentMemoryContext);
+	error = obx_guard_catch(deliver_run, run, CurrentMemoryContext, &run->fault);
 	if (!is_nested)
 		obx_context_leave();
 	if (run->batch->target != NULL && run->batch->target->end_run != NULL)
@@ -361,14 +362,14 @@ judge_error(ObxBatch *batch, const Run *run, ErrorData *error)
 {
 	ObxVerdict	verdict = obx_error_judge(error->sqlerrcode);
 
-	if (obx_target_has_timed_out())
+	if (run->fault == OBX_FAULT_SESSION)
+		ReThrowError(error);
+	if (run->fault == OBX_FAULT_LIMIT)
 		error->message = psprintf("%s exceeded its timeout of %g s",
 								  run->filtering ? "filter" :
 								  batch->subscription->kind == OBX_KIND_AGGREGATE ? "reducer" :
 								  "handler",
 								  batch->subscription->timeout / 1e6);
-	else if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && batch->foreground)
-		ReThrowError(error);
 
 	if (verdict == OBX_VERDICT_INFRASTRUCTURE)
 		ReThrowError(error);

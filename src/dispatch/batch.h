@@ -51,7 +51,6 @@ typedef struct ObxBatch
 											 * undone have left in the
 											 * session; NULL: it is not ours
 											 * to clear */
-	bool		foreground;		/* a cancel is the caller's, not an event's */
 
 	List	   *history;		/* what former lanes dealt with */
 	bool		pins;			/* may pin events of the stream: released by
@@ -78,7 +77,7 @@ typedef struct ObxBatch
 
 /* Makes a batch, in CurrentMemoryContext, of nothing yet. */
 extern ObxBatch *obx_batch_make(const ObxSubscription *subscription, ObxLane *lane,
-								ObxPassYield yield, bool foreground);
+								ObxPassYield yield);
 
 /*
  * Collect what the lane has to deal with next, at most "limit" items: retries

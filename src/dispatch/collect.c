@@ -37,15 +37,13 @@
 #define OBX_BATCH_ROOM		64
 
 ObxBatch *
-obx_batch_make(const ObxSubscription *subscription, ObxLane *lane, ObxPassYield yield,
-			   bool foreground)
+obx_batch_make(const ObxSubscription *subscription, ObxLane *lane, ObxPassYield yield)
 {
 	ObxBatch   *batch = palloc0(sizeof(ObxBatch));
 
 	batch->subscription = subscription;
 	batch->lane = lane;
 	batch->yield = yield;
-	batch->foreground = foreground;
 	batch->retry_before = batch->read_before = PG_INT64_MAX;
 	batch->history = obx_history_list(subscription);
 	batch->room = Min(subscription->batch_size, OBX_BATCH_ROOM);

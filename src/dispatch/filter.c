@@ -14,9 +14,7 @@
  */
 #include "postgres.h"
 
-#include "access/transam.h"
 #include "executor/executor.h"
-#include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "utils/snapmgr.h"
 
@@ -24,6 +22,7 @@
 #include "base/expression.h"
 #include "base/guard.h"
 #include "base/identity.h"
+#include "base/plain.h"
 #include "dispatch/filter.h"
 #include "dispatch/session.h"
 #include "log/context.h"
@@ -33,6 +32,7 @@ struct ObxFilter
 {
 	const ObxSubscription *subscription;
 	Node	   *expression;		/* analysed */
+	Expr	   *planned;		/* of it, with "state" */
 	MemoryContext memory;		/* holds what follows, and the expression */
 	ExprState  *state;			/* NULL: not planned yet */
 	ExprContext *context;
@@ -118,10 +118,10 @@ static void
 plan_filter(ObxFilter *filter)
 {
 	MemoryContext old = MemoryContextSwitchTo(filter->memory);
-	Expr	   *planned = expression_planner((Expr *) copyObject(filter->expression));
 
+	filter->planned = expression_planner((Expr *) copyObject(filter->expression));
 	filter->context = CreateStandaloneExprContext();
-	filter->state = ExecInitExpr(planned, NULL);
+	filter->state = ExecInitExpr(filter->planned, NULL);
 	MemoryContextSwitchTo(old);
 }
 
@@ -157,11 +157,11 @@ obx_filter_passes(ObxFilter *filter, const ObxTargetEvent *event)
 
 	/* a handler may be receiving: what it is in stays its own */
 	bool		is_nested = obx_context_current() != NULL;
-	int			nest_level;
+	ObxCall		call;
 	bool		passes;
 
 	error_context_stack = &callback;
-	nest_level = obx_call_begin(filter->subscription, GetCurrentTimestamp());
+	obx_call_begin(&call, filter->subscription, GetCurrentTimestamp());
 	if (!is_nested)
 		obx_context_enter(&context);
 	CommandCounterIncrement();
@@ -170,7 +170,7 @@ obx_filter_passes(ObxFilter *filter, const ObxTargetEvent *event)
 	PopActiveSnapshot();
 	if (!is_nested)
 		obx_context_leave();
-	obx_call_end(nest_level);
+	obx_call_end(&call);
 	error_context_stack = callback.previous;
 	return passes;
 }
@@ -193,23 +193,6 @@ typedef struct Question
 	bool		passes;
 } Question;
 
-/* ObxCheck of one function: is it anybody's but PostgreSQL's? */
-static bool
-is_foreign(Oid function, void *arg)
-{
-	return function >= FirstNormalObjectId;
-}
-
-static bool
-has_foreign_code(Node *node, void *arg)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, CoerceToDomain) || check_functions_in_node(node, is_foreign, arg))
-		return true;
-	return expression_tree_walker(node, has_foreign_code, arg);
-}
-
 static void
 open_plain(void *arg)
 {
@@ -220,9 +203,12 @@ open_plain(void *arg)
 	obx_identity_assume_path(&former, question->subscription->owner,
 							 question->subscription->search_path);
 	filter = obx_filter_open(question->subscription, question->tupdesc);
-	if (!contain_mutable_functions(filter->expression) &&
-		!has_foreign_code(filter->expression, NULL))
-		question->filter = filter;
+	if (obx_expression_is_plain(filter->expression, false))
+	{
+		plan_filter(filter);
+		if (obx_expression_is_plain((Node *) filter->planned, true))
+			question->filter = filter;
+	}
 	obx_identity_restore(&former);
 }
 
@@ -239,8 +225,12 @@ static void
 ask(void *arg)
 {
 	Question   *question = arg;
+	const ObxSubscription *subscription = question->filter->subscription;
+	ObxIdentity former;
 
+	obx_identity_assume_path(&former, subscription->owner, subscription->search_path);
 	question->passes = evaluate(question->filter, question->event);
+	obx_identity_restore(&former);
 	ExecClearTuple(question->filter->slot);
 }
 

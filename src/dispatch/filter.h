@@ -28,14 +28,17 @@ extern bool obx_filter_passes(ObxFilter *filter, const ObxTargetEvent *event);
 
 /*
  * For whoever only wants to know: opens the filter, in CurrentMemoryContext,
- * if it consists of PostgreSQL's own immutable functions, so that evaluating it
- * anywhere runs nothing of the user's and does nothing.  Else NULL, as for a
+ * if it is plain (base/plain.h), so that evaluating it anywhere runs nothing of
+ * the user's and does nothing.  Else NULL, as for a
  * filter that cannot work any more.  In any session, whoever the owner is.
  */
 extern ObxFilter *obx_filter_open_plain(const ObxSubscription *subscription,
 										TupleDesc tupdesc);
 
-/* Asks such a filter: 1 for yes, 0 for no, -1 if it raises an error. */
+/*
+ * Asks such a filter, as the subscription's owner: 1 for yes, 0 for no, -1 if
+ * it raises an error.
+ */
 extern int	obx_filter_ask(ObxFilter *filter, HeapTuple event);
 
 /* After an error: what the evaluation left half done is not used again. */

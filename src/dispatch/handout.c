@@ -67,7 +67,7 @@ filter_items(ObxPullLane *work)
 
 	obx_identity_assume_path(&former, work->subscription->owner,
 							 work->subscription->search_path);
-	obx_session_prepare(work->subscription);
+	obx_session_hide_settings();
 	batch->filter = obx_filter_open(batch->subscription,
 									CreateTupleDescCopy(RelationGetDescr(log)));
 	obx_batch_deliver(batch);

@@ -82,8 +82,7 @@ is_turn_of(const Pass *pass, bool retries)
 static bool
 collect_batch(Pass *pass, bool retries, int limit, int64 before)
 {
-	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield,
-								 !pass->ops->owns_session);
+	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield);
 	pass->batch->note = pass->request->note;
 	pass->batch->abandon_session = pass->ops->abandon_session;
 	pass->batch->pins = true;
@@ -262,7 +261,6 @@ collect_windows(Pass *pass, bool at_end)
 	windows = palloc0(sizeof(ObxWindows));
 	windows->subscription = pass->subscription;
 	windows->lane = pass->lane;
-	windows->foreground = !pass->ops->owns_session;
 	if (pass->request->max_events > 0)
 		limit = (int) Min(limit, pass->request->max_events);
 	obx_windows_list(windows, pass->progress.due, time, limit);
@@ -367,8 +365,7 @@ complete_windows(Pass *pass)
 {
 	ObxWindows *windows = pass->windows;
 
-	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield,
-								 windows->foreground);
+	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield);
 	if (windows->count > 0)
 	{
 		obx_session_prepare(pass->subscription);
@@ -411,8 +408,7 @@ count_first(Pass *pass)
 	MemoryContextSwitchTo(pass->memory);
 	if (!obx_lane_lock(subscription, lane, false) || !load_state(pass, subscription, lane))
 		return false;
-	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield,
-								 !pass->ops->owns_session);
+	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield);
 	pass->batch->note = pass->request->note;
 	pass->batch->abandon_session = pass->ops->abandon_session;
 	PushActiveSnapshot(GetTransactionSnapshot());

@@ -78,7 +78,7 @@ obx_pull_lane_make_batch(ObxPullLane *work, int size)
 
 	*sized = *work->subscription;
 	sized->batch_size = size;
-	return obx_batch_make(sized, work->lane, NULL, true);
+	return obx_batch_make(sized, work->lane, NULL);
 }
 
 void

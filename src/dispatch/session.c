@@ -52,10 +52,12 @@ obx_session_prepare(const ObxSubscription *subscription)
 		wanted_path = MemoryContextStrdup(TopMemoryContext, subscription->search_path);
 	}
 
-	/*
-	 * what the session around run() says of its own events is not the
-	 * handlers'
-	 */
+	obx_session_hide_settings();
+}
+
+void
+obx_session_hide_settings(void)
+{
 	if (obx_correlation_id[0] != '\0')
 		set_local("outbox.correlation_id", "");
 	if (obx_traceparent[0] != '\0')

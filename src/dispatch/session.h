@@ -21,6 +21,12 @@ extern void obx_session_begin(void);
 extern void obx_session_prepare(const ObxSubscription *subscription);
 
 /*
+ * The latter alone: what a session says of its own events is not the handlers'
+ * nor the filters'.
+ */
+extern void obx_session_hide_settings(void);
+
+/*
  * The transaction has no effects that anybody could miss: its commit need not
  * wait for the disk.
  */

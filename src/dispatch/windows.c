@@ -100,14 +100,15 @@ static ErrorData *
 guard_run(Run *run)
 {
 	ObxWindows *windows = run->windows;
-	ErrorData  *error = obx_guard_call(complete_run, run, CurrentMemoryContext);
+	ObxFault	fault;
+	ErrorData  *error = obx_guard_catch(complete_run, run, CurrentMemoryContext, &fault);
 
 	obx_context_leave();
 	windows->target->end_run(windows->target, error != NULL);
 	if (error == NULL)
 		return NULL;
-	if (obx_error_judge(error->sqlerrcode) == OBX_VERDICT_INFRASTRUCTURE ||
-		(error->sqlerrcode == ERRCODE_QUERY_CANCELED && windows->foreground))
+	if (fault == OBX_FAULT_SESSION ||
+		obx_error_judge(error->sqlerrcode) == OBX_VERDICT_INFRASTRUCTURE)
 		ReThrowError(error);
 	return error;
 }

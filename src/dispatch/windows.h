@@ -17,7 +17,6 @@ typedef struct ObxWindows
 	const ObxSubscription *subscription;
 	const ObxLane *lane;
 	ObxTarget  *target;			/* to be opened before completing */
-	bool		foreground;		/* a cancel is the caller's */
 	TimestampTz bound;			/* none is due before, once these are
 								 * completed; 0 for never */
 	TimestampTz next;			/* when to look again */

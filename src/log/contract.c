@@ -22,7 +22,6 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
@@ -41,6 +40,7 @@
 #include "base/expression.h"
 #include "base/guard.h"
 #include "base/identity.h"
+#include "base/plain.h"
 #include "catalog/names.h"
 #include "log/append.h"
 #include "log/contract.h"
@@ -124,61 +124,6 @@ refuse_others(Node *node, void *arg)
 	return expression_tree_walker(node, refuse_others, arg);
 }
 
-static bool
-is_temporary_function(Oid function, void *arg)
-{
-	return isAnyTempNamespace(get_func_namespace(function));
-}
-
-/* The type that a node brings in; InvalidOid for one that its arguments have. */
-static Oid
-find_type(Node *node)
-{
-	switch (nodeTag(node))
-	{
-		case T_Const:
-		case T_FuncExpr:
-		case T_RelabelType:
-		case T_CoerceViaIO:
-		case T_CoerceToDomain:
-		case T_ArrayCoerceExpr:
-		case T_ConvertRowtypeExpr:
-		case T_ArrayExpr:
-		case T_RowExpr:
-			return exprType(node);
-		default:
-			return InvalidOid;
-	}
-}
-
-static bool
-is_temporary_type(Oid type)
-{
-	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	bool		temporary = HeapTupleIsValid(tuple) &&
-	isAnyTempNamespace(((Form_pg_type) GETSTRUCT(tuple))->typnamespace);
-
-	if (HeapTupleIsValid(tuple))
-		ReleaseSysCache(tuple);
-	return temporary;
-}
-
-/* Temporary objects are other ones in every session, and anybody's. */
-static bool
-refuse_temporary(Node *node, void *arg)
-{
-	if (node == NULL)
-		return false;
-	if (check_functions_in_node(node, is_temporary_function, NULL) ||
-		is_temporary_type(find_type(node)))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a contract cannot use temporary objects"),
-				 errdetail("It is checked in the sessions of others."),
-				 errhint("Use functions and types that stay.")));
-	return expression_tree_walker(node, refuse_temporary, arg);
-}
-
 static char *
 deparse(Node *expression)
 {
@@ -205,14 +150,17 @@ obx_contract_qualify(const char *type, const char *contract)
 		.callback = report_contract,
 		.arg = &row
 	};
+	ObxIdentity former;
 	Node	   *expression;
 	char	   *qualified;
 
 	error_context_stack = &callback;
+	/* reading a constant can run code of the owner of its type */
+	obx_identity_assume_path(&former, GetUserId(), namespace_search_path);
 	expression = obx_event_analyze(contract, &contract_kind, GetUserId());
 	(void) refuse_others(expression, NULL);
-	(void) refuse_temporary(expression, NULL);
 	qualified = deparse(expression);
+	obx_identity_restore(&former);
 	error_context_stack = callback.previous;
 	return qualified;
 }
@@ -234,24 +182,6 @@ become_registrar(ObxIdentity *producer, const ObxRegisteredType *row, const char
 
 /* ---- preparing ---- */
 
-/* For check_functions_in_node: may its result depend on more than its arguments? */
-static bool
-is_foreign(Oid function, void *arg)
-{
-	return function >= FirstNormalObjectId;
-}
-
-static bool
-finds_foreign(Node *node, void *arg)
-{
-	if (node == NULL)
-		return false;
-	/* a domain's constraints call what they like */
-	if (IsA(node, CoerceToDomain) || check_functions_in_node(node, is_foreign, NULL))
-		return true;
-	return expression_tree_walker(node, finds_foreign, arg);
-}
-
 /* Into memory of its own, which an error takes along. */
 static void
 prepare_contract(Contract *contract)
@@ -268,14 +198,16 @@ prepare_contract(Contract *contract)
 	uint64		age = staleness;
 	ObxIdentity producer;
 	Node	   *expression;
+	Node	   *planned;
 
 	error_context_stack = &callback;
 	become_registrar(&producer, contract->row, QUALIFIED_PATH);
 	expression = obx_event_analyze(contract->row->expression, &contract_kind,
 								   contract->row->registered_by);
-	contract->is_plain = !finds_foreign(expression, NULL) &&
-		!contain_mutable_functions(expression);
-	contract->state = ExecInitExpr(expression_planner((Expr *) expression), NULL);
+	contract->is_plain = obx_expression_is_plain(expression, false);
+	planned = (Node *) expression_planner((Expr *) expression);
+	contract->is_plain = contract->is_plain && obx_expression_is_plain(planned, true);
+	contract->state = ExecInitExpr((Expr *) planned, NULL);
 	contract->context = CreateStandaloneExprContext();
 	contract->slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(log)),
 											  &TTSOpsVirtual);

@@ -9,9 +9,9 @@
 #include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "catalog/registered_type.h"
 #include "log/contract.h"
 #include "log/event.h"
@@ -60,27 +60,6 @@ report_breaches(const ObxRegisteredType *type, int64 breaches)
 				 errhint("They stay, and so does the contract: subscribers meet both.")));
 }
 
-/*
- * Where the functions that the contract calls look names up: as now, but
- * temporary objects, which are the producer's, last.
- */
-static char *
-make_search_path(void)
-{
-	StringInfoData path;
-	List	   *schemas;
-	ListCell   *lc;
-
-	initStringInfo(&path);
-	if (!SplitIdentifierString(pstrdup(namespace_search_path), ',', &schemas))
-		elog(ERROR, "invalid search_path");
-	foreach(lc, schemas)
-		if (strcmp(lfirst(lc), "pg_temp") != 0)
-		appendStringInfo(&path, "%s, ", quote_identifier(lfirst(lc)));
-	appendStringInfoString(&path, "pg_temp");
-	return path.data;
-}
-
 /* Without the white space around it. */
 static char *
 get_contract(FunctionCallInfo fcinfo)
@@ -114,7 +93,8 @@ obx_sql_register_type(PG_FUNCTION_ARGS)
 	type.type = get_type(fcinfo);
 	type.contract = get_contract(fcinfo);
 	type.description = obx_argument_text(fcinfo, 2);
-	type.search_path = make_search_path();
+	/* where the functions that the contract calls look names up: as now */
+	type.search_path = obx_identity_path(namespace_search_path);
 	check_registrar(obx_registered_type_find(type.type));
 	if (type.contract != NULL)
 	{

@@ -13,6 +13,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "delivery/target.h"
 #include "delivery/until.h"
 #include "dispatch/filter.h"
@@ -112,6 +113,21 @@ obx_options_warn_owner(Oid owner)
 
 /* ---- whom events go to ---- */
 
+/*
+ * Code that is named here runs as the owner, so the caller must be able to run
+ * it as that role anyway.
+ */
+static void
+require_set_role(Oid owner)
+{
+	if (!obx_can_act_as(GetUserId(), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be a member of role \"%s\"", GetUserNameFromId(owner, true)),
+				 errdetail("The subscription's handler and filter would run as that role."),
+				 errhint("Run the command as that role, or as a member of it that may SET ROLE to it.")));
+}
+
 static void
 refuse_for_aggregate(const char *name, const char *detail, const char *hint)
 {
@@ -130,6 +146,7 @@ fill_target(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 
 	if (handler == NULL && channel == NULL)
 		return;
+	require_set_role(subscription->owner);
 	if (subscription->kind == OBX_KIND_AGGREGATE)
 	{
 		if (channel != NULL)
@@ -168,6 +185,7 @@ fill_filter(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscript
 
 	if (filter == NULL)
 		return;
+	require_set_role(subscription->owner);
 	subscription->filter = filter;
 	if (mode == OBX_OPTIONS_ALTER && filter[0] == '\0')
 		subscription->filter = NULL;
@@ -175,11 +193,29 @@ fill_filter(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscript
 		obx_filter_check(subscription);
 }
 
-/* A new owner must be able to do what the former one was. */
+/*
+ * What stays of the former owner's is looked at anew as the new one: in its
+ * search_path, for the former's is the former's to fill, and with its rights.
+ */
+static void
+check_taken_over(FunctionCallInfo fcinfo, ObxSubscription *subscription)
+{
+	bool		same_target = PG_ARGISNULL(HANDLER) && PG_ARGISNULL(CHANNEL);
+
+	if (subscription->handler_name != NULL && same_target)
+		(void) obx_handler_require(subscription->handler_schema, subscription->handler_name,
+								   subscription->handler_argument, subscription->owner);
+	if (subscription->filter != NULL && PG_ARGISNULL(FILTER))
+		obx_filter_check(subscription);
+	if (subscription->until != NULL)
+		obx_session_check_as_owner(subscription, obx_until_check);
+}
+
 static void
 fill_owner(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 {
 	char	   *name = obx_argument_text(fcinfo, OWNER);
+	Oid			former = subscription->owner;
 
 	if (name == NULL)
 	{
@@ -199,19 +235,10 @@ fill_owner(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 				 errmsg("role \"%s\" does not exist", name),
 				 errdetail("A subscription belongs to a role, whose rights its handler and filter have."),
 				 errhint("Name a role as it is stored, without quotes.")));
-	if (!has_privs_of_role(GetUserId(), subscription->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be a member of role \"%s\"", name),
-				 errdetail("The subscription's handler and filter would run as that role."),
-				 errhint("Run the command as that role, or as a member of it.")));
-	if (subscription->handler_name != NULL)
-		(void) obx_handler_require(subscription->handler_schema, subscription->handler_name,
-								   subscription->handler_argument, subscription->owner);
-	if (subscription->filter != NULL)
-		obx_filter_check(subscription);
-	if (subscription->until != NULL)
-		obx_session_check_as_owner(subscription, obx_until_check);
+	require_set_role(subscription->owner);
+	if (subscription->owner != former)
+		subscription->search_path = obx_identity_login_path(subscription->owner);
+	check_taken_over(fcinfo, subscription);
 }
 
 /* ---- how ---- */

@@ -68,7 +68,7 @@ order_and_check('after all were terminated');
 		scalar(split(/,/, $pids)), 'they are still there');
 }
 
-# a handler that is cancelled is a failure of its event, which is repeated
+# a handler that is cancelled is repeated, and its event does not count that
 $node->safe_psql('postgres', 'UPDATE nap SET seconds = 600');
 insert_orders($node, 'postgres', 1);
 $orders++;
