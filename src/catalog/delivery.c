@@ -351,6 +351,32 @@ obx_delivery_delete_all(int32 subscription)
 	return deleted;
 }
 
+int
+obx_delivery_delete_some(int32 subscription, int64 *from, int limit)
+{
+	ScanKeyData keys[2];
+	ObxScan		scan;
+	HeapTuple	tuple;
+	int			deleted = 0;
+
+	init_row_keys(keys, subscription, 0);
+	ScanKeyInit(&keys[1], POSITION + 1, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(*from));
+	begin_scan(&scan, OBX_DELIVERY_PKEY, keys, 2, RowExclusiveLock);
+	while (deleted < limit && (tuple = obx_scan_next(&scan)) != NULL)
+	{
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		*from = DatumGetInt64(heap_getattr(tuple, POSITION + 1, RelationGetDescr(scan.table),
+										   &isnull)) + 1;
+		obx_table_delete(scan.table, tuple);
+		deleted++;
+	}
+	obx_scan_end(&scan);
+	return deleted;
+}
+
 /* ---- the last failure ---- */
 
 /* Columns of outbox.failure. */

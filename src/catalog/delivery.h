@@ -66,6 +66,12 @@ extern void obx_delivery_delete(int32 subscription, int64 position);
 extern int64 obx_delivery_delete_all(int32 subscription);
 
 /*
+ * So many of them at most, by position, from one on; *from is where to go on,
+ * if the transaction commits.  Returns how many: less than "limit" at the end.
+ */
+extern int	obx_delivery_delete_some(int32 subscription, int64 *from, int limit);
+
+/*
  * Notes the failure as the subscription's last one, for outbox.status; waits
  * for nobody.  Position 0 says that it cannot run at all: false, if that is
  * noted already.

@@ -51,8 +51,9 @@ enum
 /* In the table, an ObxSettled is two numbers. */
 #define SETTLED_NUMBERS (sizeof(ObxSettled) / sizeof(int64))
 
-/* Rows that one call of obx_progress_clean() deletes at most. */
-#define OBX_CLEAN_BATCH 10000
+/* What one call of obx_progress_clean() deletes, and looks at, at most. */
+#define OBX_CLEAN_ROWS	2000
+#define OBX_CLEAN_LANES	200
 
 static int
 init_keys(ScanKeyData *keys, int32 subscription, int32 lane)
@@ -207,40 +208,33 @@ obx_progress_history(int32 subscription, int32 lane, int *count)
 	return passages;
 }
 
-/* Skips from lane to lane: a scan each, whatever versions lie between. */
-List *
-obx_progress_list(void)
+bool
+obx_progress_next(int32 *subscription, int32 *last_lane)
 {
-	List	   *list = NIL;
-	int32		subscription = 0;
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple;
+	bool		isnull;
 
-	for (;;)
-	{
-		ScanKeyData key;
-		ObxScan		scan;
-		HeapTuple	tuple;
-		ObxProgress *progress;
+	ScanKeyInit(&key, SUBSCRIPTION + 1, BTGreaterStrategyNumber, F_INT4GT,
+				Int32GetDatum(*subscription));
+	begin_scan(&scan, &key, 1, AccessShareLock, ForwardScanDirection);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+		*subscription = DatumGetInt32(heap_getattr(tuple, SUBSCRIPTION + 1,
+												   RelationGetDescr(scan.table), &isnull));
+	obx_scan_end(&scan);
+	if (tuple == NULL)
+		return false;
 
-		ScanKeyInit(&key, SUBSCRIPTION + 1, BTGreaterStrategyNumber, F_INT4GT,
-					Int32GetDatum(subscription));
-		begin_scan(&scan, &key, 1, AccessShareLock, ForwardScanDirection);
-		tuple = obx_scan_next(&scan);
-		if (tuple == NULL)
-		{
-			obx_scan_end(&scan);
-			return list;
-		}
-		progress = palloc(sizeof(ObxProgress));
-		make_progress(tuple, RelationGetDescr(scan.table), progress);
-		obx_scan_end(&scan);
-
-		subscription = progress->subscription;
-		for (int lane = 0; obx_progress_find(subscription, lane, progress); lane++)
-		{
-			list = lappend(list, progress);
-			progress = palloc(sizeof(ObxProgress));
-		}
-	}
+	ScanKeyInit(&key, SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(*subscription));
+	begin_scan(&scan, &key, 1, AccessShareLock, BackwardScanDirection);
+	tuple = obx_scan_next(&scan);
+	*last_lane = tuple == NULL ? -1 :
+		DatumGetInt32(heap_getattr(tuple, LANE + 1, RelationGetDescr(scan.table), &isnull));
+	obx_scan_end(&scan);
+	return true;
 }
 
 /* ---- changing ---- */
@@ -318,58 +312,158 @@ obx_progress_delete(int32 subscription, int32 first_lane)
 }
 
 /*
- * Walks the index backwards: the first row of a lane that it meets is the
- * newest version, the others are superseded.  One that every snapshot sees as
- * superseded, that is, whose successor is older than the oldest snapshot, can
- * go and leaves nothing that a vacuum could not take at once.
+ * The last lanes first, so that those that are left have no gap: who looks
+ * for them stops at one.
  */
-int64
-obx_progress_clean(void)
+int
+obx_progress_delete_some(int32 subscription, int32 first_lane, int32 *last_lane, int limit)
 {
+	ScanKeyData keys[3];
 	ObxScan		scan;
 	HeapTuple	tuple;
-	TransactionId horizon;
-	int64		deleted = 0;
-	int32		subscription = 0;
-	int32		lane = -1;
-	int64		newest = 0;
-	bool		successor_is_old = false;
-	static TransactionId fruitless = InvalidTransactionId;
+	int			deleted = 0;
 
 	if (!lock_deletion())
-		return 0;
-	begin_scan(&scan, NULL, 0, RowExclusiveLock, BackwardScanDirection);
-	horizon = obx_oldest_xmin(scan.table);
-	if (horizon == fruitless)
+		return -1;
+	ScanKeyInit(&keys[0], SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(subscription));
+	ScanKeyInit(&keys[1], LANE + 1, BTGreaterEqualStrategyNumber, F_INT4GE,
+				Int32GetDatum(first_lane));
+	ScanKeyInit(&keys[2], LANE + 1, BTLessEqualStrategyNumber, F_INT4LE,
+				Int32GetDatum(*last_lane));
+	begin_scan(&scan, keys, 3, RowExclusiveLock, BackwardScanDirection);
+	while (deleted < limit && (tuple = obx_scan_next(&scan)) != NULL)
 	{
-		obx_scan_end(&scan);
-		return 0;
-	}
-	while (deleted < OBX_CLEAN_BATCH && (tuple = obx_scan_next(&scan)) != NULL)
-	{
-		Datum		values[COLUMNS];
-		bool		nulls[COLUMNS];
-		TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
-		bool		is_newest;
+		bool		isnull;
 
 		CHECK_FOR_INTERRUPTS();
-		heap_deform_tuple(tuple, RelationGetDescr(scan.table), values, nulls);
-		is_newest = DatumGetInt32(values[SUBSCRIPTION]) != subscription ||
-			DatumGetInt32(values[LANE]) != lane;
-		subscription = DatumGetInt32(values[SUBSCRIPTION]);
-		lane = DatumGetInt32(values[LANE]);
-
-		if (is_newest)
-			newest = DatumGetInt64(values[VERSION]);
-		if (successor_is_old && DatumGetInt64(values[VERSION]) < newest - OBX_PROGRESS_HISTORY)
-		{
-			obx_table_delete(scan.table, tuple);
-			deleted++;
-		}
-		successor_is_old = !TransactionIdIsNormal(xmin) ||
-			TransactionIdPrecedes(xmin, horizon);
+		*last_lane = DatumGetInt32(heap_getattr(tuple, LANE + 1, RelationGetDescr(scan.table),
+												&isnull));
+		obx_table_delete(scan.table, tuple);
+		deleted++;
 	}
 	obx_scan_end(&scan);
-	fruitless = deleted == 0 ? horizon : InvalidTransactionId;
 	return deleted;
+}
+
+/* ---- superseded versions ---- */
+
+static bool
+is_old(HeapTuple tuple, TransactionId horizon)
+{
+	TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+
+	return !TransactionIdIsNormal(xmin) || TransactionIdPrecedes(xmin, horizon);
+}
+
+/*
+ * Deletes versions of a lane below one, from the oldest on.  One that every
+ * snapshot sees as superseded, that is, whose successor is older than the
+ * oldest snapshot, can go and leaves nothing that a vacuum could not take at
+ * once; and if it cannot, neither can those behind it.
+ */
+static int
+clean_lane(int32 subscription, int32 lane, int64 below, TransactionId horizon, int limit)
+{
+	ScanKeyData keys[3];
+	ObxScan		scan;
+	HeapTuple	tuple;
+	HeapTupleData former;		/* the one before; no data */
+	bool		has_former = false;
+	int			deleted = 0;
+
+	(void) init_keys(keys, subscription, lane);
+	ScanKeyInit(&keys[2], VERSION + 1, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(below));
+	begin_scan(&scan, keys, 3, RowExclusiveLock, ForwardScanDirection);
+	while (deleted < limit && (tuple = obx_scan_next(&scan)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (has_former)
+		{
+			if (!is_old(tuple, horizon))
+				break;
+			obx_table_delete(scan.table, &former);
+			deleted++;
+		}
+		former = *tuple;
+		has_former = true;
+	}
+	obx_scan_end(&scan);
+	return deleted;
+}
+
+/* The next lane after one, and its newest version; false at the end. */
+static bool
+find_next_lane(int32 *subscription, int32 *lane, int64 *version)
+{
+	if (*subscription != 0)
+	{
+		(*lane)++;
+		*version = obx_progress_version(*subscription, *lane, NULL);
+		if (*version > 0)
+			return true;
+	}
+	/* lanes have no gap */
+	if (!obx_progress_next(subscription, lane))
+		return false;
+	*lane = 0;
+	*version = obx_progress_version(*subscription, 0, NULL);
+	return true;
+}
+
+static TransactionId
+find_horizon(void)
+{
+	Relation	table = table_open(obx_object_require(OBX_PROGRESS), RowExclusiveLock);
+	TransactionId horizon = obx_oldest_xmin(table);
+
+	table_close(table, NoLock);
+	return horizon;
+}
+
+bool
+obx_progress_clean(void)
+{
+	/*
+	 * Where this process stopped, since when it goes round, and whether it
+	 * has deleted since.  Hints: what an abort leaves is met by the next
+	 * round.
+	 */
+	static int32 subscription = 0;
+	static int32 lane = 0;
+	static TransactionId began = InvalidTransactionId;
+	static bool fruitful = false;
+	static TransactionId fruitless = InvalidTransactionId;
+	TransactionId horizon;
+	int64		version;
+	int			deleted = 0;
+
+	if (!lock_deletion())
+		return false;
+	horizon = find_horizon();
+	if (horizon == fruitless)
+		return false;
+	if (subscription == 0)
+	{
+		began = horizon;
+		fruitful = false;
+	}
+	for (int lanes = 0; lanes < OBX_CLEAN_LANES && deleted < OBX_CLEAN_ROWS; lanes++)
+	{
+		if (!find_next_lane(&subscription, &lane, &version))
+		{
+			/* from the beginning the next time, if anything can have changed */
+			fruitless = fruitful ? InvalidTransactionId : began;
+			subscription = 0;
+			return false;
+		}
+		deleted += clean_lane(subscription, lane, version - OBX_PROGRESS_HISTORY, horizon,
+							  OBX_CLEAN_ROWS - deleted);
+		fruitful = fruitful || deleted > 0;
+	}
+	/* the lane where the budget ended may have more */
+	if (deleted >= OBX_CLEAN_ROWS)
+		lane--;
+	return true;
 }

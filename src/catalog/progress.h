@@ -95,8 +95,8 @@ extern int64 obx_progress_version(int32 subscription, int32 lane, Snapshot snaps
  */
 extern ObxPassage *obx_progress_history(int32 subscription, int32 lane, int *count);
 
-/* The newest version of every lane there is; in CurrentMemoryContext. */
-extern List *obx_progress_list(void);
+/* The next subscription that has progress, and the last of its lanes; false at the end. */
+extern bool obx_progress_next(int32 *subscription, int32 *last_lane);
 
 /*
  * Writes *progress as the version after progress->version, which it raises.
@@ -114,9 +114,19 @@ extern void obx_progress_settle(ObxProgress *progress, int64 position, int64 att
 extern bool obx_progress_delete(int32 subscription, int32 first_lane);
 
 /*
- * Deletes superseded versions beyond the history that vacuum can remove at
- * once.  Returns how many.  Costs nothing while the xmin horizon is held back.
+ * So many rows of them at most, of lanes up to one; *last_lane is where to go
+ * on, if the transaction commits.  Returns how many: less than "limit" at the
+ * end, -1 while another transaction deletes rows.
  */
-extern int64 obx_progress_clean(void);
+extern int	obx_progress_delete_some(int32 subscription, int32 first_lane, int32 *last_lane,
+									 int limit);
+
+/*
+ * Deletes superseded versions beyond the history that vacuum can remove at
+ * once; a bounded number of them, in a bounded number of lanes, from where the
+ * last call stopped.  True if there may be more.  Costs nothing while the xmin
+ * horizon is held back.
+ */
+extern bool obx_progress_clean(void);
 
 #endif							/* OBX_PROGRESS_H */

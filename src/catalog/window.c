@@ -324,6 +324,28 @@ obx_window_delete_all(int32 subscription, bool wait, int64 *open)
 	return true;
 }
 
+int
+obx_window_delete_some(int32 subscription, int limit)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple;
+	int			deleted = 0;
+
+	if (!lock_deletion(false))
+		return -1;
+	init_subscription_key(&key, BTEqualStrategyNumber, F_INT4EQ, subscription);
+	begin_scan(&scan, OBX_WINDOW_KEY_IDX, &key, 1, RowExclusiveLock, ForwardScanDirection);
+	while (deleted < limit && (tuple = obx_scan_next(&scan)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		obx_table_delete(scan.table, tuple);
+		deleted++;
+	}
+	obx_scan_end(&scan);
+	return deleted;
+}
+
 /* How the cleaning stands. */
 typedef struct Cleaning
 {

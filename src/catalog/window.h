@@ -66,6 +66,12 @@ extern void obx_window_scan_end(ObxWindowScan *scan);
 extern bool obx_window_delete_all(int32 subscription, bool wait, int64 *open);
 
 /*
+ * Deletes so many rows of a subscription at most, and returns how many: less
+ * than "limit" at the end, -1 while another transaction deletes rows.
+ */
+extern int	obx_window_delete_some(int32 subscription, int limit);
+
+/*
  * Deletes superseded versions, and closed ones, that vacuum can remove at
  * once; a bounded number of them, from where the last call stopped.  True if
  * there may be more.

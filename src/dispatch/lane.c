@@ -559,6 +559,12 @@ obx_subscription_lock(int32 subscription)
 	(void) obx_lane_lock(subscription, PG_UINT16_MAX, true);
 }
 
+bool
+obx_subscription_lock_nowait(int32 subscription)
+{
+	return obx_lane_lock(subscription, PG_UINT16_MAX, false);
+}
+
 void
 obx_lane_unlock(int32 subscription, int32 lane)
 {

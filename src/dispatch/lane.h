@@ -142,6 +142,9 @@ extern void obx_lane_unlock(int32 subscription, int32 lane);
  */
 extern void obx_subscription_lock(int32 subscription);
 
+/* The same, but false if someone has it. */
+extern bool obx_subscription_lock_nowait(int32 subscription);
+
 /* The lane of an event, among "concurrency" lanes. */
 extern int	obx_lane_of_event(int concurrency, bool has_key, int64 key_hash, int64 event_id);
 

@@ -23,6 +23,7 @@
 #include "catalog/window.h"
 #include "dispatch/guest.h"
 #include "dispatch/needed.h"
+#include "dispatch/remnants.h"
 #include "dispatch/pass.h"
 #include "log/claim.h"
 #include "log/context.h"
@@ -215,10 +216,12 @@ keep_house(void)
 	if (obx_retention_apply(obx_needed_from) > 0)
 		ereport(DEBUG1, (errmsg_internal("retention dropped partitions")));
 	SPI_commit();
-	obx_progress_clean();
+	while (obx_progress_clean())
+		SPI_commit();
 	while (obx_window_clean())
 		SPI_commit();
-	obx_remnants_clean();
+	while (obx_remnants_clean())
+		SPI_commit();
 	SPI_commit();
 	obx_claim_forget();
 	SPI_commit();

@@ -15,6 +15,7 @@
 #include "catalog/progress.h"
 #include "catalog/window.h"
 #include "dispatch/needed.h"
+#include "dispatch/remnants.h"
 #include "log/claim.h"
 #include "log/partition.h"
 #include "log/retention.h"
@@ -26,6 +27,12 @@
 #define SHORTEST_INTERVAL SECONDS(1)
 #define LONGEST_INTERVAL SECONDS(60)
 #define CLEAN_INTERVAL SECONDS(10)
+
+/*
+ * Between the steps of a task that is done in steps: positions are given in
+ * between, and a step takes less.
+ */
+#define STEP_INTERVAL INT64CONST(20000)
 
 /* How far a restore can be at most, see obx_housekeeping_run(). */
 typedef enum Stage
@@ -48,19 +55,15 @@ typedef struct Task
 
 static uint64 known_progress = 0;
 
-/* the last call of obx_window_clean() left some */
+/* what the last step of these left */
+static bool progress_left = false;
 static bool windows_left = false;
+static bool remnants_left = false;
 
 static int64
 bound_interval(int64 interval)
 {
 	return Max(Min(interval, LONGEST_INTERVAL), SHORTEST_INTERVAL);
-}
-
-static int64
-longest_interval(void)
-{
-	return LONGEST_INTERVAL;
 }
 
 static int64
@@ -104,22 +107,28 @@ clean_interval(void)
 	bool		progressed = obx_own_slot->progress != known_progress;
 
 	known_progress = obx_own_slot->progress;
-	if (windows_left)
-		return SHORTEST_INTERVAL;
+	if (progress_left || windows_left)
+		return STEP_INTERVAL;
 	return progressed ? CLEAN_INTERVAL : LONGEST_INTERVAL;
 }
 
 static void
 clean_progress(void)
 {
-	(void) obx_progress_clean();
+	progress_left = obx_progress_clean();
 	windows_left = obx_window_clean();
 }
 
 static void
 clean_remnants(void)
 {
-	(void) obx_remnants_clean();
+	remnants_left = obx_remnants_clean();
+}
+
+static int64
+remnants_interval(void)
+{
+	return remnants_left ? STEP_INTERVAL : LONGEST_INTERVAL;
 }
 
 static int64
@@ -154,7 +163,7 @@ static Task tasks[] = {
 		.failures = {.what = "could not clean up after unsubscribing"},
 		.activity = "cleaning up after unsubscribing",
 		.perform = clean_remnants,
-		.interval = longest_interval
+		.interval = remnants_interval
 	},
 	{
 		.failures = {.what = "could not forget idempotency keys"},
@@ -189,13 +198,15 @@ obx_housekeeping_run(bool in_use, bool settled)
 			continue;
 		if (task->due <= now)
 		{
-			task->due = now + task->interval();
+			bool		failed = false;
+
 			if (task->has_work == NULL || task->has_work())
 			{
 				pgstat_report_activity(STATE_RUNNING, task->activity);
-				if (!obx_process_run(run_task, task, &task->failures))
-					task->due = task->failures.retry_at;
+				failed = !obx_process_run(run_task, task, &task->failures);
 			}
+			/* how soon depends on what was left */
+			task->due = failed ? task->failures.retry_at : now + task->interval();
 		}
 		next = Min(next, task->due);
 	}

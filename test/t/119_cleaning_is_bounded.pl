@@ -41,5 +41,68 @@ SKIP:
 	$node->safe_psql($db, 'SELECT outbox.unsubscribe(name) FROM outbox.status');
 }
 
+# ---- behind subscriptions that are gone ----
+
+# Leaves rows of a subscription that is gone, and a lane of one that is not.
+$node->safe_psql($db, q{
+	SELECT outbox.subscribe('stays', handler => 'handler', concurrency => 2);
+	SELECT outbox.subscribe('goes', handler => 'handler', concurrency => 2);
+	CREATE TABLE gone AS SELECT id FROM outbox.subscription WHERE name = 'goes';
+	INSERT INTO outbox.delivery (subscription, lane, "position", state, open, xid, event_id, attempts)
+	SELECT id, i % 2, i, 'dead', false, '1', i, 1 FROM gone, generate_series(1, 25000) i;
+	INSERT INTO outbox.progress (subscription, lane, version, "position", event_id, delivered, failed, "time")
+	SELECT id, i % 2, 10 + i / 2, 1, 1, 1, 1, now() FROM gone, generate_series(1, 3000) i;
+	DELETE FROM outbox.subscription WHERE name = 'goes'});
+
+my $began = $node->safe_psql($db, 'SELECT pg_current_xact_id()::text::bigint');
+
+$node->safe_psql($db, 'CALL outbox.run()');
+
+my $ended = $node->safe_psql($db, 'SELECT pg_current_xact_id()::text::bigint');
+
+is($node->safe_psql($db, 'SELECT count(*) FROM outbox.delivery'), 0,
+	'what a subscription left behind goes');
+is($node->safe_psql($db, 'SELECT count(*) FROM outbox.progress, gone WHERE subscription = id'), 0,
+	'its progress, too');
+is($node->safe_psql($db, "SELECT count(DISTINCT lane) FROM outbox.progress"), 2,
+	'what another one has stays');
+cmp_ok($ended - $began, '>', 28000 / 2000, 'in transactions of their own, a bounded number in each');
+
+# ---- superseded progress ----
+
+$node->safe_psql($db, q{
+	SELECT outbox.subscribe('lanes' || i, handler => 'handler', concurrency => 100)
+	FROM generate_series(1, 5) i;
+	INSERT INTO outbox.progress (subscription, lane, version, "position", event_id, delivered, failed, "time")
+	SELECT subscription, lane, version + i, "position", event_id, delivered, failed, "time"
+	FROM outbox.progress p, generate_series(1, CASE WHEN lane = 7 THEN 4000 ELSE 900 END) i
+	WHERE subscription IN (SELECT id FROM outbox.subscription WHERE name LIKE 'lanes%')});
+
+# Rows of progress that sessions which have ended found by the index.
+sub progress_read
+{
+	return $node->safe_psql($db, q{
+		SELECT sum(idx_tup_read) FROM pg_stat_all_indexes
+		WHERE schemaname = 'outbox' AND relname = 'progress'});
+}
+
+my $rows = $node->safe_psql($db, 'SELECT count(*) FROM outbox.progress');
+my $before = progress_read();
+
+# somebody else, like autovacuum, may have a snapshot from before
+for (1 .. 300)
+{
+	$node->safe_psql($db, 'CALL outbox.run()');
+	last if $node->safe_psql($db, 'SELECT max(n) FROM (SELECT count(*) AS n FROM outbox.progress GROUP BY subscription, lane) p') <= 1001;
+	select(undef, undef, undef, 0.1);
+	$before = progress_read();
+}
+is($node->safe_psql($db, 'SELECT max(n) FROM (SELECT count(*) AS n FROM outbox.progress GROUP BY subscription, lane) p'),
+	1001, 'superseded progress goes, but for the last 1000');
+is($node->safe_psql($db, 'SELECT count(*) FROM outbox.progress'), $rows - 5 * 3000,
+	'and nothing else');
+# deleting them, and a few looks at each lane
+cmp_ok(progress_read() - $before, '<', 5 * 3000 * 2 + 502 * 20, 'what is kept is not walked over');
+
 $node->stop;
 done_testing();
