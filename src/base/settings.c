@@ -13,6 +13,7 @@
 #include <limits.h>
 
 #include "base/compat.h"
+#include "base/encoding.h"
 #include "base/settings.h"
 
 int			obx_max_workers = 4;
@@ -26,6 +27,7 @@ bool		obx_strict_types = false;
 char	   *obx_correlation_id = NULL;
 char	   *obx_traceparent = NULL;
 char	   *obx_headers = NULL;
+bool		obx_settings_verified = false;
 
 static ObxInheritedSettings inherited = {NULL, NULL, NULL};
 
@@ -78,6 +80,15 @@ is_hex(const char *value, int count, bool zero_allowed)
 	return zero_allowed || !zero;
 }
 
+/* Whether all of it is visible ASCII. */
+static bool
+is_visible(const char *value)
+{
+	while (*value > ' ' && *value < 0x7f)
+		value++;
+	return *value == '\0';
+}
+
 /*
  * W3C Trace Context: version-traceid-parentid-flags.  Version 00 ends there;
  * a later one may go on after another dash, and ff is none.
@@ -95,7 +106,26 @@ obx_traceparent_is_valid(const char *value)
 		return false;
 	if (strncmp(value, "00", 2) == 0)
 		return value[length] == '\0';
-	return value[length] == '\0' || value[length] == '-';
+	return value[length] == '\0' || (value[length] == '-' && is_visible(value + length));
+}
+
+/* ---- what sessions set ---- */
+
+/* assign hook: who set it may not have known the database's encoding */
+static void
+note_change(const char *newval, void *extra)
+{
+	obx_settings_verified = false;
+}
+
+void
+obx_settings_verify(void)
+{
+	if (obx_correlation_id != NULL)
+		obx_encoding_require(obx_correlation_id, "setting \"outbox.correlation_id\"");
+	if (obx_headers != NULL)
+		obx_encoding_require(obx_headers, "setting \"outbox.headers\"");
+	obx_settings_verified = true;
 }
 
 static bool
@@ -145,7 +175,7 @@ define_string(const char *name, const char *description, char **variable,
 			  GucStringCheckHook check, GucShowHook show)
 {
 	DefineCustomStringVariable(name, description, NULL, variable, "",
-							   PGC_USERSET, 0, check, NULL, show);
+							   PGC_USERSET, 0, check, note_change, show);
 }
 
 void

@@ -19,6 +19,14 @@ extern char *obx_traceparent;
 extern char *obx_headers;
 
 /*
+ * Whether they are text of the database's encoding; what is given when a session
+ * begins is read before that is known.  To be asked for by whoever makes them part
+ * of an event: raises an error if they are not.
+ */
+extern bool obx_settings_verified;
+extern void obx_settings_verify(void);
+
+/*
  * What SHOW says of the three above while they are ''.  The log's emission
  * context sets it, so that a handler sees what it inherits.
  */

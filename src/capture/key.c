@@ -29,6 +29,7 @@
 #include "utils/uuid.h"
 
 #include "base/compat.h"
+#include "base/encoding.h"
 #include "capture/key.h"
 
 typedef struct KeyColumn
@@ -182,6 +183,8 @@ append_timestamp(StringInfo out, Timestamp timestamp, bool with_zone)
 static void
 append_column(StringInfo out, KeyColumn *column, Datum value)
 {
+	int			start = out->len;
+
 	switch (column->type)
 	{
 		case INT2OID:
@@ -216,6 +219,7 @@ append_column(StringInfo out, KeyColumn *column, Datum value)
 			return;
 		default:
 			appendStringInfoString(out, OutputFunctionCall(&column->output, value));
+			obx_encoding_require(out->data + start, "a column of the key");
 			return;
 	}
 }

@@ -27,6 +27,7 @@
 #include "utils/uuid.h"
 
 #include "base/compat.h"
+#include "base/encoding.h"
 #include "capture/number.h"
 #include "capture/value.h"
 
@@ -412,6 +413,8 @@ obx_value_write(ObxWriter *writer, ObxValueType *value_type, Datum value)
 							   DatumGetJsonbP(FunctionCall1(&value_type->function, value)));
 		case OBX_VALUE_OUTPUT:
 			string = OutputFunctionCall(&value_type->function, value);
+			/* "char" holds any byte */
+			obx_encoding_require(string, "a column");
 			obx_writer_append(writer, string, strlen(string));
 			pfree(string);
 			return JENTRY_ISSTRING;

@@ -16,6 +16,7 @@
 #include "utils/xid8.h"
 
 #include "base/compat.h"
+#include "base/encoding.h"
 #include "base/table.h"
 #include "catalog/delivery.h"
 #include "catalog/names.h"
@@ -445,6 +446,7 @@ obx_failure_record(int32 subscription, int64 position, const char *error)
 
 	if (!lock_failure(subscription))
 		return false;
+	error = obx_encoding_clean(error);
 	tuple = begin_failure_scan(&scan, &key, subscription);
 	noted = position == 0 && tuple != NULL &&
 		is_noted(tuple, RelationGetDescr(scan.table), error);

@@ -8,6 +8,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/encoding.h"
 #include "base/error.h"
 #include "dispatch/retry.h"
 
@@ -66,9 +67,10 @@ static void
 set_error(const ErrorData *error, ObxDelivery *delivery)
 {
 	delivery->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
-	delivery->error = error->message != NULL ? error->message : "unknown error";
-	delivery->error_detail = error->detail;
-	delivery->error_context = error->context;
+	delivery->error = error->message != NULL ? obx_encoding_clean(error->message) :
+		"unknown error";
+	delivery->error_detail = obx_encoding_clean(error->detail);
+	delivery->error_context = obx_encoding_clean(error->context);
 	delivery->failed_at = GetCurrentTimestamp();
 }
 

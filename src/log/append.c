@@ -292,6 +292,8 @@ obx_event_inherit(Datum *values, bool *nulls)
 	const char *correlation = obx_context_correlation();
 	Jsonb	   *own = nulls[OBX_EVENT_HEADERS] ? NULL : DatumGetJsonbP(values[OBX_EVENT_HEADERS]);
 
+	if (!obx_settings_verified)
+		obx_settings_verify();
 	values[OBX_EVENT_HEADERS] = JsonbPGetDatum(obx_context_headers(own));
 	nulls[OBX_EVENT_HEADERS] = false;
 

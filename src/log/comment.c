@@ -59,7 +59,10 @@ hex_digit(char c)
 	return -1;
 }
 
-/* Undoes the escapes of a value: percent signs, and backslashes before quotes. */
+/*
+ * Undoes the escapes of a value: percent signs, and backslashes before quotes.
+ * NULL for a value with a zero byte, behind which something could hide.
+ */
 static char *
 decode_value(const char *p, const char *end)
 {
@@ -70,7 +73,9 @@ decode_value(const char *p, const char *end)
 	{
 		if (*p == '%' && end - p > 2 && hex_digit(p[1]) >= 0 && hex_digit(p[2]) >= 0)
 		{
-			*out++ = (char) (hex_digit(p[1]) * 16 + hex_digit(p[2]));
+			*out = (char) (hex_digit(p[1]) * 16 + hex_digit(p[2]));
+			if (*out++ == '\0')
+				return NULL;
 			p += 3;
 			continue;
 		}

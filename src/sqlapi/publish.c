@@ -11,6 +11,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/encoding.h"
 #include "base/settings.h"
 #include "log/append.h"
 #include "log/claim.h"
@@ -42,7 +43,7 @@ default_source(void)
 
 	if (source == NULL || source[0] == '\0')
 		source = GetUserNameFromId(GetSessionUserId(), false);
-	return cstring_to_text(source);
+	return cstring_to_text(obx_encoding_clean(source));
 }
 
 static void

@@ -92,6 +92,15 @@ SELECT type, substr(headers->>'traceparent', 33, 3) AS trace, count(*)
 FROM outbox.event WHERE type LIKE 'item.%' GROUP BY 1, 2 ORDER BY 2, 1;
 DROP TRIGGER late ON item;
 
+-- bytes that are no text, in a comment that a later version could have, are none
+SELECT outbox.publish('W', key => 'suffix') > 0 AS emitted /*traceparent='01-00000000000000000000000000000051-000000000000000a-01-more'*/;
+SELECT outbox.publish('W', key => 'bytes') > 0 AS emitted /*traceparent='01-00000000000000000000000000000052-000000000000000a-01-%FF%C3'*/;
+SELECT outbox.publish('W', key => 'control') > 0 AS emitted /*traceparent='01-00000000000000000000000000000053-000000000000000a-01-%0A'*/;
+SELECT outbox.publish('W', key => 'zero') > 0 AS emitted /*traceparent='00-00000000000000000000000000000054-000000000000000a-01%00x'*/;
+SELECT outbox.publish('W', key => 'unicode') > 0 AS emitted /*traceparent='01-00000000000000000000000000000055-000000000000000a-01-é'*/;
+SET outbox.traceparent = '01-00000000000000000000000000000056-000000000000000a-01-é';
+SELECT key, headers FROM outbox.event WHERE type = 'W' ORDER BY id;
+
 -- the setting wins, and then what is given for the event
 SET outbox.traceparent = '00-00000000000000000000000000000031-000000000000000a-01';
 SELECT outbox.publish('U', key => 'setting') > 0 AS emitted /*traceparent='00-00000000000000000000000000000032-000000000000000a-01'*/;
