@@ -11,6 +11,8 @@
 #include "utils/tuplestore.h"
 
 #include "base/compat.h"
+#include "catalog/subscription.h"
+#include "worker/refusal.h"
 #include "worker/slot.h"
 
 #define COLUMNS 7
@@ -45,8 +47,6 @@ state_name(const ObxSlot *slot)
 			return "idle";
 		case OBX_SLOT_BUSY:
 			return "busy";
-		case OBX_SLOT_REFUSED:
-			return "refused";
 		case OBX_SLOT_FREE:
 		case OBX_SLOT_EXITED:
 			break;
@@ -72,6 +72,7 @@ put_slot(ReturnSetInfo * result, const ObxSlot *slot, const char *state)
 	nulls[3] = nulls[4] = !dispatching;
 	values[5] = CStringGetTextDatum(state);
 	values[6] = TimestampTzGetDatum(slot->since);
+	nulls[6] = slot->since == 0;
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
@@ -82,6 +83,51 @@ put_starved(ReturnSetInfo * result, ObxRole role, TimestampTz since)
 	ObxSlot		missing = {.role = role,.state = OBX_SLOT_STARTING,.since = since};
 
 	put_slot(result, &missing, "starved");
+}
+
+/* Since when the workers know that they cannot connect as the owner; 0: do not. */
+static TimestampTz
+find_refused_since(Oid owner)
+{
+	TimestampTz since = 0;
+
+	LWLockAcquire(obx_slots->lock, LW_SHARED);
+	for (int i = 0; i < OBX_REFUSED; i++)
+		if (obx_slots->refused[i].database == MyDatabaseId &&
+			obx_slots->refused[i].owner == owner)
+			since = obx_slots->refused[i].since;
+	LWLockRelease(obx_slots->lock);
+	return since;
+}
+
+/*
+ * Owners of subscriptions as whom no worker can connect.  They are no
+ * processes, and there may be more of them than anything shared has room for.
+ */
+static void
+put_refused(ReturnSetInfo * result)
+{
+	List	   *owners = NIL;
+	ListCell   *lc;
+
+	foreach(lc, obx_subscription_list())
+	{
+		const ObxSubscription *subscription = lfirst(lc);
+
+		if (!subscription->paused && subscription->kind != OBX_KIND_PULL)
+			owners = lappend_oid(owners, subscription->owner);
+	}
+	list_sort(owners, list_oid_cmp);
+	list_deduplicate_oid(owners);
+	foreach(lc, owners)
+	{
+		Oid			owner = lfirst_oid(lc);
+		TimestampTz since = find_refused_since(owner);
+		ObxSlot		refused = {.role = OBX_ROLE_DISPATCHER,.owner = owner,.since = since};
+
+		if (since != 0 || obx_refusal_find_obstacle(owner) != NULL)
+			put_slot(result, &refused, "refused");
+	}
 }
 
 /* Copies what concerns our database, so that nothing is done under the lock. */
@@ -138,5 +184,6 @@ obx_sql_worker_slots(PG_FUNCTION_ARGS)
 	}
 	if (starved_since != 0)
 		put_starved(result, OBX_ROLE_SEQUENCER, starved_since);
+	put_refused(result);
 	PG_RETURN_NULL();
 }

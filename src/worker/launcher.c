@@ -182,7 +182,7 @@ collect_exits(TimestampTz now)
 		ObxSlot		copy = {0};
 
 		LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-		if (slot->state == OBX_SLOT_EXITED || slot->state == OBX_SLOT_REFUSED)
+		if (slot->state == OBX_SLOT_EXITED)
 		{
 			ended = slot->role == OBX_ROLE_SEQUENCER;
 			copy = *slot;

@@ -10,14 +10,11 @@
  * since when, and nobody starts a worker past one who waits longer.
  *
  * An owner that cannot connect is asked about before a process is started for
- * nothing; a REFUSED slot stands for it until it is tried again.
+ * nothing; its lanes are not READY until it is tried again (refusal.c).
  */
 #include "postgres.h"
 
-#include "catalog/pg_authid.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -25,14 +22,13 @@
 #include "worker/queue.h"
 #include "worker/pool.h"
 #include "worker/process.h"
+#include "worker/refusal.h"
 #include "worker/room.h"
 
 #define MAX_OWNERS 128
 #define MS(n) ((n) * INT64CONST(1000))
 #define FIRST_ROOM_DELAY MS(10)
 #define LONGEST_ROOM_DELAY MS(5000)
-#define FIRST_REFUSED_DELAY MS(1000)
-#define LONGEST_REFUSED_DELAY MS(30000)
 
 /* One owner's need and means. */
 typedef struct Owner
@@ -43,7 +39,6 @@ typedef struct Owner
 	int			busy;
 	int			idle;
 	int			starting;
-	bool		refused;		/* could not connect, and it is not time yet */
 } Owner;
 
 typedef struct Pool
@@ -59,17 +54,36 @@ static TimestampTz room_at = 0;
 static uint32 room_openings = 0;
 static bool room_reported = false;
 
+/* The owner in the pool that waits since later, of those the last; or NULL. */
 static Owner *
-find_owner(Pool *pool, Oid oid)
+find_later_owner(Pool *pool, TimestampTz waiting_since)
 {
-	Owner	   *owner;
+	Owner	   *last = NULL;
+
+	for (int i = 0; i < pool->nowners; i++)
+		if (pool->owners[i].oldest > (last != NULL ? last->oldest : waiting_since))
+			last = &pool->owners[i];
+	return last;
+}
+
+/*
+ * An owner's place in the pool; NULL if there is none, since all are taken by
+ * others that wait longer.  DT_NOEND: it does not wait.
+ */
+static Owner *
+find_owner(Pool *pool, Oid oid, TimestampTz waiting_since)
+{
+	Owner	   *owner = NULL;
 
 	for (int i = 0; i < pool->nowners; i++)
 		if (pool->owners[i].owner == oid)
 			return &pool->owners[i];
-	if (pool->nowners == MAX_OWNERS)
+	if (pool->nowners == MAX_OWNERS && waiting_since < DT_NOEND)
+		owner = find_later_owner(pool, waiting_since);
+	else if (pool->nowners < MAX_OWNERS)
+		owner = &pool->owners[pool->nowners++];
+	if (owner == NULL)
 		return NULL;			/* its turn comes when others are served */
-	owner = &pool->owners[pool->nowners++];
 	memset(owner, 0, sizeof(Owner));
 	owner->owner = oid;
 	return owner;
@@ -88,7 +102,7 @@ survey_pool(Pool *pool, TimestampTz now, TimestampTz *next)
 		TimestampTz left_until;
 
 		if (lane->state != OBX_QUEUED_READY || lane->database != MyDatabaseId ||
-			(owner = find_owner(pool, lane->owner)) == NULL)
+			(owner = find_owner(pool, lane->owner, lane->ready_since)) == NULL)
 			continue;
 		left_until = obx_queue_left_until(lane, NULL, now);
 		if (left_until != 0)
@@ -117,7 +131,7 @@ survey_pool(Pool *pool, TimestampTz now, TimestampTz *next)
 				continue;
 			}
 		}
-		if ((owner = find_owner(pool, slot->owner)) == NULL)
+		if ((owner = find_owner(pool, slot->owner, DT_NOEND)) == NULL)
 			continue;
 
 		if (slot->state == OBX_SLOT_STARTING)
@@ -131,12 +145,6 @@ survey_pool(Pool *pool, TimestampTz now, TimestampTz *next)
 			if (owner->idle++ < owner->ready)
 				obx_slot_wake(slot);
 		}
-		else if (slot->state == OBX_SLOT_REFUSED && slot->retry_at > now)
-		{
-			owner->refused = true;
-			if (owner->ready > 0)
-				*next = Min(*next, slot->retry_at);
-		}
 	}
 }
 
@@ -144,8 +152,6 @@ survey_pool(Pool *pool, TimestampTz now, TimestampTz *next)
 static int
 need_of(const Owner *owner)
 {
-	if (owner->refused)
-		return 0;
 	return Max(owner->ready - owner->idle - owner->starting, 0);
 }
 
@@ -192,7 +198,7 @@ find_spare(Pool *pool, bool busy)
 		if (slot->role != OBX_ROLE_DISPATCHER || slot->database != MyDatabaseId ||
 			slot->leave != OBX_LEAVE_NOT ||
 			(slot->state != OBX_SLOT_IDLE && slot->state != OBX_SLOT_BUSY) ||
-			(owner = find_owner(pool, slot->owner)) == NULL)
+			(owner = find_owner(pool, slot->owner, DT_NOEND)) == NULL)
 			continue;
 		if (slot->state == OBX_SLOT_IDLE && owner->ready == 0)
 			return slot;
@@ -285,76 +291,14 @@ end_starvation(void)
 	LWLockRelease(obx_slots->lock);
 }
 
-/* Why the owner's worker would be turned away, or NULL.  In a transaction. */
-static const char *
-find_obstacle(Oid owner)
-{
-	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
-	bool		may_login;
-
-	if (!HeapTupleIsValid(tuple))
-		return "The role does not exist.";
-	may_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
-	ReleaseSysCache(tuple);
-
-	if (OBX_WORKER_NEEDS_LOGIN && !may_login)
-		return "The role is not permitted to log in.";
-	if (obx_object_aclcheck(DatabaseRelationId, MyDatabaseId, owner, ACL_CONNECT) != ACLCHECK_OK)
-		return "The role does not have CONNECT privilege on the database.";
-	return NULL;
-}
-
-/* The REFUSED slot of an owner, if there is one.  Locked or shared. */
-static ObxSlot *
-find_refused(Oid owner)
-{
-	for (int i = 0; i < obx_slots->nslots; i++)
-	{
-		ObxSlot    *slot = &obx_slots->slots[i];
-
-		if (slot->state == OBX_SLOT_REFUSED && slot->role == OBX_ROLE_DISPATCHER &&
-			slot->database == MyDatabaseId && slot->owner == owner)
-			return slot;
-	}
-	return NULL;
-}
-
-/*
- * Makes "slot" (or, if NULL, a free one) stand for an owner who cannot
- * connect.  Returns how often that was so in a row.  Locked.
- */
+/* No worker gets in as that owner: its lanes wait until it is tried again. */
 static int
-mark_refused(ObxSlot *slot, Oid owner, TimestampTz now)
+note_refused(Oid owner, TimestampTz now)
 {
-	ObxSlot    *old = find_refused(owner);
-	int64		delay;
+	int			times = obx_refusal_note(owner, now);
 
-	if (old != NULL && slot != NULL)
-		obx_slot_free(slot);
-	for (int i = 0; old == NULL && slot == NULL && i < obx_slots->nslots; i++)
-		if (obx_slots->slots[i].state == OBX_SLOT_FREE)
-			slot = &obx_slots->slots[i];
-	if (old != NULL)
-		slot = old;
-	if (slot == NULL)
-		return 0;
-
-	if (slot->state != OBX_SLOT_REFUSED)
-	{
-		slot->generation++;
-		slot->role = OBX_ROLE_DISPATCHER;
-		slot->state = OBX_SLOT_REFUSED;
-		slot->leave = OBX_LEAVE_NOT;
-		slot->database = MyDatabaseId;
-		slot->owner = owner;
-		slot->pid = 0;
-		slot->since = now;
-		slot->failures = 0;
-	}
-	slot->failures++;
-	delay = FIRST_REFUSED_DELAY << Min(slot->failures - 1, 16);
-	slot->retry_at = now + Min(delay, LONGEST_REFUSED_DELAY);
-	return slot->failures;
+	obx_queue_withdraw(owner);
+	return times;
 }
 
 /* obx_process_run's step: starts a dispatcher for *owner unless it is futile. */
@@ -362,7 +306,7 @@ static void
 start_dispatcher(void *arg)
 {
 	Oid			owner = *(Oid *) arg;
-	const char *obstacle = find_obstacle(owner);
+	const char *obstacle = obx_refusal_find_obstacle(owner);
 	TimestampTz now = GetCurrentTimestamp();
 	int			times;
 
@@ -376,9 +320,7 @@ start_dispatcher(void *arg)
 		return;
 	}
 
-	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	times = mark_refused(NULL, owner, now);
-	LWLockRelease(obx_slots->lock);
+	times = note_refused(owner, now);
 	if (times == 1)
 		ereport(LOG,
 				(errmsg("pg_outbox: cannot run the subscriptions of role \"%s\"",
@@ -388,30 +330,39 @@ start_dispatcher(void *arg)
 				 errhint("Workers connect as the owner of a subscription. Give the role what it lacks, or let another role subscribe.")));
 }
 
-/* What the ends of dispatchers mean.  Not locked. */
+/* What the ends of dispatchers mean, and that others got in.  Not locked. */
 static void
 collect_exits(TimestampTz now)
 {
+	Oid		   *refused = palloc(obx_slots->nslots * sizeof(Oid));
+	Oid		   *admitted = palloc(obx_slots->nslots * sizeof(Oid));
+	int			nrefused = 0;
+	int			nadmitted = 0;
+
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < obx_slots->nslots; i++)
 	{
 		ObxSlot    *slot = &obx_slots->slots[i];
-		ObxSlot    *refused;
 
 		if (slot->role != OBX_ROLE_DISPATCHER || slot->database != MyDatabaseId)
 			continue;
 		if (slot->state == OBX_SLOT_EXITED)
 		{
 			if (slot->exit == OBX_EXIT_REFUSED)
-				(void) mark_refused(slot, slot->owner, now);
-			else
-				obx_slot_free(slot);
+				refused[nrefused++] = slot->owner;
+			obx_slot_free(slot);
 		}
-		else if (slot->state == OBX_SLOT_IDLE &&
-				 (refused = find_refused(slot->owner)) != NULL)
-			obx_slot_free(refused); /* it got in */
+		else if (obx_slot_is_live(slot) && slot->connected)
+			admitted[nadmitted++] = slot->owner;
 	}
 	LWLockRelease(obx_slots->lock);
+
+	for (int i = 0; i < nrefused; i++)
+		(void) note_refused(refused[i], now);
+	for (int i = 0; i < nadmitted; i++)
+		obx_refusal_forget(admitted[i]);
+	pfree(refused);
+	pfree(admitted);
 }
 
 /* True if a dispatcher should and may be started now, and for whom. */

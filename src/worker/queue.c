@@ -21,6 +21,7 @@
 
 #include "base/shmem.h"
 #include "worker/queue.h"
+#include "worker/refusal.h"
 #include "worker/suspect.h"
 
 /* Waits after failures of the infrastructure, and after meeting someone else. */
@@ -136,6 +137,9 @@ abandon_lanes(void)
 	if (obx_own_slot->role == OBX_ROLE_SEQUENCER)
 	{
 		/* the next one begins anew; passes that still run harm nobody */
+		for (int i = 0; i < OBX_REFUSED; i++)
+			if (obx_slots->refused[i].database == obx_own_slot->database)
+				memset(&obx_slots->refused[i], 0, sizeof(ObxRefused));
 		for (int i = 0; i < obx_queue->used; i++)
 		{
 			ObxQueuedLane *lane = &obx_queue->lanes[i];
@@ -270,10 +274,29 @@ obx_queue_reconcile(const ObxWantedLane *wanted, int count, bool afresh)
 	return missing;
 }
 
+void
+obx_queue_withdraw(Oid owner)
+{
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < obx_queue->used; i++)
+	{
+		ObxQueuedLane *lane = &obx_queue->lanes[i];
+
+		if (lane->state == OBX_QUEUED_READY && lane->database == MyDatabaseId &&
+			lane->owner == owner)
+		{
+			lane->state = OBX_QUEUED_IDLE;
+			lane->seen = -1;
+		}
+	}
+	LWLockRelease(obx_slots->lock);
+}
+
 TimestampTz
 obx_queue_refresh(int64 head, TimestampTz now)
 {
 	TimestampTz next = DT_NOEND;
+	TimestampTz refused_until;
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 	obx_own_slot->head = head;
@@ -283,8 +306,9 @@ obx_queue_refresh(int64 head, TimestampTz now)
 
 		if (lane->state != OBX_QUEUED_IDLE || lane->database != MyDatabaseId)
 			continue;
-		if (lane->not_before > now)
-			next = Min(next, lane->not_before);
+		refused_until = obx_refusal_until(lane->owner);
+		if (Max(lane->not_before, refused_until) > now)
+			next = Min(next, Max(lane->not_before, refused_until));
 		else if (lane->seen < head || lane->due <= now)
 			make_ready(lane, now);
 		else

@@ -83,6 +83,9 @@ extern int	obx_queue_reconcile(const ObxWantedLane *wanted, int count, bool afre
  */
 extern TimestampTz obx_queue_refresh(int64 head, TimestampTz now);
 
+/* Sequencer: no READY lane of that owner is READY any more.  Not locked. */
+extern void obx_queue_withdraw(Oid owner);
+
 /* A lane in a dispatcher's hands. */
 typedef struct ObxClaim
 {

@@ -19,6 +19,7 @@
 #include "catalog/pg_authid.h"
 #include "mb/pg_wchar.h"
 #include "storage/ipc.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -33,6 +34,7 @@
 #include "worker/queue.h"
 #include "worker/pool.h"
 #include "worker/process.h"
+#include "worker/refusal.h"
 
 #define MS(n) ((n) * INT64CONST(1000))
 
@@ -69,6 +71,8 @@ typedef struct Configuration
 	ObxInstalled installed;
 	int			count;
 	ObxWantedLane *lanes;
+	int			nowners;
+	Oid		   *owners;			/* sorted */
 } Configuration;
 
 static int64 head = 0;
@@ -111,8 +115,9 @@ read_configuration(void *arg)
 	List	   *subscriptions;
 	ListCell   *cell;
 	MemoryContext context;
+	Size		wanted = 0;
 
-	configuration->count = 0;
+	configuration->count = configuration->nowners = 0;
 	configuration->installed = obx_process_lock_extension();
 	if (configuration->installed != OBX_INSTALLED)
 		return;
@@ -120,16 +125,23 @@ read_configuration(void *arg)
 	subscriptions = obx_subscription_list();
 	has_subscriptions = (subscriptions != NIL);
 	context = MemoryContextSwitchTo(configuration->context);
-	configuration->lanes = palloc(OBX_QUEUE_SIZE * sizeof(ObxWantedLane));
+	foreach(cell, subscriptions)
+		wanted += ((const ObxSubscription *) lfirst(cell))->concurrency;
+	configuration->lanes = MemoryContextAllocHuge(CurrentMemoryContext,
+												  Max(wanted, 1) * sizeof(ObxWantedLane));
+	configuration->owners = palloc(Max(list_length(subscriptions), 1) * sizeof(Oid));
 	foreach(cell, subscriptions)
 	{
 		const ObxSubscription *subscription = lfirst(cell);
+		const char *name;
 
 		if (subscription->paused || subscription->kind == OBX_KIND_PULL ||
 			!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(subscription->owner)))
 			continue;
 
-		for (int i = 0; i < subscription->concurrency && configuration->count < OBX_QUEUE_SIZE; i++)
+		configuration->owners[configuration->nowners++] = subscription->owner;
+		name = clip_name(subscription->name);
+		for (int i = 0; i < subscription->concurrency; i++)
 		{
 			ObxWantedLane *lane = &configuration->lanes[configuration->count++];
 
@@ -137,9 +149,10 @@ read_configuration(void *arg)
 			lane->lane = i;
 			lane->owner = subscription->owner;
 			lane->batch_size = subscription->batch_size;
-			lane->name = clip_name(subscription->name);
+			lane->name = name;
 		}
 	}
+	qsort(configuration->owners, configuration->nowners, sizeof(Oid), oid_cmp);
 	MemoryContextSwitchTo(context);
 }
 
@@ -229,6 +242,7 @@ configure(TimestampTz now, bool afresh)
 		return;
 	}
 
+	obx_refusal_keep(configuration.owners, configuration.nowners, afresh);
 	missing = obx_queue_reconcile(configuration.lanes, configuration.count, afresh);
 	if (missing > 0 && !overflow_reported)
 		ereport(WARNING,

@@ -171,6 +171,35 @@ obx_slot_set_starved(Oid database, TimestampTz since)
 	}
 }
 
+void
+obx_slot_show_refused(Oid owner, TimestampTz since)
+{
+	ObxRefused *place = NULL;
+	bool		known = false;
+
+	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < OBX_REFUSED; i++)
+	{
+		ObxRefused *refused = &obx_slots->refused[i];
+
+		if (refused->database == MyDatabaseId && (refused->owner == owner || !OidIsValid(owner)))
+		{
+			known = true;
+			if (since == 0)
+				memset(refused, 0, sizeof(ObxRefused));
+		}
+		else if (place == NULL && !OidIsValid(refused->database))
+			place = refused;
+	}
+	if (since != 0 && !known && place != NULL)
+	{
+		place->database = MyDatabaseId;
+		place->owner = owner;
+		place->since = since;
+	}
+	LWLockRelease(obx_slots->lock);
+}
+
 TimestampTz
 obx_slot_starved_since(Oid database)
 {

@@ -7,7 +7,7 @@
  * that no exit goes unseen, whoever restarts in between.
  *
  *     FREE -> STARTING -> IDLE <-> BUSY -> EXITED -> FREE
- *                 \______________________/^   \-> REFUSED -> FREE
+ *                 \______________________/^
  *
  * Every field is read and written under obx_slots->lock, but as noted.
  */
@@ -31,8 +31,7 @@ typedef enum ObxSlotState
 	OBX_SLOT_STARTING,			/* asked of the postmaster, not there yet */
 	OBX_SLOT_IDLE,
 	OBX_SLOT_BUSY,
-	OBX_SLOT_EXITED,			/* gone; "exit" says why */
-	OBX_SLOT_REFUSED			/* dispatcher: its owner could not connect */
+	OBX_SLOT_EXITED				/* gone; "exit" says why */
 } ObxSlotState;
 
 typedef enum ObxExit
@@ -79,8 +78,6 @@ typedef struct ObxSlot
 	volatile int64 under_way;	/* position that it calls for, or as told to
 								 * ObxPassNote; 0 for none; written by the
 								 * worker without the lock */
-	int			failures;		/* REFUSED: in a row */
-	TimestampTz retry_at;		/* REFUSED: and then once more */
 
 	/* sequencers */
 	int64		head;			/* last position given */
@@ -102,6 +99,16 @@ typedef struct ObxStarved
 	Oid			database;		/* InvalidOid: free */
 	TimestampTz since;
 } ObxStarved;
+
+/* Owners as whom no worker could connect, as far as they fit. */
+#define OBX_REFUSED 256
+
+typedef struct ObxRefused
+{
+	Oid			database;		/* InvalidOid: free */
+	Oid			owner;
+	TimestampTz since;
+} ObxRefused;
 
 /* Databases that someone is about to drop, copy or rename. */
 #define OBX_HOLDS 64
@@ -126,6 +133,7 @@ typedef struct ObxSlots
 	TimestampTz scarce_at;		/* when there was no free process last */
 	ObxHold		holds[OBX_HOLDS];
 	ObxStarved	starved[OBX_STARVED];
+	ObxRefused	refused[OBX_REFUSED];
 	int			nslots;			/* never changes */
 	ObxSlot		slots[FLEXIBLE_ARRAY_MEMBER];
 } ObxSlots;
@@ -186,6 +194,13 @@ extern bool obx_slot_is_live(const ObxSlot *slot);
 
 /* Finds the live sequencer of a database, or NULL.  Locked or shared. */
 extern ObxSlot *obx_slot_find_sequencer(Oid database);
+
+/*
+ * In a sequencer: shows in outbox.worker that no worker can connect as the
+ * owner, since then, or (0) that one can; InvalidOid for all owners.  Not
+ * locked.
+ */
+extern void obx_slot_show_refused(Oid owner, TimestampTz since);
 
 /* Somebody may find a worker process now: wakes those who wait.  Locked. */
 extern void obx_slot_tell_of_opening(void);

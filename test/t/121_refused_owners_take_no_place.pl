@@ -1,0 +1,61 @@
+# Owners as whom no worker can connect keep nobody else from being served,
+# however many they are, and are forgotten with their subscriptions.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use OutboxServer;
+use Test::More;
+
+my $node = new_server('refused', conf => ['max_worker_processes = 8']);
+
+install_orders($node, 'postgres');
+$node->safe_psql('postgres', q{
+	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA outbox TO public;
+	REVOKE CONNECT ON DATABASE postgres FROM public;
+	DO $$
+	BEGIN
+		FOR i IN 1 .. 150 LOOP
+			EXECUTE format('CREATE ROLE loser_%s %s', i,
+				CASE i % 2 WHEN 0 THEN 'LOGIN' ELSE 'NOLOGIN' END);
+			EXECUTE format('SET SESSION AUTHORIZATION loser_%s', i);
+			PERFORM outbox.subscribe('lost_' || i, handler => 'quick_handler');
+			RESET SESSION AUTHORIZATION;
+		END LOOP;
+	END $$;
+	CREATE ROLE winner LOGIN;
+	GRANT CONNECT ON DATABASE postgres TO winner;
+	SET SESSION AUTHORIZATION winner;
+	SELECT outbox.subscribe('won', handler => 'slow_handler');});
+insert_orders($node, 'postgres', 10);
+wait_for_effects($node, 'postgres', 'slow', 10, 'the one who can connect is served');
+wait_until($node, 'postgres',
+	"SELECT count(*) FILTER (WHERE state = 'refused') = 150 FROM outbox.worker",
+	'all who cannot are shown');
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+install_orders($node, 'other');
+$node->safe_psql('other', "SELECT outbox.subscribe('s', handler => 'quick_handler')");
+insert_orders($node, 'other', 10);
+wait_for_effects($node, 'other', 'quick', 10, 'another database is served');
+insert_orders($node, 'postgres', 10);
+wait_for_effects($node, 'postgres', 'slow', 20, 'and so is theirs');
+is($node->safe_psql('postgres', "SELECT count(*) FROM effect WHERE handler = 'quick'"),
+	0, 'nothing ran for those who are refused');
+
+# one is given what it lacks
+$node->safe_psql('postgres', 'ALTER ROLE loser_3 LOGIN; GRANT CONNECT ON DATABASE postgres TO loser_3');
+wait_until($node, 'postgres',
+	"SELECT count(*) = 20 FROM effect WHERE role = 'loser_3'", 'who may connect now is served');
+wait_until($node, 'postgres',
+	"SELECT count(*) = 0 FROM outbox.worker WHERE owner = 'loser_3'::regrole AND state = 'refused'",
+	'and not shown any more');
+
+# they are forgotten with their subscriptions
+$node->safe_psql('postgres',
+	"SELECT count(outbox.unsubscribe(name)) FROM outbox.subscription WHERE name LIKE 'lost%'");
+wait_until($node, 'postgres', "SELECT count(*) = 0 FROM outbox.worker WHERE state = 'refused'",
+	'those who want nothing are not shown');
+
+$node->stop;
+done_testing();
