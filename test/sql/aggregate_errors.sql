@@ -36,9 +36,11 @@ SELECT outbox.aggregate('a', '{A}', 'B', 'good', until => 'state ? ''x'' FROM pg
 SELECT outbox.aggregate('a', '{A}', 'B', 'good', until => 'data ? ''x''');
 SELECT outbox.aggregate('a', '{A}', 'B', 'good', until => 'state.x');
 SELECT outbox.aggregate('a', '{A}', 'B', 'good', until => '$1 ? ''x''');
-SELECT outbox.aggregate('a', '{A}', 'B', 'good', until => 'state ? ');
+SELECT outbox.aggregate('a', '{A}', 'B', 'good', until => 'state = ');
 SELECT outbox.aggregate('a', '{A}', 'B', 'good', until => 'state ? (SELECT ''x'')');
+\set VERBOSITY terse
 SELECT outbox.aggregate('a', '{A}', 'B', 'good', until => 'nothing(state)');
+\set VERBOSITY default
 SELECT outbox.aggregate('a', '{A}', 'B', 'good', until => 'count(state) > 1');
 -- filter and start
 SELECT outbox.aggregate('a', '{A}', 'B', 'good', 1, filter => 'state ? ''x''');

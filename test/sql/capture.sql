@@ -74,7 +74,9 @@ SELECT outbox.capture('orders', condition => 'new.amonut > 1');
 SELECT outbox.capture('orders', condition => 'amount > 1');
 SELECT outbox.capture('orders', condition => 'new.amount > (select 1)');
 SELECT outbox.capture('orders', condition => 'count(*) > 1');
+\set VERBOSITY terse
 SELECT outbox.capture('orders', condition => 'missing_function(new.amount)');
+\set VERBOSITY default
 SELECT outbox.capture('orders', condition => 'new.amount > $1');
 
 -- other arguments

@@ -64,7 +64,9 @@ FROM unnest('{"", public.orders, shop web, "urn:shop:1", "aggregate:cart", "1a:b
               "//host:x/y", "http://host:80/a b", "http://[::1]/x", "50%", "50%25", "a#b#c", "?q", "\"quoted\".\"Täble\"", "a\\b", "é:x", "/a//b",
               "{x}|^`<>", "~a-b_c.d!$&''()*+,;=@"}'::text[]) source;
 -- what no string can hold is percent-encoded, and the rest is not
+\a
 SELECT outbox.to_cloudevent((1, '3', now(), E'a\tb\u007f\u0085c%é\uFFFE\U0001F600', 's', E'k\n', NULL, '{}', NULL, '{}', E'\x01', NULL)::outbox.event) - 'time' AS event;
+\a
 -- times that RFC 3339 cannot write
 SELECT t, outbox.to_cloudevent((1, '3', t, 'T', 's', NULL, NULL, '{}', NULL, '{}', NULL, NULL)::outbox.event)->>'time' AS time
 FROM unnest('{infinity, -infinity, 10000-01-01, 9999-12-31, 0001-01-01 BC, 2020-02-29 12:00:00.5}'::timestamptz[]) t;

@@ -35,7 +35,9 @@ CREATE TEMP VIEW public_right AS
 -- a schema that somebody else has prepared is refused
 DROP SCHEMA IF EXISTS outbox;
 CREATE SCHEMA outbox AUTHORIZATION regress_outbox_hostile;
+\set SHOW_CONTEXT never
 CREATE EXTENSION pg_outbox;
+\set SHOW_CONTEXT errors
 ALTER SCHEMA outbox OWNER TO CURRENT_USER;
 -- also when it is ours by now, but not what is in it
 CREATE FUNCTION outbox.max(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 1/0::bigint';
