@@ -9,17 +9,20 @@
  * A generation records where the log was when it was last written to; whoever
  * first writes to it elsewhere begins the next one.
  *
- * Rows are only added, under the segments' lock.  Must not know subscribers.
+ * Rows are only added, under the segments' lock, which whoever writes first
+ * after a move holds for that moment only.  Must not know subscribers.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/index.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
@@ -228,8 +231,28 @@ step_id_counter(void)
 	return id + OBX_ID_STEP + 1;
 }
 
+/*
+ * The row is there for everyone at once, and stays even if the transaction
+ * aborts, as what nextval() does stays: where the log is, is no matter of the
+ * transaction that happens to write first.  Else all others would have to wait
+ * for its end, which may be far away.
+ */
 static void
-insert_generation(const Generation *generation)
+insert_lasting(Relation table, Datum *values, bool *nulls)
+{
+	Relation	index = index_open(obx_object_require(OBX_GENERATION_PKEY), RowExclusiveLock);
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(table), values, nulls);
+	bool		pushed = obx_snapshot_ensure();
+
+	heap_insert(table, tuple, GetCurrentCommandId(true), HEAP_INSERT_FROZEN, NULL);
+	(void) obx_index_insert(index, &values[GENERATION], &nulls[GENERATION], &tuple->t_self, table,
+							UNIQUE_CHECK_YES, BuildIndexInfo(index));
+	obx_snapshot_release(pushed);
+	index_close(index, RowExclusiveLock);
+}
+
+static void
+insert_generation(const Generation *generation, bool lasting)
 {
 	Relation	table = table_open(obx_object_require(OBX_GENERATION), RowExclusiveLock);
 	Datum		values[COLUMNS];
@@ -242,7 +265,10 @@ insert_generation(const Generation *generation)
 	values[XID_OFFSET] = Int64GetDatum((int64) generation->xid_offset);
 	values[FIRST_ID] = Int64GetDatum(generation->first_id);
 	values[TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
-	obx_table_insert(table, values, nulls);
+	if (lasting)
+		insert_lasting(table, values, nulls);
+	else
+		obx_table_insert(table, values, nulls);
 	table_close(table, NoLock);
 }
 
@@ -276,12 +302,18 @@ require_generation(void)
 	generation = find_generation(); /* someone else may have been first */
 	move = find_move(&generation);
 	if (move == MOVE_NONE)
+	{
+		obx_segment_unlock();
 		return generation;
+	}
 
+	/* that the subscriptions of a copy are paused is undone by an abort */
 	generation = make_next(&generation, move);
-	insert_generation(&generation);
+	insert_generation(&generation, move != MOVE_COPY);
 	if (move == MOVE_COPY && obx_generation_at_copy != NULL)
 		obx_generation_at_copy();
+	if (move != MOVE_COPY)
+		obx_segment_unlock();
 	ereport(LOG,
 			(errmsg("the event log goes on as generation %d", generation.number),
 			 errdetail("%s", move == MOVE_TIMELINE ? "The server is on another timeline." :
@@ -298,7 +330,7 @@ obx_generation_ensure(void)
 	if (generation.number > 0)
 		return;
 	generation = make_next(&generation, MOVE_NONE);
-	insert_generation(&generation);
+	insert_generation(&generation, false);
 }
 
 bool
@@ -360,7 +392,7 @@ obx_generation_of_id(const ObxGenerations *list, int64 id)
 
 /* ---- transaction ids ---- */
 
-/* A generation begun in a transaction that aborts is none. */
+/* A generation begun in a transaction that aborts may be none. */
 static void
 forget_offset(XactEvent event, void *arg)
 {

@@ -175,6 +175,15 @@ obx_segment_lock(bool wait)
 }
 
 void
+obx_segment_unlock(void)
+{
+	LOCKTAG		tag = lock_tag();
+
+	UnlockRelationOid(obx_object_require(OBX_SEGMENT), RowExclusiveLock);
+	(void) LockRelease(&tag, ExclusiveLock, false);
+}
+
+void
 obx_segment_settle(void)
 {
 	LOCKTAG		tag = lock_tag();
@@ -357,12 +366,6 @@ bisect(Snapshot snapshot, Reached reached, const void *arg)
 }
 
 static bool
-has_time(const Datum *values, const void *arg)
-{
-	return DatumGetTimestampTz(values[LATEST_TIME]) >= *(const TimestampTz *) arg;
-}
-
-static bool
 has_id(const Datum *values, const void *arg)
 {
 	return DatumGetInt64(values[HIGHEST_ID]) >= *(const int64 *) arg;
@@ -376,14 +379,6 @@ has_ended(const Datum *values, const void *arg)
 
 	obx_snapshot_free(snapshot);
 	return result;
-}
-
-ObxSegment *
-obx_segment_find_since(TimestampTz time, Snapshot snapshot)
-{
-	int64		position = bisect(snapshot, has_time, &time);
-
-	return position > 0 ? obx_segment_find_at(position, snapshot) : NULL;
 }
 
 bool
@@ -511,14 +506,22 @@ obx_segment_oldest(Snapshot snapshot)
 	return segment != NULL ? segment->first_position : 0;
 }
 
-void
-obx_segment_delete_before(int64 position)
+int64
+obx_segment_delete(int64 from, int64 before, int64 limit)
 {
 	ObxScan		scan;
 	HeapTuple	tuple;
+	ScanKeyData key;
+	int64		deleted = 0;
+	int64		next = before;
 
+	/*
+	 * not from the start: what others' snapshots keep there would be passed
+	 * each time
+	 */
+	init_position_key(&key, BTGreaterStrategyNumber, from - 1);
 	obx_scan_begin(&scan, obx_object_require(OBX_SEGMENT), RowExclusiveLock,
-				   obx_object_require(OBX_SEGMENT_PKEY), NULL, NULL, 0,
+				   obx_object_require(OBX_SEGMENT_PKEY), NULL, &key, 1,
 				   ForwardScanDirection);
 	while ((tuple = obx_scan_next(&scan)) != NULL)
 	{
@@ -528,9 +531,16 @@ obx_segment_delete_before(int64 position)
 		CHECK_FOR_INTERRUPTS();
 		heap_deform_tuple(tuple, RelationGetDescr(scan.table), values, nulls);
 		if (DatumGetInt64(values[FIRST_POSITION]) +
-			Max(DatumGetInt64(values[EVENTS]), 1) > position)
+			Max(DatumGetInt64(values[EVENTS]), 1) > before)
 			break;
+		if (deleted == limit)
+		{
+			next = DatumGetInt64(values[FIRST_POSITION]);
+			break;
+		}
 		obx_table_delete(scan.table, tuple);
+		deleted++;
 	}
 	obx_scan_end(&scan);
+	return next;
 }

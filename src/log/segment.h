@@ -49,9 +49,6 @@ extern ObxSegment *obx_segment_find_at(int64 position, Snapshot snapshot);
 extern bool obx_segment_span(int64 position, Snapshot snapshot, TimestampTz *first,
 							 TimestampTz *last);
 
-/* The first one made at or after that time, that holds events. */
-extern ObxSegment *obx_segment_find_since(TimestampTz time, Snapshot snapshot);
-
 /* A search for the segments in which an event of some id may be. */
 typedef struct ObxIdSearch
 {
@@ -81,6 +78,9 @@ extern bool obx_segment_lists(const ObxSegment *segment, uint64 xid, int64 *firs
  */
 extern bool obx_segment_lock(bool wait);
 
+/* For who has written none, and must not hold others up until then. */
+extern void obx_segment_unlock(void);
+
 /*
  * Waits until no segment is being written: what a snapshot taken after does
  * not show was made after the call.
@@ -90,8 +90,11 @@ extern void obx_segment_settle(void);
 /* Fills in what it says of all segments from the one before (NULL: none). */
 extern void obx_segment_insert(ObxSegment *segment, const ObxSegment *before);
 
-/* Deletes those that end before the position.  For retention. */
-extern void obx_segment_delete_before(int64 position);
+/*
+ * Deletes those that begin at or after "from" and end before "before", at most
+ * so many; returns where to go on, or "before" when that was all.
+ */
+extern int64 obx_segment_delete(int64 from, int64 before, int64 limit);
 
 /* The last position given, 0 if none ever was; and the oldest kept, 0 if none is. */
 extern int64 obx_segment_head(Snapshot snapshot);
