@@ -5,6 +5,36 @@ REVOKE ALL ON ALL TABLES IN SCHEMA outbox FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA outbox FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA outbox FROM PUBLIC;
 
+-- A column of a table's row type would keep it from being dropped.  That of
+-- outbox.event is the handlers' argument.  REVOKE would note initial rights,
+-- and pg_dump warns of those on row types, which it does not know.
+UPDATE pg_catalog.pg_type t
+SET typacl = ARRAY[pg_catalog.makeaclitem(t.typowner, t.typowner, 'USAGE', false)]
+FROM pg_catalog.pg_class c
+WHERE c.reltype = t.oid AND c.relnamespace = 'outbox'::regnamespace AND c.relkind = 'r';
+
+-- Whoever creates the extension may have default privileges that give roles
+-- more than this page says.
+DO $$
+DECLARE
+    command text;
+BEGIN
+    FOR command IN
+        SELECT pg_catalog.format('REVOKE ALL ON %s outbox.%I FROM %I',
+                                 CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname,
+                                 pg_catalog.pg_get_userbyid(a.grantee))
+        FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
+        WHERE c.relnamespace = 'outbox'::regnamespace AND a.grantee NOT IN (0, c.relowner)
+        UNION
+        SELECT pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM %I', f.oid::regprocedure,
+                                 pg_catalog.pg_get_userbyid(a.grantee))
+        FROM pg_catalog.pg_proc f, pg_catalog.aclexplode(f.proacl) a
+        WHERE f.pronamespace = 'outbox'::regnamespace AND a.grantee NOT IN (0, f.proowner)
+    LOOP
+        EXECUTE command;
+    END LOOP;
+END $$;
+
 GRANT USAGE ON SCHEMA outbox TO PUBLIC;
 GRANT EXECUTE ON FUNCTION outbox.current_position() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION outbox.current_attempt() TO PUBLIC;

@@ -42,6 +42,10 @@ COMMENT ON TABLE outbox.event_default IS 'events whose time lies outside every p
 CREATE INDEX event_default_xid_id_idx ON outbox.event_default (xid, id)
     WITH (deduplicate_items = off);
 
+-- A partition cannot be made under events of the default one: whether there
+-- are any must be found at once, while producers wait.
+CREATE INDEX event_default_time_idx ON outbox.event_default ("time");
+
 -- Where the log was written to: a new generation begins when the database finds
 -- itself elsewhere.
 CREATE TABLE outbox.generation (

@@ -315,6 +315,22 @@ obx_object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 	pstmt, queryString, context, params, queryEnv, dest, qc
 #endif
 
+/* getObjectDescription() learned missing_ok in 14. */
+#if PG_VERSION_NUM >= 140000
+#define obx_object_describe(object) getObjectDescription((object), true)
+#else
+#define obx_object_describe(object) getObjectDescription((object))
+#endif
+
+/* ProcessUtility() learned readOnlyTree in 14. */
+#if PG_VERSION_NUM >= 140000
+#define obx_process_utility(statement, text, context) \
+	ProcessUtility((statement), (text), false, (context), NULL, NULL, None_Receiver, NULL)
+#else
+#define obx_process_utility(statement, text, context) \
+	ProcessUtility((statement), (text), (context), NULL, NULL, None_Receiver, NULL)
+#endif
+
 /* shmem_request_hook came in 15: before, room is asked for in _PG_init. */
 #if PG_VERSION_NUM >= 150000
 #define OBX_HAS_SHMEM_REQUEST_HOOK 1

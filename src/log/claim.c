@@ -24,7 +24,6 @@
 
 #include "access/table.h"
 #include "common/hashfn.h"
-#include "executor/spi.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -33,6 +32,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/command.h"
 #include "base/compat.h"
 #include "base/identity.h"
 #include "base/settings.h"
@@ -209,7 +209,6 @@ empty_table(int64 turn)
 	Oid			relid = obx_seen_table(turn);
 	Relation	table;
 	BlockNumber blocks;
-	const char *command;
 
 	table = table_open(relid, AccessShareLock);
 	blocks = RelationGetNumberOfBlocks(table);
@@ -219,9 +218,7 @@ empty_table(int64 turn)
 	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
 		return false;
 
-	command = psprintf("TRUNCATE outbox.%s", quote_identifier(get_rel_name(relid)));
-	if (SPI_execute(command, false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "could not execute \"%s\"", command);
+	obx_command_run(psprintf("TRUNCATE TABLE outbox.%s", quote_identifier(get_rel_name(relid))));
 	return true;
 }
 
@@ -278,9 +275,7 @@ obx_claim_forget(void)
 
 	obx_identity_assume(&former, owner);
 	PushActiveSnapshot(GetLatestSnapshot());
-	SPI_connect();
 	forget_expired();
-	SPI_finish();
 	PopActiveSnapshot();
 	obx_identity_restore(&former);
 }

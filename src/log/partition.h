@@ -1,5 +1,5 @@
 /*
- * Partitions of the log: made ahead of need, dropped when nobody needs them.
+ * Partitions of the log: which there are.
  */
 #ifndef OBX_PARTITION_H
 #define OBX_PARTITION_H
@@ -40,14 +40,6 @@ extern Oid	obx_partition_find(TimestampTz time);
 
 /* The index on (xid, id) of a partition; ereports if it has none. */
 extern Oid	obx_partition_index(Relation partition);
-
-/*
- * Makes the partitions that are needed now and next.  Runs DDL in the current
- * transaction as the log's owner; waits for no lock, or only for a moment
- * where there is no partition for now.  Returns whether any was made.  The
- * sequencer's timer and run() call it.
- */
-extern bool obx_partition_prepare(void);
 
 extern void obx_partition_init(void);
 

@@ -2,225 +2,297 @@
  * Dropping what nobody needs any more: whole partitions, oldest first, and
  * the segments over them.
  *
+ * Age is that of the segments, because a transaction may commit long after its
+ * events' time.  What is old enough and needed by nobody ends at a segment, the
+ * cut; a partition may go if none of its events lies beyond (reach.h).
+ *
  * An ACCESS EXCLUSIVE lock on a partition proves that no open or prepared
- * transaction has written to it, since a writer keeps its lock to the end;
- * what then is visible and beyond the newest segment's snapshot has no
- * position yet and keeps the partition.  No lock is waited for: a reader or a
- * pg_dump in the way means "next time", for a lock that waits in the queue
- * would stop every producer behind it.  Age is that of the segments, because
- * a transaction may commit long after its events' time.
+ * transaction has written to it, since a writer keeps its lock to the end.  No
+ * lock is waited for: a reader or a pg_dump in the way means "next time", for
+ * a lock that waits in the queue would stop every producer behind it.  And
+ * nothing that grows happens while producers may wait for us: which partition
+ * may go, and how far it reaches, is found out before; the segments before its
+ * last ones are deleted before, in portions, under a lock that subscribers
+ * need and producers do not; then the strong locks are taken, a few places of
+ * the partition's index looked at again, it is dropped, and the transaction
+ * ends.
+ *
+ * A partition that cannot be dropped, since something else depends on it, is
+ * emptied, and is in no other one's way.
  *
  * Must not know subscribers: it is told from where on events are needed.
  */
 #include "postgres.h"
 
 #include "access/table.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
+#include "access/xact.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/command.h"
 #include "base/compat.h"
+#include "base/guard.h"
 #include "base/identity.h"
 #include "base/settings.h"
 #include "catalog/names.h"
+#include "log/age.h"
+#include "log/dependent.h"
 #include "log/immutable.h"
 #include "log/partition.h"
+#include "log/reach.h"
 #include "log/retention.h"
 #include "log/segment.h"
 
-/* What is known of the segments that reach into a partition. */
-typedef struct Reach
+/* What one step does at most. */
+#define OBX_STEP_SEGMENTS	1000
+#define OBX_STEP_PARTITIONS	50
+
+/* A partition that begins so many intervals ahead was made by a wrong clock. */
+#define OBX_FAR_AHEAD		4
+
+/* What holds for all partitions of a step. */
+typedef struct Limits
 {
-	int64		last_position;	/* 0 if there are none */
-	TimestampTz time;			/* of the newest of them */
-} Reach;
+	TimestampTz now;
+	TimestampTz old;			/* what is from before is past its time */
+	ObxSegment *cut;			/* the last one that may go; NULL: none */
+} Limits;
+
+/* A partition that may go. */
+typedef struct Candidate
+{
+	ObxPartition partition;
+	const char *dependent;		/* what keeps it from being dropped, or NULL */
+	ObxSegment *first;			/* its events end in these; NULL: it has none */
+	ObxSegment *last;
+} Candidate;
 
 /* ---- what may go ---- */
 
-static Datum
-query_value(const char *query, int nargs, Oid *types, Datum *values, int column, bool *isnull)
+/* At that age, the first position that is younger. */
+static int64
+find_younger(int seconds, TimestampTz now)
 {
-	if (SPI_execute_with_args(query, nargs, types, values, NULL, false, 1) != SPI_OK_SELECT ||
-		SPI_processed != 1)
-		elog(ERROR, "could not execute \"%s\"", query);
-	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, isnull);
+	return seconds < 0 ? 0 : obx_age_position_after(now - seconds * USECS_PER_SEC, NULL);
 }
 
-/* The segments that hold events from before a time. */
-static Reach
-find_reach(TimestampTz upper)
-{
-	Oid			type = TIMESTAMPTZOID;
-	Datum		value = TimestampTzGetDatum(upper);
-	Reach		reach = {0};
-	bool		isnull;
-
-	value = query_value("SELECT pg_catalog.max(first_position OPERATOR(pg_catalog.+) events"
-						" OPERATOR(pg_catalog.-) 1), pg_catalog.max(\"time\")"
-						" FROM outbox.segment WHERE min_time OPERATOR(pg_catalog.<) $1",
-						1, &type, &value, 1, &isnull);
-	if (isnull)
-		return reach;
-	reach.last_position = DatumGetInt64(value);
-	reach.time = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0],
-												   SPI_tuptable->tupdesc, 2, &isnull));
-	return reach;
-}
-
-static bool
-is_older(TimestampTz time, int seconds, TimestampTz now)
-{
-	return seconds >= 0 && time <= now - seconds * USECS_PER_SEC;
-}
-
-/* Is everything that reaches into the partition past its time? */
-static bool
-is_expired(TimestampTz upper, Reach reach, int64 needed_from, TimestampTz now)
-{
-	TimestampTz time = reach.last_position > 0 ? reach.time : upper;
-
-	if (upper > now)
-		return false;
-	if (is_older(time, obx_max_retention, now))
-		return true;
-	return is_older(time, obx_retention, now) && reach.last_position < needed_from;
-}
-
-/*
- * Can a partition that begins then hold anything past its time?  Segments are
- * made after their events; finding those that reach into it reads them all.
- */
-static bool
-may_expire(TimestampTz lower, TimestampTz now)
-{
-	return is_older(lower, obx_retention, now) || is_older(lower, obx_max_retention, now);
-}
-
-/* Has the partition a visible event without a position?  SPI is connected. */
-static bool
-has_unpositioned(Oid partition)
+/* Once everything has gone, a segment without events stands for it. */
+static ObxSegment *
+find_cut(int64 before)
 {
 	ObxSegment *last = obx_segment_find_last(NULL);
-	Oid			type = PG_SNAPSHOTOID;
-	Datum		value;
-	bool		isnull;
 
-	value = obx_snapshot_to_datum(last != NULL ? last->snapshot : obx_snapshot_empty());
-	value = query_value(psprintf("SELECT EXISTS (SELECT FROM outbox.%s"
-								 " WHERE NOT pg_catalog.pg_visible_in_snapshot(xid, $1))",
-								 quote_identifier(get_rel_name(partition))),
-						1, &type, &value, 1, &isnull);
-	return DatumGetBool(value);
+	if (last != NULL && last->events == 0)
+		return last;
+	return obx_reach_find_cut(before);
+}
+
+static void
+find_limits(Limits *limits, ObxNeededFrom needed_from)
+{
+	int			shortest = obx_retention < 0 ? obx_max_retention :
+	obx_max_retention < 0 ? obx_retention : Min(obx_retention, obx_max_retention);
+	int64		before;
+
+	limits->now = GetCurrentTimestamp();
+	limits->old = limits->now - shortest * USECS_PER_SEC;
+	before = Min(find_younger(obx_retention, limits->now), needed_from());
+	before = Max(before, find_younger(obx_max_retention, limits->now));
+	limits->cut = find_cut(before);
+}
+
+/* Do its bounds allow it to go, if its events do? */
+static bool
+is_in_question(const ObxPartition *partition, const Limits *limits)
+{
+	if (partition->is_default)
+		return true;
+	if (partition->upper <= limits->now)
+		return partition->lower <= limits->old;
+	return partition->lower > limits->now +
+		OBX_FAR_AHEAD * Max(obx_partition_interval * USECS_PER_SEC, USECS_PER_MINUTE);
+}
+
+/* May the partition go?  Then also how far it reaches. */
+static bool
+is_candidate(const ObxPartition *partition, const Limits *limits, Candidate *candidate)
+{
+	memset(candidate, 0, sizeof(Candidate));
+	if (!is_in_question(partition, limits))
+		return false;
+	candidate->partition = *partition;
+	candidate->dependent = partition->is_default ? NULL :
+		obx_dependent_describe(partition->relid);
+	if (obx_reach_is_empty(partition->relid))
+		return !partition->is_default && partition->upper <= limits->old &&
+			candidate->dependent == NULL;
+	if (limits->cut == NULL || obx_reach_is_beyond(partition->relid, limits->cut->snapshot))
+		return false;
+	if (limits->cut->events > 0)
+		candidate->first = obx_reach_find(partition->relid, limits->cut, &candidate->last);
+	else
+		candidate->first = candidate->last = limits->cut;
+	return true;
 }
 
 /* ---- dropping ---- */
 
-/* Locks all that dropping needs; false if anything is in use. */
-static bool
-lock_partition(const ObxPartition *partition)
+/*
+ * Forgets the last segments that a partition reaches.  The newest segment says
+ * where the log's end is: if it goes, one without events takes its place.
+ */
+static void
+forget_reached(const Candidate *candidate)
 {
-	return obx_segment_lock(false) &&
-		ConditionalLockRelationOid(obx_object_require(OBX_EVENT), AccessExclusiveLock) &&
-		ConditionalLockRelationOid(obx_object_require(OBX_EVENT_DEFAULT),
-								   AccessExclusiveLock) &&
-		ConditionalLockRelationOid(partition->relid, AccessExclusiveLock);
+	int64		end;
+	ObxSegment *newest;
+
+	if (candidate->first == NULL || candidate->first->events == 0)
+		return;
+	end = obx_segment_last_position(candidate->last) + 1;
+	newest = obx_segment_find_last(NULL);
+	if (newest->first_position == candidate->last->first_position)
+	{
+		ObxSegment	empty = {
+			.first_position = end,
+			.time = newest->time,
+			.snapshot = newest->snapshot
+		};
+
+		if (!obx_segment_lock(false))
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("positions are being given")));
+		newest = obx_segment_find_last(NULL);
+		if (newest->first_position == candidate->last->first_position)
+			obx_segment_insert(&empty, newest);
+	}
+	(void) obx_segment_delete(candidate->first->first_position, end, PG_INT64_MAX);
 }
 
 static void
-drop_partition(const ObxPartition *partition)
+require_lock(Oid relid)
 {
-	const char *name = quote_identifier(get_rel_name(partition->relid));
-	const char *command = psprintf(partition->is_default ? "TRUNCATE outbox.%s" :
-								   "DROP TABLE outbox.%s", name);
+	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("relation %u is in use", relid)));
+}
 
-	obx_immutable_suspend(true);
-	if (SPI_execute(command, false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "could not execute \"%s\"", command);
-	obx_immutable_suspend(false);
-	CommandCounterIncrement();
+/* Locks all that is needed to empty the partition, or to drop it. */
+static void
+lock_partition(const Candidate *candidate)
+{
+	if (!candidate->partition.is_default && candidate->dependent == NULL)
+	{
+		require_lock(obx_object_require(OBX_EVENT));
+		require_lock(obx_object_require(OBX_EVENT_DEFAULT));
+	}
+	require_lock(candidate->partition.relid);
 }
 
 /*
- * Forgets the positions up to and with one.  The newest segment says where
- * the log's end is: if it goes, one without events takes its place.
+ * obx_guard_call's function.  Locks come late; what is looked at again under
+ * them is what may have been written, and committed, until they were had.
  */
 static void
-drop_segments(int64 last_position)
+drop_partition(void *arg)
 {
-	ObxSegment *last = obx_segment_find_last(NULL);
+	const Candidate *candidate = arg;
+	Oid			relid = candidate->partition.relid;
+	bool		keep = candidate->partition.is_default || candidate->dependent != NULL;
+	const char *name = get_rel_name(relid);
 
-	if (last != NULL && last->events > 0 && obx_segment_last_position(last) <= last_position)
-	{
-		ObxSegment	end = {
-			.first_position = obx_segment_last_position(last) + 1,
-			.time = last->time,
-			.snapshot = last->snapshot
-		};
+	forget_reached(candidate);
+	lock_partition(candidate);
+	if (obx_reach_is_beyond(relid, candidate->last != NULL ? candidate->last->snapshot : NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("partition \"%s\" has got events", name)));
 
-		obx_segment_insert(&end, last);
-	}
-	obx_segment_delete_before(last_position + 1);
+	obx_immutable_suspend(true);
+	obx_command_run(psprintf("%s TABLE outbox.%s", keep ? "TRUNCATE" : "DROP",
+							 quote_identifier(name)));
+	obx_immutable_suspend(false);
 }
 
-/* The end of what the default partition holds; false if it is empty. */
+/* Once for each partition, by this process. */
 static bool
-find_default_upper(TimestampTz *upper)
+is_news(Oid relid)
 {
-	bool		isnull;
-	Datum		value = query_value("SELECT pg_catalog.max(\"time\") FROM outbox.event_default",
-									0, NULL, NULL, 1, &isnull);
+	static List *reported = NIL;
+	MemoryContext old;
 
-	if (!isnull)
-		*upper = DatumGetTimestampTz(value) + 1;
-	return !isnull;
-}
-
-/* Drops one partition if it may go.  SPI is connected. */
-static bool
-try_partition(const ObxPartition *partition, ObxNeededFrom needed_from, TimestampTz now)
-{
-	TimestampTz upper = partition->upper;
-	Reach		reach;
-
-	if (partition->is_default && !find_default_upper(&upper))
+	if (list_member_oid(reported, relid))
 		return false;
-	/* the cheap test first; what it says can only get truer */
-	if (upper > now || !may_expire(partition->lower, now))
-		return false;
-	reach = find_reach(upper);
-	if (!is_expired(upper, reach, needed_from(), now) || !lock_partition(partition))
-		return false;
-
-	/*
-	 * under the locks, with what was written, and who subscribed, until they
-	 * were had
-	 */
-	CommandCounterIncrement();
-	if (partition->is_default && !find_default_upper(&upper))
-		return false;
-	reach = find_reach(upper);
-	if (!is_expired(upper, reach, needed_from(), now) || has_unpositioned(partition->relid))
-		return false;
-
-	drop_partition(partition);
-	if (reach.last_position > 0)
-		drop_segments(reach.last_position);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	reported = lappend_oid(reported, relid);
+	MemoryContextSwitchTo(old);
 	return true;
 }
 
-static int
-drop_expired(ObxNeededFrom needed_from, TimestampTz now)
+static void
+report_failure(const char *name, const ErrorData *error)
+{
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("could not drop partition \"%s\" of the event log: %s", name, error->message),
+			 error->detail != NULL ? errdetail("%s", error->detail) : 0,
+			 errhint("The other partitions are not affected.")));
+}
+
+/* Drops a partition that may go; false if it is in use, or cannot be dropped. */
+static bool
+try_partition(const Candidate *candidate)
+{
+	Oid			relid = candidate->partition.relid;
+	const char *name = get_rel_name(relid);
+	ErrorData  *error;
+
+	if (name == NULL)
+		return false;
+	error = obx_guard_call(drop_partition, unconstify(Candidate *, candidate), CurrentMemoryContext);
+	obx_immutable_suspend(false);
+	if (error == NULL)
+	{
+		if (candidate->dependent != NULL && is_news(relid))
+			ereport(WARNING,
+					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					 errmsg("partition \"%s\" of the event log was emptied, and could not be dropped",
+							name),
+					 errdetail("%s depends on it.", candidate->dependent),
+					 errhint("Drop that, and the partition goes, too.")));
+		return true;
+	}
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && is_news(relid))
+		report_failure(name, error);
+	return false;
+}
+
+/* ---- all at once ---- */
+
+/*
+ * Only one at a time, and while nobody is about to need what is forgotten; it
+ * is no lock that producers would need, nor readers.
+ */
+static bool
+lock_retention(void)
+{
+	return ConditionalLockRelationOid(obx_object_require(OBX_EVENT), ExclusiveLock);
+}
+
+static List *
+list_partitions(void)
 {
 	List	   *partitions = NIL;
 	ListCell   *lc;
-	int			dropped = 0;
 
-	/* dropping changes the list that is walked */
+	/* dropping changes what is walked */
 	foreach(lc, obx_partition_list())
 	{
 		ObxPartition *copy = palloc(sizeof(ObxPartition));
@@ -228,38 +300,148 @@ drop_expired(ObxNeededFrom needed_from, TimestampTz now)
 		*copy = *(ObxPartition *) lfirst(lc);
 		partitions = lappend(partitions, copy);
 	}
+	return partitions;
+}
 
-	foreach(lc, partitions)
+/* Locks that producers wait for come last. */
+static int
+drop_all(ObxNeededFrom needed_from)
+{
+	Limits		limits;
+	List	   *candidates = NIL;
+	int64		forgotten = 0;
+	int			dropped = 0;
+	ListCell   *lc;
+
+	find_limits(&limits, needed_from);
+	foreach(lc, list_partitions())
 	{
-		const ObxPartition *partition = lfirst(lc);
+		Candidate  *candidate = palloc(sizeof(Candidate));
 
 		CHECK_FOR_INTERRUPTS();
-		if (try_partition(partition, needed_from, now))
-			dropped++;
-		else if (!partition->is_default && partition->upper <= now)
-			break;				/* newer ones are younger still */
+		if (!is_candidate(lfirst(lc), &limits, candidate))
+			continue;
+		candidates = lappend(candidates, candidate);
+		if (candidate->first != NULL && candidate->first->events > 0 &&
+			candidate->first->first_position > forgotten)
+			forgotten = obx_segment_delete(forgotten, candidate->first->first_position,
+										   PG_INT64_MAX);
 	}
+	foreach(lc, candidates)
+		if (try_partition(lfirst(lc)))
+		dropped++;
 	return dropped;
+}
+
+static Oid
+find_owner(void)
+{
+	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+	Oid			owner = log->rd_rel->relowner;
+
+	table_close(log, AccessShareLock);
+	return owner;
 }
 
 int
 obx_retention_apply(ObxNeededFrom needed_from)
 {
-	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
-	Oid			owner = log->rd_rel->relowner;
 	ObxIdentity former;
 	int			dropped;
 
-	table_close(log, AccessShareLock);
-	if (obx_retention < 0 && obx_max_retention < 0)
+	if ((obx_retention < 0 && obx_max_retention < 0) || !lock_retention())
 		return 0;
 
-	obx_identity_assume(&former, owner);
+	obx_identity_assume(&former, find_owner());
 	PushActiveSnapshot(GetLatestSnapshot());
-	SPI_connect();
-	dropped = drop_expired(needed_from, GetCurrentTimestamp());
-	SPI_finish();
+	dropped = drop_all(needed_from);
 	PopActiveSnapshot();
 	obx_identity_restore(&former);
 	return dropped;
+}
+
+/* ---- step by step ---- */
+
+static void
+pass(ObxRetentionRound *round, const ObxPartition *partition)
+{
+	round->begun = true;
+	round->passed = partition->lower;
+}
+
+/*
+ * Finds the next partition that may go.  *over: there is none; or else there
+ * may be one among those that this step does not come to.  The default one is
+ * the last.
+ */
+static bool
+find_next(ObxRetentionRound *round, const Limits *limits, Candidate *candidate, bool *over)
+{
+	int			looked_at = 0;
+	ListCell   *lc;
+
+	*over = false;
+	foreach(lc, list_partitions())
+	{
+		const ObxPartition *partition = lfirst(lc);
+
+		if (!partition->is_default && round->begun && partition->lower <= round->passed)
+			continue;
+		if (is_candidate(partition, limits, candidate))
+			return true;
+		if (partition->is_default)
+			break;
+		pass(round, partition);
+		if (is_in_question(partition, limits) && ++looked_at == OBX_STEP_PARTITIONS)
+			return false;
+	}
+	*over = true;
+	return false;
+}
+
+/* Returns whether there may be more to do. */
+static bool
+take_step(ObxRetentionRound *round, ObxNeededFrom needed_from)
+{
+	Limits		limits;
+	Candidate	candidate;
+	bool		over;
+
+	find_limits(&limits, needed_from);
+	if (!find_next(round, &limits, &candidate, &over))
+		return !over;
+
+	if (candidate.first != NULL && candidate.first->events > 0 &&
+		round->forgotten < candidate.first->first_position)
+	{
+		round->forgotten = obx_segment_delete(round->forgotten, candidate.first->first_position,
+											  OBX_STEP_SEGMENTS);
+		return true;
+	}
+	(void) try_partition(&candidate);
+	pass(round, &candidate.partition);
+	return !candidate.partition.is_default;
+}
+
+bool
+obx_retention_step(ObxRetentionRound *round, ObxNeededFrom needed_from)
+{
+	ObxIdentity former;
+	bool		more = false;
+
+	if ((obx_retention >= 0 || obx_max_retention >= 0) && lock_retention())
+	{
+		/* producers are not to wait for a standby */
+		if (synchronous_commit > SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
+			(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_LOCAL, true, 0, false);
+		obx_identity_assume(&former, find_owner());
+		PushActiveSnapshot(GetLatestSnapshot());
+		more = take_step(round, needed_from);
+		PopActiveSnapshot();
+		obx_identity_restore(&former);
+	}
+	if (!more)
+		memset(round, 0, sizeof(ObxRetentionRound));
+	return more;
 }

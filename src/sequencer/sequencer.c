@@ -295,7 +295,7 @@ append_difference(void)
 	obx_generation_ensure();
 	/* the place of a segment without events is taken by the new one */
 	if (last != NULL && last->events == 0)
-		obx_segment_delete_before(last->first_position + 1);
+		(void) obx_segment_delete(last->first_position, last->first_position + 1, 1);
 	for (int i = 0; i < count; i += OBX_SEGMENT_TRANSACTIONS)
 		last = append_segment(&transactions[i], Min(count - i, OBX_SEGMENT_TRANSACTIONS),
 							  last, upper);

@@ -25,11 +25,11 @@
 #include "dispatch/needed.h"
 #include "dispatch/remnants.h"
 #include "dispatch/pass.h"
+#include "log/ahead.h"
 #include "log/claim.h"
 #include "log/context.h"
 #include "log/due.h"
 #include "log/generation.h"
-#include "log/partition.h"
 #include "log/retention.h"
 #include "sequencer/sequencer.h"
 #include "sqlapi/argument.h"
@@ -209,13 +209,36 @@ run_all(Run *run)
 }
 
 static void
+prepare_partitions(void)
+{
+	ObxAhead	result;
+	bool		urgent;
+
+	do
+	{
+		result = obx_partition_prepare(&urgent);
+		SPI_commit();
+	} while (result == OBX_AHEAD_MADE);
+}
+
+static void
+apply_retention(void)
+{
+	ObxRetentionRound round = {0};
+	bool		more;
+
+	do
+	{
+		more = obx_retention_step(&round, obx_needed_from);
+		SPI_commit();
+	} while (more);
+}
+
+static void
 keep_house(void)
 {
-	obx_partition_prepare();
-	SPI_commit();
-	if (obx_retention_apply(obx_needed_from) > 0)
-		ereport(DEBUG1, (errmsg_internal("retention dropped partitions")));
-	SPI_commit();
+	prepare_partitions();
+	apply_retention();
 	while (obx_progress_clean())
 		SPI_commit();
 	while (obx_window_clean())

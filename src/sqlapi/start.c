@@ -13,6 +13,7 @@
 
 #include "base/compat.h"
 #include "catalog/names.h"
+#include "log/age.h"
 #include "log/generation.h"
 #include "log/segment.h"
 #include "sqlapi/argument.h"
@@ -72,7 +73,7 @@ obx_start_check(int64 position, const char *given)
 int64
 obx_start_at_time(TimestampTz time)
 {
-	ObxSegment *segment = obx_segment_find_since(time, NULL);
+	ObxSegment *segment = obx_age_find_since(time, NULL);
 
 	return segment != NULL ? segment->first_position : obx_segment_head(NULL) + 1;
 }
@@ -92,7 +93,7 @@ parse_position(const char *start)
 void
 obx_start_hold(void)
 {
-	LockRelationOid(obx_object_require(OBX_EVENT), AccessShareLock);
+	LockRelationOid(obx_object_require(OBX_EVENT), RowShareLock);
 }
 
 int64

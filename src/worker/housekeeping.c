@@ -16,8 +16,8 @@
 #include "catalog/window.h"
 #include "dispatch/needed.h"
 #include "dispatch/remnants.h"
+#include "log/ahead.h"
 #include "log/claim.h"
-#include "log/partition.h"
 #include "log/retention.h"
 #include "worker/housekeeping.h"
 #include "worker/process.h"
@@ -33,6 +33,9 @@
  * between, and a step takes less.
  */
 #define STEP_INTERVAL INT64CONST(20000)
+
+/* Partitions are tried to be made so often every second, then less often. */
+#define SOON_ATTEMPTS 30
 
 /* How far a restore can be at most, see obx_housekeeping_run(). */
 typedef enum Stage
@@ -59,6 +62,11 @@ static uint64 known_progress = 0;
 static bool progress_left = false;
 static bool windows_left = false;
 static bool remnants_left = false;
+static bool partitions_left = false;
+static bool retention_left = false;
+
+/* how often partitions could not be made although there was none for now */
+static int	partitions_refused = 0;
 
 static int64
 bound_interval(int64 interval)
@@ -69,13 +77,21 @@ bound_interval(int64 interval)
 static int64
 partition_interval(void)
 {
+	if (partitions_left)
+		return STEP_INTERVAL;
+	if (partitions_refused > 0)
+		return partitions_refused <= SOON_ATTEMPTS ? SHORTEST_INTERVAL : LONGEST_INTERVAL / 2;
 	return bound_interval(obx_partition_interval * USECS_PER_SEC / 4);
 }
 
 static void
 prepare_partitions(void)
 {
-	(void) obx_partition_prepare();
+	bool		urgent;
+	ObxAhead	result = obx_partition_prepare(&urgent);
+
+	partitions_left = result == OBX_AHEAD_MADE;
+	partitions_refused = result == OBX_AHEAD_LATER && urgent ? partitions_refused + 1 : 0;
 }
 
 static bool
@@ -89,6 +105,8 @@ retention_interval(void)
 {
 	int64		retention = obx_retention >= 0 ? obx_retention : PG_INT32_MAX;
 
+	if (retention_left)
+		return STEP_INTERVAL;
 	if (obx_max_retention >= 0)
 		retention = Min(retention, obx_max_retention);
 	return bound_interval(retention * USECS_PER_SEC / 10);
@@ -97,7 +115,9 @@ retention_interval(void)
 static void
 apply_retention(void)
 {
-	(void) obx_retention_apply(obx_needed_from);
+	static ObxRetentionRound round;
+
+	retention_left = obx_retention_step(&round, obx_needed_from);
 }
 
 /* Superseded rows come with progress; some go only when old snapshots have. */

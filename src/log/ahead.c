@@ -1,0 +1,363 @@
+/*
+ * Making partitions of the log ahead of need.
+ *
+ * A partition is made by CREATE TABLE and ATTACH, because that takes SHARE
+ * UPDATE EXCLUSIVE on the parent where PARTITION OF takes ACCESS EXCLUSIVE.
+ * ATTACH must lock the default partition, which might hold events that belong
+ * into the new one: no partition can be made under those.  That none is there
+ * is looked up in the default partition's index on time, under the lock, and
+ * told to PostgreSQL as a constraint, so that it does not scan the table for
+ * it.  All else happens before the lock is taken, and the commit comes right
+ * after.
+ *
+ * Partitions are made well before they are needed, so the lock is taken with
+ * NOWAIT: who fails tries again later.  But where there is none for now, every
+ * producer uses the default partition, and there might never be a moment
+ * without one: then the lock is waited for, for so short a time that producers
+ * behind it hardly notice, again and again.
+ *
+ * The next partition fills the first gap at or after now, up to the next one
+ * there is.  One that was made by a clock that was wrong is in nobody's way.
+ *
+ * Must not know who calls, nor what events mean.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "commands/tablespace.h"
+#include "executor/spi.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/command.h"
+#include "base/compat.h"
+#include "base/guard.h"
+#include "base/identity.h"
+#include "base/settings.h"
+#include "catalog/names.h"
+#include "log/ahead.h"
+#include "log/closed.h"
+#include "log/partition.h"
+
+/* how far ahead, beside two intervals */
+#define OBX_PARTITION_AHEAD	(10 * USECS_PER_SEC)
+
+/* a partition under events of the default one begins so much later at least */
+#define OBX_PARTITION_MARGIN	(200 * INT64CONST(1000))
+
+/* so many stretches of time with events of the default partition are passed */
+#define OBX_PARTITION_TRIES	20
+
+/*
+ * How many milliseconds producers may have to wait, if there is no partition
+ * for now.  After so many attempts some transaction stays open for long, and
+ * attempts can as well be fewer and longer.
+ */
+#define OBX_PATIENCE		10
+#define OBX_LONGEST_PATIENCE	200
+#define OBX_PATIENT_ATTEMPTS	30
+
+/* What a partition covers, and how it is to be made. */
+typedef struct Place
+{
+	TimestampTz lower;
+	TimestampTz upper;
+	int			patience;		/* milliseconds; 0: do not wait */
+} Place;
+
+/* ---- where ---- */
+
+static TimestampTz
+interval_start(TimestampTz time, int64 interval)
+{
+	int64		start = time - time % interval;
+
+	return start > time ? start - interval : start;
+}
+
+/*
+ * The first gap between partitions at or after a time; false when that lies
+ * far enough ahead.  The partition is not to begin before "earliest".
+ */
+static bool
+find_gap(TimestampTz time, TimestampTz earliest, TimestampTz ahead, int64 interval, Place *place)
+{
+	int			count;
+	const ObxPartition *partitions = obx_partition_array(&count);
+	TimestampTz former = DT_NOBEGIN;
+	int			next = 0;
+
+	for (; !partitions[next].is_default && partitions[next].lower <= time; next++)
+	{
+		former = partitions[next].upper;
+		time = Max(time, former);
+	}
+	if (time >= ahead)
+		return false;
+
+	place->lower = Max(former, earliest);
+	place->upper = interval_start(place->lower, interval) + interval;
+	if (!partitions[next].is_default)
+		place->upper = Min(place->upper, partitions[next].lower);
+	return true;
+}
+
+/* The last time among the default partition's events of the place's times. */
+static bool
+find_default_time(const Place *place, TimestampTz *last)
+{
+	Oid			types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[] = {TimestampTzGetDatum(place->lower), TimestampTzGetDatum(place->upper)};
+	Datum		value;
+	bool		isnull;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT \"time\" FROM outbox.event_default"
+							  " WHERE \"time\" OPERATOR(pg_catalog.>=) $1"
+							  " AND \"time\" OPERATOR(pg_catalog.<) $2"
+							  " ORDER BY \"time\" DESC LIMIT 1",
+							  2, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read outbox.event_default");
+	isnull = SPI_processed == 0;
+	if (!isnull)
+	{
+		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		*last = DatumGetTimestampTz(value);
+	}
+	SPI_finish();
+	PopActiveSnapshot();
+	return !isnull;
+}
+
+/*
+ * Decides where the next partition is to be; false when there are enough.  It
+ * cannot be made under events of the default one: then it begins with the next
+ * minute after them.
+ */
+static bool
+choose_place(TimestampTz now, int64 interval, Place *place)
+{
+	TimestampTz ahead = now + Max(2 * interval, OBX_PARTITION_AHEAD);
+	int64		step = Min(interval, USECS_PER_MINUTE);
+	TimestampTz time = now;
+	TimestampTz earliest = interval_start(now, interval);
+	TimestampTz last;
+
+	for (int i = 0; i < OBX_PARTITION_TRIES; i++)
+	{
+		if (!find_gap(time, earliest, ahead, interval, place))
+			return false;
+		if (!find_default_time(place, &last))
+			return true;
+		time = interval_start(Max(last, now) + OBX_PARTITION_MARGIN, step) + step;
+		earliest = time;
+	}
+	return false;
+}
+
+/* ---- making ---- */
+
+static void
+decode_time(TimestampTz time, struct pg_tm *tm)
+{
+	fsec_t		fsec;
+
+	if (timestamp2tm(time, NULL, tm, &fsec, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+}
+
+/* An ISO 8601 timestamp in UTC, read the same under every DateStyle. */
+static char *
+format_bound(TimestampTz time)
+{
+	struct pg_tm tm;
+
+	decode_time(time, &tm);
+	return psprintf("%04d-%02d-%02d %02d:%02d:%02d+00", tm.tm_year, tm.tm_mon, tm.tm_mday,
+					tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+/* A table of that name may have been left, or been made by somebody. */
+static char *
+choose_name(TimestampTz lower)
+{
+	struct pg_tm tm;
+	char	   *name;
+	char	   *unique;
+
+	decode_time(lower, &tm);
+	name = psprintf("event_p%04d%02d%02d_%02d%02d%02d", tm.tm_year, tm.tm_mon, tm.tm_mday,
+					tm.tm_hour, tm.tm_min, tm.tm_sec);
+	unique = name;
+	for (int i = 1; OidIsValid(get_relname_relid(unique, obx_schema_require())); i++)
+		unique = psprintf("%s_%d", name, i);
+	return unique;
+}
+
+static void
+create_table(const char *name)
+{
+	obx_command_run(psprintf("CREATE TABLE outbox.%s"
+							 " (LIKE outbox.event INCLUDING DEFAULTS INCLUDING STORAGE)",
+							 name));
+	obx_command_run(psprintf("CREATE INDEX ON outbox.%s (xid, id) WITH (deduplicate_items = off)",
+							 name));
+	/* statement-level triggers are not cloned from the parent */
+	obx_command_run(psprintf("CREATE TRIGGER refuse_change BEFORE INSERT OR UPDATE OR DELETE"
+							 " OR TRUNCATE ON outbox.%s"
+							 " FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change()",
+							 name));
+	obx_command_run(psprintf("ALTER TABLE outbox.%s ENABLE ALWAYS TRIGGER refuse_change", name));
+	obx_closed_ensure(get_relname_relid(name, obx_schema_require()));
+}
+
+/* Throws ERRCODE_LOCK_NOT_AVAILABLE if the default partition is in use. */
+static void
+lock_default(int patience)
+{
+	Oid			relid = obx_object_require(OBX_EVENT_DEFAULT);
+	int			nest_level;
+
+	if (ConditionalLockRelationOid(relid, AccessExclusiveLock))
+		return;
+	if (patience == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("outbox.event_default is in use")));
+	nest_level = NewGUCNestLevel();
+	(void) set_config_option("lock_timeout", psprintf("%d", patience), PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	LockRelationOid(relid, AccessExclusiveLock);
+	AtEOXact_GUC(true, nest_level);
+}
+
+/*
+ * The default partition is locked, and has no event of the place's times: which
+ * the constraint says, without a scan.
+ */
+static void
+attach_table(const char *name, const Place *place)
+{
+	const char *lower = format_bound(place->lower);
+	const char *upper = format_bound(place->upper);
+	const char *command = psprintf("ALTER TABLE outbox.event_default ADD CONSTRAINT event_default_gap"
+								   " CHECK (\"time\" OPERATOR(pg_catalog.<) '%s'::pg_catalog.timestamptz"
+								   " OR \"time\" OPERATOR(pg_catalog.>=) '%s'::pg_catalog.timestamptz)"
+								   " NOT VALID", lower, upper);
+	Node	   *parsed = obx_command_parse(command);
+	AlterTableCmd *add = linitial_node(AlterTableCmd, castNode(AlterTableStmt, parsed)->cmds);
+
+	castNode(Constraint, add->def)->initially_valid = true;
+	obx_command_run_parsed(parsed, command);
+	obx_command_run(psprintf("ALTER TABLE outbox.event ATTACH PARTITION outbox.%s"
+							 " FOR VALUES FROM ('%s') TO ('%s')", name, lower, upper));
+	obx_command_run("ALTER TABLE outbox.event_default DROP CONSTRAINT event_default_gap");
+}
+
+/* obx_guard_call's function: makes a partition there. */
+static void
+make_partition(void *arg)
+{
+	const Place *place = arg;
+	char	   *name = choose_name(place->lower);
+	TimestampTz last;
+
+	create_table(name);
+	lock_default(place->patience);
+	/* who wrote to it until now has ended */
+	if (find_default_time(place, &last))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("outbox.event_default has got events")));
+	attach_table(name, place);
+}
+
+/*
+ * Undone with the nest level.  Whoever calls run() must not decide how and
+ * where the log is stored: events are written as heap tuples, and the parent
+ * says in which tablespace.
+ */
+static void
+set_storage(Relation log)
+{
+	Oid			tablespace = log->rd_rel->reltablespace;
+
+	(void) set_config_option("default_table_access_method", "heap", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("default_tablespace",
+							 OidIsValid(tablespace) ? get_tablespace_name(tablespace) : "",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+static int
+choose_patience(int refusals)
+{
+	return refusals < OBX_PATIENT_ATTEMPTS ? OBX_PATIENCE :
+		Min(OBX_PATIENCE << Min(refusals - OBX_PATIENT_ATTEMPTS, 10), OBX_LONGEST_PATIENCE);
+}
+
+/* As the log's owner. */
+static ObxAhead
+prepare_next(TimestampTz now, int64 interval, bool urgent)
+{
+	static int	refusals = 0;
+	Place		place;
+	ErrorData  *error;
+
+	if (!choose_place(now, interval, &place))
+		return OBX_AHEAD_ENOUGH;
+	if (!ConditionalLockRelationOid(obx_object_require(OBX_EVENT), ShareUpdateExclusiveLock))
+		return OBX_AHEAD_LATER;
+
+	place.patience = urgent ? choose_patience(refusals) : 0;
+	error = obx_guard_call(make_partition, &place, CurrentMemoryContext);
+	if (error == NULL)
+	{
+		refusals = 0;
+		return OBX_AHEAD_MADE;
+	}
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		ReThrowError(error);
+	if (urgent)
+		refusals++;
+	return OBX_AHEAD_LATER;
+}
+
+ObxAhead
+obx_partition_prepare(bool *urgent)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		interval = obx_partition_interval * USECS_PER_SEC;
+	Place		place;
+	ObxIdentity former;
+	ObxAhead	result;
+	Relation	log;
+
+	AcceptInvalidationMessages();
+	*urgent = obx_partition_find(now) == obx_object_require(OBX_EVENT_DEFAULT);
+	if (!*urgent &&
+		!find_gap(now, now, now + Max(2 * interval, OBX_PARTITION_AHEAD), interval, &place))
+		return OBX_AHEAD_ENOUGH;
+
+	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+	obx_identity_assume(&former, log->rd_rel->relowner);
+	set_storage(log);
+	table_close(log, AccessShareLock);
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	result = prepare_next(now, interval, *urgent);
+	PopActiveSnapshot();
+
+	obx_identity_restore(&former);
+	return result;
+}

@@ -1,0 +1,22 @@
+/*
+ * Making partitions of the log ahead of need.
+ */
+#ifndef OBX_AHEAD_H
+#define OBX_AHEAD_H
+
+typedef enum ObxAhead
+{
+	OBX_AHEAD_ENOUGH,			/* there was nothing to make */
+	OBX_AHEAD_MADE,				/* one was made; there may be more to make */
+	OBX_AHEAD_LATER				/* something is in use: try again */
+} ObxAhead;
+
+/*
+ * Makes the next partition that is needed now or soon, in the current
+ * transaction, as the log's owner.  The transaction should end soon, since
+ * whoever writes to the default partition waits for that.  *urgent: there is
+ * no partition for now, and events go to the default one.
+ */
+extern ObxAhead obx_partition_prepare(bool *urgent);
+
+#endif							/* OBX_AHEAD_H */

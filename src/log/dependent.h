@@ -1,0 +1,13 @@
+/*
+ * What others have made that depends on a table of ours.
+ */
+#ifndef OBX_DEPENDENT_H
+#define OBX_DEPENDENT_H
+
+/*
+ * Describes an object that keeps the table from being dropped: a view, a
+ * column of its row type, a foreign key.  NULL: there is none.
+ */
+extern const char *obx_dependent_describe(Oid relid);
+
+#endif							/* OBX_DEPENDENT_H */
