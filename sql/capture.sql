@@ -47,6 +47,12 @@ CREATE FUNCTION outbox.capture_follow_ddl() RETURNS event_trigger
 COMMENT ON FUNCTION outbox.capture_follow_ddl() IS
     'event trigger function: capture rules follow renamed columns, new partitions and children';
 
+CREATE FUNCTION outbox.capture_permit_partitions() RETURNS event_trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_capture_permit_partitions';
+COMMENT ON FUNCTION outbox.capture_permit_partitions() IS
+    'event trigger function: owners of captured tables may make partitions of them';
+
 CREATE FUNCTION outbox.capture_follow_drop() RETURNS event_trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_capture_follow_drop';
@@ -54,25 +60,71 @@ COMMENT ON FUNCTION outbox.capture_follow_drop() IS
     'event trigger function: refuses to drop a column that a capture rule names';
 
 -- A rule is one trigger for rows, one for TRUNCATE, or both, with the same
--- argument.  Only functions that everybody may call are used here, for the
--- view's readers need not have EXECUTE on ours.
+-- argument; and their clones on the tables below.  A trigger that is none of
+-- ours must not break the view: its argument is looked at before it is read.
+-- Only functions that everybody may call are used here, for the view's readers
+-- need not have EXECUTE on ours.
 CREATE VIEW outbox.capture_rule AS
-WITH rule_trigger AS MATERIALIZED (
-    SELECT t.tgrelid,
-           pg_catalog.bool_or(t.tgenabled IN ('A', 'R')) AS replicated,
-           pg_catalog.convert_from(
-               pg_catalog.substr(t.tgargs, 1, pg_catalog.length(t.tgargs) - 1),
-               pg_catalog.getdatabaseencoding())::jsonb AS argument
+WITH RECURSIVE our_trigger AS MATERIALIZED (
+    SELECT t.oid, t.tgrelid, t.tgparentid, t.tgenabled,
+           t.tgenabled IN ('O', 'A') AS fires,
+           (t.tgtype::integer & 1) = 1 AS is_row,
+           CASE WHEN t.tgparentid = 0 AND t.tgnargs = 1 AND t.tgconstraint = 0
+                     AND NOT t.tgdeferrable AND pg_catalog.cardinality(t.tgattr::pg_catalog.int2[]) = 0
+                     AND t.tgoldtable IS NULL AND t.tgnewtable IS NULL
+                THEN pg_catalog.convert_from(
+                         pg_catalog.substr(t.tgargs, 1, pg_catalog.length(t.tgargs) - 1),
+                         pg_catalog.getdatabaseencoding()) END AS argument
     FROM pg_catalog.pg_trigger t
     WHERE t.tgfoid IN ('outbox.capture_row()'::pg_catalog.regprocedure,
                        'outbox.capture_statement()'::pg_catalog.regprocedure)
-      AND t.tgparentid = 0
-    GROUP BY t.tgrelid, t.tgargs
+), string AS (
+    SELECT '"(?:[^"\\[:cntrl:]]|\\["\\/bfnrt]|\\u00(?:0[1-9a-f]|1[0-9a-f]))*"' AS pattern
+), origin AS MATERIALIZED (
+    SELECT o.oid, o.tgrelid, o.tgenabled, o.is_row, o.argument::jsonb AS argument
+    FROM our_trigger o
+    CROSS JOIN string s
+    WHERE CASE WHEN o.argument ~ pg_catalog.replace(
+                   '^\{ *(?:@ *: *(?:null|@|[0-9]{1,9}|\[ *(?:@(?: *, *@)*)? *\])(?: *, *(?!\}))?)+ *\}$',
+                   '@', s.pattern)
+               THEN pg_catalog.jsonb_typeof(o.argument::jsonb -> 'name') = 'string' END
+), below (root, relation) AS (
+    SELECT DISTINCT o.tgrelid, o.tgrelid FROM origin o
+    UNION
+    SELECT b.root, i.inhrelid FROM below b
+    JOIN pg_catalog.pg_inherits i ON i.inhparent = b.relation
+), part (origin, oid, relation, fires) AS (
+    SELECT o.oid, o.oid, o.tgrelid, o.tgenabled IN ('O', 'A') FROM origin o
+    UNION ALL
+    SELECT p.origin, t.oid, t.tgrelid, t.fires FROM part p
+    JOIN our_trigger t ON t.tgparentid = p.oid
+), incomplete AS MATERIALIZED (
+    SELECT DISTINCT o.oid
+    FROM origin o
+    JOIN below b ON b.root = o.tgrelid
+    JOIN pg_catalog.pg_class c ON c.oid = b.relation
+    LEFT JOIN part p ON p.origin = o.oid AND p.relation = b.relation
+    WHERE p.fires IS NOT TRUE
+      -- foreign tables have no triggers for TRUNCATE before 16
+      AND (o.is_row OR c.relkind <> 'f'
+           OR pg_catalog.current_setting('server_version_num')::integer >= 160000)
+), rule_trigger AS MATERIALIZED (
+    SELECT o.tgrelid, o.argument,
+           pg_catalog.bool_or(o.tgenabled IN ('A', 'R')) AS replicated,
+           pg_catalog.bool_and(i.oid IS NULL)
+               AND (pg_catalog.bool_or(o.is_row)
+                    OR NOT o.argument -> 'operations' ?| '{insert,update,delete}')
+               AND (pg_catalog.bool_or(NOT o.is_row)
+                    OR NOT o.argument -> 'operations' ? 'truncate') AS enabled
+    FROM origin o
+    LEFT JOIN incomplete i ON i.oid = o.oid
+    GROUP BY o.tgrelid, o.argument
 )
 SELECT r.tgrelid::pg_catalog.regclass AS relation,
        r.argument ->> 'name' AS name,
        ARRAY(
            SELECT pg_catalog.jsonb_array_elements_text(r.argument -> 'operations')
+           WHERE pg_catalog.jsonb_typeof(r.argument -> 'operations') = 'array'
        ) AS operations,
        r.argument ->> 'type' AS type,
        r.argument ->> 'condition' AS condition,
@@ -105,7 +157,8 @@ SELECT r.tgrelid::pg_catalog.regclass AS relation,
                       AND r.argument -> 'exclude' ? a.attname::text)
            ORDER BY a.attnum) AS columns,
        r.argument ->> 'old_values' AS old_values,
-       r.replicated
+       r.replicated,
+       r.enabled
 FROM rule_trigger r;
 COMMENT ON VIEW outbox.capture_rule IS 'what is captured of which table';
 COMMENT ON COLUMN outbox.capture_rule.relation IS 'table for which the rule was made';
@@ -119,3 +172,5 @@ COMMENT ON COLUMN outbox.capture_rule.columns IS 'columns that go into data, at 
 COMMENT ON COLUMN outbox.capture_rule.old_values IS 'none, changed or all';
 COMMENT ON COLUMN outbox.capture_rule.replicated IS
     'also changes that logical replication applies are captured';
+COMMENT ON COLUMN outbox.capture_rule.enabled IS
+    'whether its triggers are there and fire, on its table and all below it';

@@ -1,11 +1,14 @@
 -- Capture rules follow DDL, whoever runs it and under whatever replication role.
+-- For all commands: the same can be done by many.
 
+CREATE EVENT TRIGGER outbox_capture_permit_partitions ON ddl_command_start
+    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA')
+    EXECUTE FUNCTION outbox.capture_permit_partitions();
 CREATE EVENT TRIGGER outbox_capture_follow_ddl ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
-                 'ALTER TYPE', 'CREATE SCHEMA', 'ALTER SCHEMA', 'CREATE TRIGGER')
     EXECUTE FUNCTION outbox.capture_follow_ddl();
 CREATE EVENT TRIGGER outbox_capture_follow_drop ON sql_drop
     EXECUTE FUNCTION outbox.capture_follow_drop();
 
+ALTER EVENT TRIGGER outbox_capture_permit_partitions ENABLE ALWAYS;
 ALTER EVENT TRIGGER outbox_capture_follow_ddl ENABLE ALWAYS;
 ALTER EVENT TRIGGER outbox_capture_follow_drop ENABLE ALWAYS;

@@ -14,9 +14,13 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
@@ -77,6 +81,44 @@ obx_rule_argument(HeapTuple tuple, TupleDesc tupdesc)
 	return pnstrdup(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 }
 
+static bool
+is_column_null(HeapTuple tuple, TupleDesc tupdesc, int column)
+{
+	bool		isnull;
+
+	(void) heap_getattr(tuple, column, tupdesc, &isnull);
+	return isnull;
+}
+
+/*
+ * What tells the trigger from one that outbox.capture() makes, or NULL.  Others
+ * would miss changes, or emit them at another time or under another name.
+ */
+static const char *
+find_fault(HeapTuple tuple, TupleDesc tupdesc)
+{
+	Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+	bool		row = form->tgfoid == require_function(ROW_FUNCTION);
+
+	if (form->tgnargs != 1)
+		return "It does not have exactly one argument.";
+	if (obx_rule_parse(obx_rule_argument(tuple, tupdesc), NULL) == NULL)
+		return "Its argument is not a capture rule.";
+	if (!TRIGGER_FOR_AFTER(form->tgtype) || !TRIGGER_FOR_ROW(form->tgtype) != !row)
+		return row ? "It is not AFTER, FOR EACH ROW." : "It is not AFTER, FOR EACH STATEMENT.";
+	if (!TRIGGER_FOR_TRUNCATE(form->tgtype) != row ||
+		(!row && (form->tgtype & TRIGGER_TYPE_EVENT_MASK) != TRIGGER_TYPE_TRUNCATE))
+		return "It is for other operations.";
+	if (OidIsValid(form->tgconstraint) || form->tgdeferrable)
+		return "It is a constraint trigger.";
+	if (form->tgattr.dim1 > 0)
+		return "It is for updates of some columns only.";
+	if (!is_column_null(tuple, tupdesc, Anum_pg_trigger_tgoldtable) ||
+		!is_column_null(tuple, tupdesc, Anum_pg_trigger_tgnewtable))
+		return "It has transition tables.";
+	return NULL;
+}
+
 static ObxRuleTrigger *
 read_trigger(HeapTuple tuple, TupleDesc tupdesc)
 {
@@ -87,13 +129,17 @@ read_trigger(HeapTuple tuple, TupleDesc tupdesc)
 
 	trigger->trigger = form->oid;
 	trigger->parent = form->tgparentid;
+	trigger->relation = form->tgrelid;
 	trigger->function = form->tgfoid;
 	trigger->type = form->tgtype;
 	trigger->enabled = form->tgenabled;
 	trigger->name = pstrdup(NameStr(form->tgname));
+	trigger->is_new = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmin(tuple->t_data));
+	trigger->fault = find_fault(tuple, tupdesc);
+	trigger->argument_count = form->tgnargs;
 	trigger->argument = obx_rule_argument(tuple, tupdesc);
 	trigger->condition = isnull ? NULL : TextDatumGetCString(condition);
-	trigger->rule = obx_rule_from_json(trigger->argument);
+	trigger->rule = trigger->fault == NULL ? obx_rule_from_json(trigger->argument) : NULL;
 	return trigger;
 }
 
@@ -115,12 +161,128 @@ obx_rule_list(Oid relid)
 	{
 		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
 
-		if (form->tgfoid == row_function || form->tgfoid == statement_function)
+		if ((form->tgfoid == row_function || form->tgfoid == statement_function) &&
+			find_fault(tuple, RelationGetDescr(catalog)) == NULL)
 			triggers = lappend(triggers, read_trigger(tuple, RelationGetDescr(catalog)));
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 	return triggers;
+}
+
+ObxRuleTrigger *
+obx_rule_find_trigger(Oid oid)
+{
+	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	ObxRuleTrigger *trigger = NULL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(oid));
+	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple) &&
+		obx_rule_is_function(((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid))
+		trigger = read_trigger(tuple, RelationGetDescr(catalog));
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return trigger;
+}
+
+/* What depends on a trigger function: that is quicker than to read all triggers. */
+static List *
+list_triggers_of(List *triggers, Oid function)
+{
+	Relation	catalog = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(ProcedureRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(function));
+	scan = systable_beginscan(catalog, DependReferenceIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tuple);
+		ObxRuleTrigger *trigger = depend->classid != TriggerRelationId ? NULL :
+		obx_rule_find_trigger(depend->objid);
+
+		if (trigger != NULL)
+			triggers = lappend(triggers, trigger);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return triggers;
+}
+
+List *
+obx_rule_list_triggers(void)
+{
+	return list_triggers_of(list_triggers_of(NIL, require_function(ROW_FUNCTION)),
+							require_function(STATEMENT_FUNCTION));
+}
+
+List *
+obx_rule_list_tables(void)
+{
+	List	   *tables = NIL;
+	ListCell   *lc;
+
+	foreach(lc, obx_rule_list_triggers())
+	{
+		ObxRuleTrigger *trigger = lfirst(lc);
+
+		if (!OidIsValid(trigger->parent) && trigger->fault == NULL)
+			tables = lappend_oid(tables, trigger->relation);
+	}
+	list_sort(tables, list_oid_cmp);
+	list_deduplicate_oid(tables);
+	return tables;
+}
+
+/* ---- the table ---- */
+
+static void
+report_unsupported(Relation rel, const char *what, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("cannot capture changes of \"%s\"", RelationGetRelationName(rel)),
+			 errdetail("\"%s\" is %s.", RelationGetRelationName(rel), what),
+			 errhint("%s", hint)));
+}
+
+void
+obx_rule_check_relation(Relation rel)
+{
+	const char *hint = "Capture an ordinary or partitioned table.";
+
+	switch (rel->rd_rel->relkind)
+	{
+		case RELKIND_RELATION:
+		case RELKIND_PARTITIONED_TABLE:
+		case RELKIND_FOREIGN_TABLE:
+			break;
+		case RELKIND_VIEW:
+			report_unsupported(rel, "a view", "Capture the tables beneath it.");
+			break;
+		case RELKIND_MATVIEW:
+			report_unsupported(rel, "a materialized view", "Capture the tables beneath it.");
+			break;
+		default:
+			report_unsupported(rel, "not a table", hint);
+	}
+	if (IsSystemRelation(rel))
+		report_unsupported(rel, "a system catalog", hint);
+	if (RelationGetNamespace(rel) == obx_schema_require())
+		report_unsupported(rel, "part of the outbox itself", hint);
+	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		report_unsupported(rel, "a temporary table",
+						   "Capture a permanent table, or publish events yourself.");
 }
 
 /* ---- making ---- */
@@ -237,6 +399,8 @@ obx_rule_create(Relation rel, ObxRule *rule, bool replicated)
 		report_unserved(rule->operations, allowed);
 
 	rule->schema_version = obx_version_begin(rel);
+	rule->default_key = obx_rule_default_key(rule, rel);
+	rule->has_default_key = true;
 	trigger.argument = obx_rule_to_json(rule);
 	trigger.enabled = replicated ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_ORIGIN;
 	if (rule->operations & OBX_CAPTURE_ROWS)
@@ -261,7 +425,7 @@ obx_rule_create(Relation rel, ObxRule *rule, bool replicated)
 		obx_rule_create_trigger(RelationGetRelid(rel), &trigger, NULL);
 	}
 	obx_rule_spread(RelationGetRelid(rel));
-	obx_rule_permit_partitions(rel);
+	obx_rule_permit_partitions(RelationGetRelid(rel));
 }
 
 /* ---- dropping ---- */

@@ -26,6 +26,7 @@
 #include "commands/defrem.h"
 #include "commands/trigger.h"
 #include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
 #include "rewrite/prs2lock.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -265,14 +266,20 @@ permit(Oid function, Oid role)
 }
 
 void
-obx_rule_permit_partitions(Relation rel)
+obx_rule_permit_partitions(Oid relid)
 {
-	Oid			owner = rel->rd_rel->relowner;
+	HeapTuple	tuple;
+	Oid			owner;
 	ListCell   *lc;
 
-	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		return;
-	foreach(lc, obx_rule_list(RelationGetRelid(rel)))
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		return;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	foreach(lc, obx_rule_list(relid))
 	{
 		ObxRuleTrigger *trigger = lfirst(lc);
 
@@ -331,6 +338,104 @@ replace_argument(Relation catalog, Oid relid, Oid trigger, const char *argument)
 	systable_endscan(scan);
 }
 
+static void
+set_enabled(Relation catalog, const ObxRuleTrigger *trigger, char enabled)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger->trigger));
+	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		tuple = heap_copytuple(tuple);
+		((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled = enabled;
+		CatalogTupleUpdate(catalog, &tuple->t_self, tuple);
+		CacheInvalidateRelcacheByRelid(trigger->relation);
+	}
+	systable_endscan(scan);
+}
+
+/* Gives all triggers below the state of the one that they are clones of. */
+static void
+spread_enabled(Relation catalog, const ObxRuleTrigger *origin)
+{
+	ListCell   *below;
+
+	foreach(below, find_all_inheritors(origin->relation, NoLock, NULL))
+	{
+		ListCell   *lc;
+
+		if (lfirst_oid(below) == origin->relation)
+			continue;
+		foreach(lc, obx_rule_list(lfirst_oid(below)))
+		{
+			ObxRuleTrigger *trigger = lfirst(lc);
+
+			if (trigger->enabled == origin->enabled || !OidIsValid(trigger->parent) ||
+				find_origin(trigger->trigger) != find_origin(origin->trigger))
+				continue;
+			LockRelationOid(trigger->relation, ShareRowExclusiveLock);
+			set_enabled(catalog, trigger, origin->enabled);
+		}
+	}
+}
+
+/* Does the command enable or disable a trigger of that name? */
+static bool
+sets_enabled(const AlterTableStmt * alter, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, alter->cmds)
+	{
+		AlterTableCmd *command = lfirst(lc);
+
+		switch (command->subtype)
+		{
+			case AT_EnableTrig:
+			case AT_EnableAlwaysTrig:
+			case AT_EnableReplicaTrig:
+			case AT_DisableTrig:
+				if (strcmp(command->name, name) == 0)
+					return true;
+				break;
+			case AT_EnableTrigAll:
+			case AT_EnableTrigUser:
+			case AT_DisableTrigAll:
+			case AT_DisableTrigUser:
+				return true;
+			default:
+				break;
+		}
+	}
+	return false;
+}
+
+void
+obx_rule_follow_enabled(Oid relid, Node *command)
+{
+	AlterTableStmt *alter = (AlterTableStmt *) command;
+	Relation	catalog;
+	ListCell   *lc;
+
+	if (!IsA(command, AlterTableStmt) || !alter->relation->inh || !has_subclass(relid))
+		return;
+	catalog = table_open(TriggerRelationId, RowExclusiveLock);
+	foreach(lc, obx_rule_list(relid))
+	{
+		ObxRuleTrigger *trigger = lfirst(lc);
+
+		if (sets_enabled(alter, trigger->name))
+			spread_enabled(catalog, trigger);
+	}
+	table_close(catalog, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
 void
 obx_rule_rename_column(Oid relid, const char *old_name, const char *new_name)
 {
@@ -348,6 +453,7 @@ obx_rule_rename_column(Oid relid, const char *old_name, const char *new_name)
 			ObxRule    *rule = trigger->rule;
 			bool		found = rename_in(rule->key, old_name, new_name);
 
+			found |= rename_in(rule->default_key, old_name, new_name);
 			found |= rename_in(rule->columns, old_name, new_name);
 			found |= rename_in(rule->exclude, old_name, new_name);
 			if (found)
@@ -376,4 +482,55 @@ obx_rule_set_version(Oid relid, int version)
 	}
 	table_close(catalog, RowExclusiveLock);
 	CommandCounterIncrement();
+}
+
+static bool
+names_equal(List *a, List *b)
+{
+	ListCell   *la;
+	ListCell   *lb;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	forboth(la, a, lb, b)
+		if (strcmp(lfirst(la), lfirst(lb)) != 0)
+		return false;
+	return true;
+}
+
+bool
+obx_rule_set_default_key(Relation rel, List **former, List **current)
+{
+	Relation	catalog = NULL;
+	bool		changed = false;
+	ListCell   *lc;
+
+	foreach(lc, obx_rule_list(RelationGetRelid(rel)))
+	{
+		ObxRuleTrigger *trigger = lfirst(lc);
+		ObxRule    *rule = trigger->rule;
+		List	   *key = OidIsValid(trigger->parent) ? NIL : obx_rule_default_key(rule, rel);
+
+		if (OidIsValid(trigger->parent) ||
+			(rule->has_default_key && names_equal(rule->default_key, key)))
+			continue;
+		if (rule->has_default_key && TRIGGER_FOR_ROW(trigger->type))
+		{
+			changed = true;
+			*former = rule->default_key;
+			*current = key;
+		}
+		if (catalog == NULL)
+			catalog = table_open(TriggerRelationId, RowExclusiveLock);
+		rule->default_key = key;
+		rule->has_default_key = true;
+		replace_argument(catalog, RelationGetRelid(rel), trigger->trigger,
+						 obx_rule_to_json(rule));
+	}
+	if (catalog != NULL)
+	{
+		table_close(catalog, RowExclusiveLock);
+		CommandCounterIncrement();
+	}
+	return changed;
 }

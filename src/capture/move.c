@@ -8,8 +8,10 @@
  * same rule fires.
  *
  * A TRUNCATE of a table fires the triggers of all tables below it too, in the
- * same command.  A command is known by a number that the utility hook gives
- * it; where the library was loaded in the middle of one, that one has 0.
+ * same command.  A command is known by a number that the utility hook gives it.
+ * Those that do not come that way have 0, such as all that the apply worker of
+ * logical replication carries out; but each of them starts a statement, at a
+ * time of its own.
  *
  * State lives for a transaction.  What an aborted subtransaction leaves of it
  * does no harm, for no later command has its number.
@@ -47,6 +49,7 @@ static uint64 current_command = 0;
 /* Rules whose TRUNCATE was captured, and in which command. */
 static List *truncated = NIL;
 static uint64 truncated_command = 0;
+static TimestampTz truncated_statement = 0;
 
 static ProcessUtility_hook_type previous_process_utility = NULL;
 
@@ -148,11 +151,13 @@ obx_truncate_is_covered(Oid trigger, Oid source_trigger)
 {
 	MemoryContext caller;
 
-	if (truncated_command != current_command)
+	if (truncated_command != current_command ||
+		truncated_statement != GetCurrentStatementStartTimestamp())
 	{
 		list_free(truncated);
 		truncated = NIL;
 		truncated_command = current_command;
+		truncated_statement = GetCurrentStatementStartTimestamp();
 	}
 	if (trigger != source_trigger)
 		return list_member_oid(truncated, source_trigger);

@@ -9,9 +9,12 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "access/htup_details.h"
 #include "catalog/pg_index.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
@@ -55,16 +58,11 @@ append_member(StringInfo json, const char *name, const char *value)
 }
 
 static void
-append_names(StringInfo json, const char *name, List *names)
+append_list(StringInfo json, const char *name, List *names)
 {
 	const char *separator = "";
 	ListCell   *lc;
 
-	if (names == NIL)
-	{
-		append_member(json, name, NULL);
-		return;
-	}
 	appendStringInfo(json, "%s\"%s\": [", json->len > 1 ? ", " : "", name);
 	foreach(lc, names)
 	{
@@ -73,6 +71,15 @@ append_names(StringInfo json, const char *name, List *names)
 		separator = ", ";
 	}
 	appendStringInfoChar(json, ']');
+}
+
+static void
+append_names(StringInfo json, const char *name, List *names)
+{
+	if (names == NIL)
+		append_member(json, name, NULL);
+	else
+		append_list(json, name, names);
 }
 
 char *
@@ -94,6 +101,8 @@ obx_rule_to_json(const ObxRule *rule)
 		appendStringInfoString(&json, ", \"key\": []");
 	else
 		append_names(&json, "key", rule->key);
+	if (rule->has_default_key)
+		append_list(&json, "default_key", rule->default_key);
 	append_names(&json, "columns", rule->columns);
 	append_names(&json, "exclude", rule->exclude);
 	append_member(&json, "old_values", old_values_name[rule->old_values]);
@@ -106,18 +115,58 @@ obx_rule_to_json(const ObxRule *rule)
 
 /* ---- reading ---- */
 
-static void
-report_damaged(const char *member)
+/* A rule's text, and the first member of it that is not as it must be. */
+typedef struct Reader
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("trigger's argument is not a capture rule"),
-			 errdetail("Its member \"%s\" is missing or of the wrong kind.", member),
-			 errhint("Make and remove rules with outbox.capture() and outbox.uncapture().")));
+	Jsonb	   *json;
+	const char *damaged;		/* NULL: nothing so far */
+} Reader;
+
+/*
+ * Can the text be read as jsonb without an error?  Beyond the syntax, jsonb
+ * refuses large numbers and deep nesting; a rule has neither.
+ */
+static bool
+is_readable(const char *text)
+{
+	bool		in_string = false;
+	int			depth = 0;
+	int			digits = 0;
+
+	for (const char *c = text; *c != '\0'; c++)
+	{
+		if (in_string)
+		{
+			if (*c == '\\' && c[1] != '\0')
+				c++;
+			else if (*c == '"')
+				in_string = false;
+			continue;
+		}
+		digits = isdigit((unsigned char) *c) ? digits + 1 : 0;
+		if (*c == '"')
+			in_string = true;
+		else if (*c == '{' || *c == '[')
+			depth++;
+		else if (*c == '}' || *c == ']')
+			depth--;
+		if (depth > 2 || digits > 9 || strchr("+-.E", *c) != NULL ||
+			(*c == 'e' && c > text &&isdigit((unsigned char) c[-1])))
+			return false;
+	}
+	return pg_verify_mbstr(GetDatabaseEncoding(), text, strlen(text), true) &&
+		obx_json_is_valid(pstrdup(text));
+}
+
+static void
+note_damaged(Reader *reader, const char *member)
+{
+	if (reader->damaged == NULL)
+		reader->damaged = member;
 }
 
 static bool
-find_member(Jsonb *json, const char *name, JsonbValue *value)
+find_member(Reader *reader, const char *name, JsonbValue *value)
 {
 	JsonbValue	key;
 	JsonbValue *found;
@@ -125,7 +174,7 @@ find_member(Jsonb *json, const char *name, JsonbValue *value)
 	key.type = jbvString;
 	key.val.string.val = unconstify(char *, name);
 	key.val.string.len = strlen(name);
-	found = findJsonbValueFromContainer(&json->root, JB_FOBJECT, &key);
+	found = findJsonbValueFromContainer(&reader->json->root, JB_FOBJECT, &key);
 	if (found == NULL || found->type == jbvNull)
 		return false;
 	*value = *found;
@@ -133,49 +182,54 @@ find_member(Jsonb *json, const char *name, JsonbValue *value)
 }
 
 static char *
-read_string(Jsonb *json, const char *name)
+read_string(Reader *reader, const char *name)
 {
 	JsonbValue	value;
 
-	if (!find_member(json, name, &value))
+	if (!find_member(reader, name, &value))
 		return NULL;
-	if (value.type != jbvString)
-		report_damaged(name);
-	return pnstrdup(value.val.string.val, value.val.string.len);
+	if (value.type == jbvString)
+		return pnstrdup(value.val.string.val, value.val.string.len);
+	note_damaged(reader, name);
+	return NULL;
 }
 
 /* "found", if given, tells an empty list from none. */
 static List *
-read_names(Jsonb *json, const char *name, bool *found)
+read_names(Reader *reader, const char *name, bool *found)
 {
 	JsonbValue	value;
 	List	   *names = NIL;
-	bool		is_there = find_member(json, name, &value);
+	bool		is_there = find_member(reader, name, &value);
 
 	if (found != NULL)
 		*found = is_there;
 	if (!is_there)
 		return NIL;
 	if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
-		report_damaged(name);
+	{
+		note_damaged(reader, name);
+		return NIL;
+	}
 	for (int i = 0; i < JsonContainerSize(value.val.binary.data); i++)
 	{
 		JsonbValue *item = getIthJsonbValueFromContainer(value.val.binary.data, i);
 
-		if (item->type != jbvString)
-			report_damaged(name);
-		names = lappend(names, pnstrdup(item->val.string.val, item->val.string.len));
+		if (item->type == jbvString)
+			names = lappend(names, pnstrdup(item->val.string.val, item->val.string.len));
+		else
+			note_damaged(reader, name);
 	}
 	return names;
 }
 
 static int
-read_operations(Jsonb *json)
+read_operations(Reader *reader)
 {
 	int			operations = 0;
 	ListCell   *lc;
 
-	foreach(lc, read_names(json, "operations", NULL))
+	foreach(lc, read_names(reader, "operations", NULL))
 		for (int i = 0; i < lengthof(operation_name); i++)
 		if (strcmp(lfirst(lc), operation_name[i]) == 0)
 			operations |= OBX_CAPTURE_INSERT << i;
@@ -183,41 +237,69 @@ read_operations(Jsonb *json)
 }
 
 static int
-read_schema_version(Jsonb *json)
+read_schema_version(Reader *reader)
 {
 	JsonbValue	value;
 
-	if (!find_member(json, "schema_version", &value))
+	if (!find_member(reader, "schema_version", &value))
 		return 1;
-	if (value.type != jbvNumeric)
-		report_damaged("schema_version");
-	return DatumGetInt32(DirectFunctionCall1(numeric_int4,
-											 NumericGetDatum(value.val.numeric)));
+	if (value.type == jbvNumeric)
+		return DatumGetInt32(DirectFunctionCall1(numeric_int4,
+												 NumericGetDatum(value.val.numeric)));
+	note_damaged(reader, "schema_version");
+	return 1;
+}
+
+static void
+read_members(Reader *reader, ObxRule *rule)
+{
+	char	   *old_values = read_string(reader, "old_values");
+
+	rule->name = read_string(reader, "name");
+	if (rule->name == NULL)
+		note_damaged(reader, "name");
+	rule->type = read_string(reader, "type");
+	rule->operations = read_operations(reader);
+	rule->key = read_names(reader, "key", &rule->no_key);
+	rule->no_key &= rule->key == NIL;
+	rule->default_key = read_names(reader, "default_key", &rule->has_default_key);
+	rule->columns = read_names(reader, "columns", NULL);
+	rule->exclude = read_names(reader, "exclude", NULL);
+	rule->condition = read_string(reader, "condition");
+	rule->schema_version = read_schema_version(reader);
+	if (old_values == NULL || !obx_old_values_parse(old_values, &rule->old_values))
+		note_damaged(reader, "old_values");
+}
+
+ObxRule *
+obx_rule_parse(const char *text, const char **damaged)
+{
+	ObxRule    *rule = palloc0(sizeof(ObxRule));
+	Reader		reader = {0};
+
+	if (is_readable(text))
+		reader.json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+	if (reader.json == NULL || !JB_ROOT_IS_OBJECT(reader.json))
+		note_damaged(&reader, "name");
+	else
+		read_members(&reader, rule);
+	if (damaged != NULL)
+		*damaged = reader.damaged;
+	return reader.damaged == NULL ? rule : NULL;
 }
 
 ObxRule *
 obx_rule_from_json(const char *text)
 {
-	Jsonb	   *json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-	ObxRule    *rule = palloc0(sizeof(ObxRule));
-	char	   *old_values;
+	const char *damaged;
+	ObxRule    *rule = obx_rule_parse(text, &damaged);
 
-	if (!JB_ROOT_IS_OBJECT(json))
-		report_damaged("name");
-	rule->name = read_string(json, "name");
-	if (rule->name == NULL)
-		report_damaged("name");
-	rule->type = read_string(json, "type");
-	rule->operations = read_operations(json);
-	rule->key = read_names(json, "key", &rule->no_key);
-	rule->no_key &= rule->key == NIL;
-	rule->columns = read_names(json, "columns", NULL);
-	rule->exclude = read_names(json, "exclude", NULL);
-	rule->condition = read_string(json, "condition");
-	rule->schema_version = read_schema_version(json);
-	old_values = read_string(json, "old_values");
-	if (old_values == NULL || !obx_old_values_parse(old_values, &rule->old_values))
-		report_damaged("old_values");
+	if (rule == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("trigger's argument is not a capture rule"),
+				 errdetail("Its member \"%s\" is missing or of the wrong kind.", damaged),
+				 errhint("Make and remove rules with outbox.capture() and outbox.uncapture().")));
 	return rule;
 }
 
@@ -358,4 +440,19 @@ obx_rule_key(const ObxRule *rule, Relation rel, int *count)
 		return default_key_columns(rel, count);
 	*count = list_length(rule->key);
 	return require_columns(rel, rule->key, "key");
+}
+
+List *
+obx_rule_default_key(const ObxRule *rule, Relation rel)
+{
+	AttrNumber *columns;
+	List	   *names = NIL;
+	int			count;
+
+	if (rule->no_key || rule->key != NIL)
+		return NIL;
+	columns = default_key_columns(rel, &count);
+	for (int i = 0; i < count; i++)
+		names = lappend(names, get_attname(RelationGetRelid(rel), columns[i], false));
+	return names;
 }

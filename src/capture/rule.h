@@ -5,6 +5,7 @@
 #define OBX_RULE_H
 
 #include "catalog/objectaddress.h"
+#include "nodes/nodes.h"
 #include "nodes/pg_list.h"
 #include "utils/rel.h"
 
@@ -34,6 +35,8 @@ typedef struct ObxRule
 	int			operations;		/* OBX_CAPTURE_* */
 	List	   *key;			/* column names; NIL: the table's own key */
 	bool		no_key;			/* not even that */
+	List	   *default_key;	/* the table's own key when last looked at */
+	bool		has_default_key;	/* false: never looked at */
 	List	   *columns;		/* column names; NIL: all */
 	List	   *exclude;		/* column names */
 	ObxOldValues old_values;
@@ -43,7 +46,13 @@ typedef struct ObxRule
 
 extern char *obx_rule_to_json(const ObxRule *rule);
 
-/* ereports if the text is not what obx_rule_to_json() gives */
+/*
+ * NULL if the text is not what obx_rule_to_json() gives, and then, if wanted,
+ * the member that is wrong.  Never raises an error, whatever the text is.
+ */
+extern ObxRule *obx_rule_parse(const char *json, const char **damaged);
+
+/* ereports instead */
 extern ObxRule *obx_rule_from_json(const char *json);
 
 /* false if there is no such setting */
@@ -64,6 +73,9 @@ extern Oid	obx_rule_default_index(Relation rel);
 /* ereports unless a table of that name can lend it to its events' types */
 extern void obx_rule_check_table_name(const char *name);
 
+/* The names of what is the key by default at present; NIL for none. */
+extern List *obx_rule_default_key(const ObxRule *rule, Relation rel);
+
 /* The number of a column, or ereports; "role" says what it was named as. */
 extern AttrNumber obx_column_require(Relation rel, const char *column, const char *role);
 
@@ -74,17 +86,36 @@ typedef struct ObxRuleTrigger
 {
 	Oid			trigger;
 	Oid			parent;			/* what it is a clone of, or InvalidOid */
+	Oid			relation;
 	Oid			function;
 	int16		type;			/* TRIGGER_TYPE_* */
 	char		enabled;
 	char	   *name;
+	int			argument_count; /* 1 if it was made by us */
 	char	   *argument;		/* the rule's JSON */
 	char	   *condition;		/* WHEN as a stored node tree, or NULL */
-	ObxRule    *rule;
+	bool		is_new;			/* made or changed by this transaction */
+	const char *fault;			/* not made by outbox.capture(), a sentence */
+	ObxRule    *rule;			/* NULL if it has a fault */
 } ObxRuleTrigger;
 
-/* The rules' triggers on a table, also those inherited from one above. */
+/*
+ * The rules' triggers on a table, also those inherited from one above.  Leaves
+ * out triggers with a fault, which fail when they fire.
+ */
 extern List *obx_rule_list(Oid relid);
+
+/* A trigger that calls one of our functions, or NULL. */
+extern ObxRuleTrigger *obx_rule_find_trigger(Oid trigger);
+
+/* All triggers that call our functions, also those with a fault. */
+extern List *obx_rule_list_triggers(void);
+
+/* The tables that have rules of their own, by oid. */
+extern List *obx_rule_list_tables(void);
+
+/* ereports unless changes of that relation can be captured */
+extern void obx_rule_check_relation(Relation rel);
 
 /*
  * Makes the triggers of a rule, on tables below it too.  The caller holds
@@ -120,14 +151,27 @@ extern bool obx_rule_is_function(Oid function);
  */
 extern void obx_rule_spread(Oid relid);
 
+/*
+ * Where the command enables or disables triggers of the table that are a rule's,
+ * those below follow that PostgreSQL leaves alone.
+ */
+extern void obx_rule_follow_enabled(Oid relid, Node *command);
+
 /* Removes from a table the clones of rules of tables that it left. */
 extern void obx_rule_leave(Oid relid);
 
 /*
  * Lets the owner of a partitioned table with rules make partitions of it,
- * for which PostgreSQL asks for EXECUTE on the triggers' functions.
+ * for which PostgreSQL asks for EXECUTE on the triggers' functions.  Takes no
+ * lock on it.
  */
-extern void obx_rule_permit_partitions(Relation rel);
+extern void obx_rule_permit_partitions(Oid relid);
+
+/*
+ * Writes into the rules that are the table's own what its key is by default;
+ * true if that was another one before, and then what it was.
+ */
+extern bool obx_rule_set_default_key(Relation rel, List **former, List **current);
 
 /* Writes a new version of the columns into the rules that are the table's own. */
 extern void obx_rule_set_version(Oid relid, int version);

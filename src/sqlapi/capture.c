@@ -8,7 +8,6 @@
 
 #include "access/relation.h"
 #include "access/table.h"
-#include "catalog/catalog.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "storage/lmgr.h"
@@ -20,7 +19,6 @@
 #include "base/compat.h"
 #include "capture/rule.h"
 #include "capture/snapshot.h"
-#include "catalog/names.h"
 #include "log/event.h"
 #include "sqlapi/argument.h"
 
@@ -47,45 +45,6 @@ enum
 };
 
 /* ---- the table ---- */
-
-static void
-report_unsupported(Relation rel, const char *what, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg("cannot capture changes of \"%s\"", RelationGetRelationName(rel)),
-			 errdetail("\"%s\" is %s.", RelationGetRelationName(rel), what),
-			 errhint("%s", hint)));
-}
-
-static void
-check_relation_kind(Relation rel)
-{
-	const char *hint = "Capture an ordinary or partitioned table.";
-
-	switch (rel->rd_rel->relkind)
-	{
-		case RELKIND_RELATION:
-		case RELKIND_PARTITIONED_TABLE:
-		case RELKIND_FOREIGN_TABLE:
-			break;
-		case RELKIND_VIEW:
-			report_unsupported(rel, "a view", "Capture the tables beneath it.");
-			break;
-		case RELKIND_MATVIEW:
-			report_unsupported(rel, "a materialized view", "Capture the tables beneath it.");
-			break;
-		default:
-			report_unsupported(rel, "not a table", hint);
-	}
-	if (IsSystemRelation(rel))
-		report_unsupported(rel, "a system catalog", hint);
-	if (RelationGetNamespace(rel) == obx_schema_require())
-		report_unsupported(rel, "part of the outbox itself", hint);
-	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
-		report_unsupported(rel, "a temporary table",
-						   "Capture a permanent table, or publish events yourself.");
-}
 
 static void
 check_owner(Oid relid)
@@ -339,7 +298,7 @@ obx_sql_capture(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("outbox.capture()");
 	rel = open_owned(fcinfo, ShareRowExclusiveLock);
-	check_relation_kind(rel);
+	obx_rule_check_relation(rel);
 	rule.operations = get_operations(fcinfo);
 	rule.type = get_type(fcinfo, rel);
 	rule.condition = obx_argument_text(fcinfo, ARG_CONDITION);
@@ -419,7 +378,7 @@ obx_sql_snapshot(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("outbox.snapshot()");
 	batch_size = obx_argument_require_number(fcinfo, 1, "batch_size", false, 1, 10000000);
 	rel = open_owned(fcinfo, RowShareLock);
-	check_relation_kind(rel);
+	obx_rule_check_relation(rel);
 	count = obx_snapshot_batch(rel, batch_size);
 	relation_close(rel, NoLock);
 	PG_RETURN_INT64(count);

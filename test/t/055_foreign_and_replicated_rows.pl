@@ -199,6 +199,36 @@ subtest 'the apply worker' => sub
 	is($node->safe_psql('here', q{
 		SELECT count(*) FROM outbox.event WHERE source = 'public.account' AND operation = 'truncate'}), '1', 'TRUNCATE');
 
+	# what one transaction truncates twice; the child is below the other one here
+	$node->safe_psql('there', q{
+		CREATE TABLE parent (id integer PRIMARY KEY);
+		CREATE TABLE child (id integer PRIMARY KEY);
+		ALTER PUBLICATION all_of_it ADD TABLE parent, child});
+	$node->safe_psql('here', q{
+		CREATE TABLE parent (id integer PRIMARY KEY);
+		CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent);
+		SELECT outbox.capture('parent', replicated => true);
+		ALTER SUBSCRIPTION peers REFRESH PUBLICATION WITH (copy_data = false)});
+	$node->poll_query_until('here', q{SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel})
+	  or die "the new tables are not followed";
+	$node->safe_psql('there', q{
+		BEGIN;
+		INSERT INTO child VALUES (1);
+		TRUNCATE parent, child;
+		INSERT INTO child VALUES (2);
+		TRUNCATE child;
+		TRUNCATE child;
+		TRUNCATE parent, child;
+		COMMIT});
+	$synced->();
+	is(events('public.parent', "concat_ws(' ', type, key, headers ->> 'partition')"), join("\n",
+		'parent.inserted 1 public.child',
+		'parent.truncated',
+		'parent.inserted 2 public.child',
+		'parent.truncated public.child',
+		'parent.truncated public.child',
+		'parent.truncated'), 'each TRUNCATE of a transaction');
+
 	# whoever writes here by himself
 	$node->safe_psql('here', q{
 		INSERT INTO account VALUES (100);
