@@ -20,6 +20,30 @@ CREATE FUNCTION outbox.publish_many(events jsonb) RETURNS bigint
 COMMENT ON FUNCTION outbox.publish_many(jsonb) IS
     'emits an array of events; returns how many';
 
+CREATE FUNCTION outbox.try_publish(
+    type text,
+    data jsonb DEFAULT '{}',
+    key text DEFAULT NULL,
+    source text DEFAULT NULL,
+    headers jsonb DEFAULT '{}',
+    idempotency_key text DEFAULT NULL,
+    deliver_at timestamptz DEFAULT NULL,
+    OUT outcome text,
+    OUT event_id bigint,
+    OUT scheduled_id bigint
+) RETURNS record
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_try_publish';
+COMMENT ON FUNCTION outbox.try_publish(text, jsonb, text, text, jsonb, text, timestamptz) IS
+    'like publish(), and says whether the event was emitted, scheduled, or is a duplicate of which one';
+
+CREATE FUNCTION outbox.try_publish_many(events jsonb)
+RETURNS TABLE (number integer, outcome text, event_id bigint, scheduled_id bigint)
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 100
+    AS 'MODULE_PATHNAME', 'obx_sql_try_publish_many';
+COMMENT ON FUNCTION outbox.try_publish_many(jsonb) IS
+    'like publish_many(), and says for each element what became of it';
+
 -- What is to come.
 
 CREATE FUNCTION outbox.cancel_scheduled(id bigint) RETURNS boolean

@@ -14,11 +14,14 @@ CREATE TABLE outbox.schedule (
     headers jsonb NOT NULL,
     correlation_id text,
     causation_id bigint,
-    idempotency_key text,
+    idempotency_key text COLLATE "C",
     scheduled_at timestamptz NOT NULL,
     CONSTRAINT schedule_pkey PRIMARY KEY (id)
 );
 CREATE INDEX schedule_due_idx ON outbox.schedule (deliver_at, id);
+CREATE INDEX schedule_key_idx ON outbox.schedule (idempotency_key);
 COMMENT ON TABLE outbox.schedule IS 'events that enter the log when they are due';
 COMMENT ON COLUMN outbox.schedule.correlation_id IS
     'of the publisher; NULL: the event starts one, with the id that it gets';
+COMMENT ON COLUMN outbox.schedule.idempotency_key IS
+    'taken as long as the row is there; what has entered the log has one in outbox.seen_*';

@@ -5,7 +5,7 @@
 CREATE TABLE outbox.seen_0 (
     consumer text COLLATE "C" NOT NULL,
     key text COLLATE "C" NOT NULL,
-    event_id bigint,
+    event_id bigint NOT NULL,
     "time" timestamptz NOT NULL
 );
 CREATE INDEX seen_0_idx ON outbox.seen_0 (key, consumer);
@@ -13,8 +13,8 @@ COMMENT ON TABLE outbox.seen_0 IS 'idempotency keys and events seen by consumers
 COMMENT ON COLUMN outbox.seen_0.consumer IS 'as given to once(); empty for an idempotency key';
 COMMENT ON COLUMN outbox.seen_0.key IS 'the idempotency key, or the event''s id';
 COMMENT ON COLUMN outbox.seen_0.event_id IS
-    'the event; NULL for one that was scheduled, which has another row once it has entered the log';
-COMMENT ON COLUMN outbox.seen_0."time" IS 'when the key was used first';
+    'the event; one that is scheduled has no row here before it has entered the log';
+COMMENT ON COLUMN outbox.seen_0."time" IS 'when the key was used first, for a scheduled event when it was published';
 
 CREATE TABLE outbox.seen_1 (LIKE outbox.seen_0 INCLUDING COMMENTS);
 CREATE INDEX seen_1_idx ON outbox.seen_1 (key, consumer);

@@ -9,6 +9,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
@@ -138,6 +139,16 @@ obx_scan_end(ObxScan *scan)
 		UnregisterSnapshot(scan->snapshot);
 	index_close(scan->index, NoLock);
 	table_close(scan->table, NoLock);
+}
+
+bool
+obx_tuple_is_in_snapshot(HeapTuple tuple)
+{
+	TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+
+	return !IsolationUsesXactSnapshot() || HeapTupleHeaderXminFrozen(tuple->t_data) ||
+		TransactionIdIsCurrentTransactionId(xmin) ||
+		!XidInMVCCSnapshot(xmin, GetTransactionSnapshot());
 }
 
 /* ---- arrays ---- */

@@ -61,6 +61,12 @@ extern void obx_scan_begin(ObxScan *scan, Oid table, LOCKMODE lockmode, Oid inde
 extern HeapTuple obx_scan_next(ObxScan *scan);
 extern void obx_scan_end(ObxScan *scan);
 
+/*
+ * Of a row that is committed or the transaction's own: does the transaction's
+ * snapshot see that it was inserted?  Always true at read committed.
+ */
+extern bool obx_tuple_is_in_snapshot(HeapTuple tuple);
+
 /* A value of type bigint[] to numbers, in CurrentMemoryContext; and back. */
 extern int64 *obx_int64_list(Datum array, int *count);
 extern Datum obx_int64_array(const int64 *numbers, int count);

@@ -55,6 +55,7 @@ static const char *const object_name[OBX_OBJECT_COUNT] = {
 	[OBX_SCHEDULE] = "schedule",
 	[OBX_SCHEDULE_PKEY] = "schedule_pkey",
 	[OBX_SCHEDULE_DUE_IDX] = "schedule_due_idx",
+	[OBX_SCHEDULE_KEY_IDX] = "schedule_key_idx",
 	[OBX_SCHEDULE_ID_SEQ] = "schedule_id_seq",
 	[OBX_SEEN_0] = "seen_0",
 	[OBX_SEEN_1] = "seen_1",

@@ -39,6 +39,7 @@ typedef enum ObxObject
 	OBX_SCHEDULE,
 	OBX_SCHEDULE_PKEY,
 	OBX_SCHEDULE_DUE_IDX,
+	OBX_SCHEDULE_KEY_IDX,
 	OBX_SCHEDULE_ID_SEQ,
 	OBX_SEEN_0,					/* these are in turn, as are their indexes */
 	OBX_SEEN_1,

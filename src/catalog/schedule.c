@@ -139,6 +139,43 @@ obx_schedule_find(int64 id, ItemPointer tid)
 	return tuple != NULL;
 }
 
+/*
+ * With rows of open transactions, to tell "not there" from "perhaps there".
+ * One that is being deleted enters the log, or is cancelled; which of them, and
+ * whether at all, that transaction's end tells.
+ */
+void
+obx_schedule_find_key(Datum key, ObxScheduleUse *use)
+{
+	SnapshotData dirty;
+	ScanKeyData scan_key;
+	ObxScan		scan;
+	HeapTuple	tuple;
+
+	memset(use, 0, sizeof(ObxScheduleUse));
+	InitDirtySnapshot(dirty);
+	ScanKeyInit(&scan_key, OBX_SCHEDULE_IDEMPOTENCY_KEY + 1, BTEqualStrategyNumber, F_TEXTEQ, key);
+	obx_scan_begin(&scan, obx_object_require(OBX_SCHEDULE), AccessShareLock,
+				   obx_object_require(OBX_SCHEDULE_KEY_IDX), &dirty, &scan_key, 1,
+				   ForwardScanDirection);
+	while ((tuple = obx_scan_next(&scan)) != NULL)
+	{
+		bool		isnull;
+
+		if (TransactionIdIsValid(dirty.xmin))
+			use->writer = dirty.xmin;
+		else if (TransactionIdIsValid(dirty.xmax))
+			use->writer = dirty.xmax;
+		else
+		{
+			use->id = DatumGetInt64(heap_getattr(tuple, OBX_SCHEDULE_ID + 1,
+												 RelationGetDescr(scan.table), &isnull));
+			use->in_snapshot = obx_tuple_is_in_snapshot(tuple);
+		}
+	}
+	obx_scan_end(&scan);
+}
+
 /* The sequence is a table of one row: last_value, log_cnt, is_called. */
 int64
 obx_schedule_last_id(void)

@@ -63,6 +63,19 @@ extern void obx_schedule_scan_end(ObxScheduleScan *scan);
 /* Deletes a row that a scan returned. */
 extern ObxScheduleDeletion obx_schedule_delete(ItemPointer tid, bool wait);
 
+/* What is known of an idempotency key. */
+typedef struct ObxScheduleUse
+{
+	int64		id;				/* of the row that has it, committed or of
+								 * this transaction; 0: none has */
+	bool		in_snapshot;	/* and the transaction's snapshot sees it */
+	TransactionId writer;		/* an open transaction that inserts or deletes
+								 * a row which has it, or invalid */
+} ObxScheduleUse;
+
+/* Looks for the key as things are now, whatever snapshot the transaction has. */
+extern void obx_schedule_find_key(Datum key, ObxScheduleUse *use);
+
 /* Finds a row by its id. */
 extern bool obx_schedule_find(int64 id, ItemPointer tid);
 

@@ -106,21 +106,7 @@ obx_seen_delete_turns_before(int64 turn)
 
 /* ---- keys ---- */
 
-/* Does the transaction's snapshot see a row that is committed or its own? */
-static bool
-is_in_snapshot(HeapTuple tuple)
-{
-	TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
-
-	return !IsolationUsesXactSnapshot() || HeapTupleHeaderXminFrozen(tuple->t_data) ||
-		TransactionIdIsCurrentTransactionId(xmin) ||
-		!XidInMVCCSnapshot(xmin, GetTransactionSnapshot());
-}
-
-/*
- * The first use counts.  One that was scheduled has two rows in the end, of
- * the same time; the second one knows the event.
- */
+/* The first use counts. */
 static void
 add_use(ObxSeen *seen, HeapTuple tuple, TimestampTz time, int64 event_id)
 {
@@ -129,9 +115,7 @@ add_use(ObxSeen *seen, HeapTuple tuple, TimestampTz time, int64 event_id)
 		seen->time = time;
 		seen->event_id = event_id;
 	}
-	else if (time == seen->time && event_id != 0)
-		seen->event_id = event_id;
-	seen->in_snapshot = seen->in_snapshot || is_in_snapshot(tuple);
+	seen->in_snapshot = seen->in_snapshot || obx_tuple_is_in_snapshot(tuple);
 	seen->found = true;
 }
 
@@ -161,7 +145,7 @@ obx_seen_find(int64 turn, const ObxSeenKey *key, TimestampTz since, ObxSeen *see
 			seen->writer = dirty.xmin;
 		else
 			add_use(seen, tuple, DatumGetTimestampTz(values[TIME]),
-					nulls[EVENT_ID] ? 0 : DatumGetInt64(values[EVENT_ID]));
+					DatumGetInt64(values[EVENT_ID]));
 	}
 	obx_scan_end(&scan);
 
@@ -199,7 +183,6 @@ obx_seen_insert(int64 turn, const ObxSeenKey *key, int64 event_id, TimestampTz t
 	values[CONSUMER] = key->consumer;
 	values[KEY] = key->key;
 	values[EVENT_ID] = Int64GetDatum(event_id);
-	nulls[EVENT_ID] = event_id == 0;
 	values[TIME] = TimestampTzGetDatum(time);
 	heap_freetuple(obx_table_insert(table, values, nulls));
 	table_close(table, NoLock);

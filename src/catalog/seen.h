@@ -34,7 +34,7 @@ typedef struct ObxSeen
 	bool		found;			/* committed, or of this transaction */
 	bool		in_snapshot;	/* found, and the transaction's snapshot sees
 								 * it */
-	int64		event_id;		/* 0: the event has none yet */
+	int64		event_id;
 	TimestampTz time;			/* of the first use */
 	TransactionId writer;		/* not found: an open transaction that used
 								 * it, or invalid */
@@ -54,7 +54,6 @@ extern void obx_seen_find(int64 turn, const ObxSeenKey *key, TimestampTz since, 
 /* The time of the first row of that turn's table; false if it has none. */
 extern bool obx_seen_first_time(int64 turn, TimestampTz *time);
 
-/* event_id 0 is for none. */
 extern void obx_seen_insert(int64 turn, const ObxSeenKey *key, int64 event_id,
 							TimestampTz time);
 

@@ -8,6 +8,12 @@
  * its end as a unique index would.  (A unique index itself would not do: a
  * use that is older than the window must not be in the way.)
  *
+ * The use of an event that is scheduled is its row in outbox.schedule, for as
+ * long as it is there: so its key is taken however long that is, cancelling
+ * frees it with the row, and a row of outbox.seen_* comes when the event enters
+ * the log, in the same transaction.  outbox.schedule is looked at first:
+ * whoever finds nothing there then finds what has entered since.
+ *
  * The tables are written to in turn, so that what is too old can go by
  * TRUNCATE.  Which table a row is in means nothing: all are looked at.  What
  * must hold is that nothing of the window is truncated.  Hence a turn is
@@ -37,6 +43,7 @@
 #include "base/identity.h"
 #include "base/settings.h"
 #include "catalog/names.h"
+#include "catalog/schedule.h"
 #include "log/claim.h"
 
 /* The turn that this transaction writes to, while it has the table's lock. */
@@ -73,13 +80,17 @@ set_lock_tag(ObxClaim *claim)
 					   (uint32) hash, (uint16) (hash >> 32) | 1);
 }
 
+/* Publishers' keys only can be those of scheduled events. */
 static void
-find_uses(ObxClaim *claim, ObxSeen *seen)
+find_uses(ObxClaim *claim, ObxScheduleUse *scheduled, ObxSeen *seen)
 {
 	TimestampTz since;
 	ObxSeenTurns turns;
 
+	memset(scheduled, 0, sizeof(ObxScheduleUse));
 	memset(seen, 0, sizeof(ObxSeen));
+	if (VARSIZE_ANY_EXHDR(DatumGetPointer(claim->key.consumer)) == 0)
+		obx_schedule_find_key(claim->key.key, scheduled);
 	claim->time = GetCurrentTimestamp();
 	since = window_start(claim->time);
 	obx_seen_read_turns(&turns);
@@ -90,9 +101,11 @@ find_uses(ObxClaim *claim, ObxSeen *seen)
 }
 
 bool
-obx_claim_begin(ObxClaim *claim, Datum consumer, Datum key, int64 *event_id)
+obx_claim_begin(ObxClaim *claim, Datum consumer, Datum key, ObxClaimUse *use)
 {
+	ObxScheduleUse scheduled;
 	ObxSeen		seen;
+	bool		found;
 
 	claim->key.consumer = consumer;
 	claim->key.key = key;
@@ -101,23 +114,27 @@ obx_claim_begin(ObxClaim *claim, Datum consumer, Datum key, int64 *event_id)
 	for (;;)
 	{
 		(void) LockAcquire(&claim->lock, ExclusiveLock, false, false);
-		find_uses(claim, &seen);
-		if (!seen.found && !TransactionIdIsValid(seen.writer))
+		find_uses(claim, &scheduled, &seen);
+		found = scheduled.id != 0 || seen.found;
+		if (!found && !TransactionIdIsValid(scheduled.writer) &&
+			!TransactionIdIsValid(seen.writer))
 			return true;
 
 		LockRelease(&claim->lock, ExclusiveLock, false);
-		if (seen.found)
+		if (found)
 			break;
-		XactLockTableWait(seen.writer, NULL, NULL, XLTW_None);
+		XactLockTableWait(TransactionIdIsValid(scheduled.writer) ? scheduled.writer : seen.writer,
+						  NULL, NULL, XLTW_None);
 	}
 
-	if (!seen.in_snapshot)
+	if (!scheduled.in_snapshot && !seen.in_snapshot)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to concurrent use of a key"),
 				 errdetail("It was used after this transaction's snapshot had been taken."),
 				 errhint("The transaction might succeed if retried.")));
-	*event_id = seen.event_id;
+	use->event_id = seen.event_id;
+	use->scheduled_id = seen.found ? 0 : scheduled.id;
 	return false;
 }
 
@@ -171,7 +188,13 @@ obx_claim_finish(ObxClaim *claim, int64 event_id)
 	LockRelease(&claim->lock, ExclusiveLock, false);
 }
 
-/* Nobody waits for this row: the one it completes is committed. */
+void
+obx_claim_leave(ObxClaim *claim)
+{
+	LockRelease(&claim->lock, ExclusiveLock, false);
+}
+
+/* Whoever asks for the key meets the row that is being deleted, and waits. */
 void
 obx_claim_complete(Datum key, TimestampTz time, int64 event_id)
 {

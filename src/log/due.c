@@ -57,10 +57,11 @@ typedef struct Batch
 	Size		bytes;
 } Batch;
 
-void
+int64
 obx_due_schedule(Datum *values, bool *nulls, TimestampTz deliver_at, Datum idempotency_key,
 				 TimestampTz now)
 {
+	int64		id;
 	Datum		row[OBX_SCHEDULE_COLUMNS];
 	bool		row_nulls[OBX_SCHEDULE_COLUMNS] = {false};
 
@@ -76,8 +77,9 @@ obx_due_schedule(Datum *values, bool *nulls, TimestampTz deliver_at, Datum idemp
 	row[OBX_SCHEDULE_IDEMPOTENCY_KEY] = idempotency_key;
 	row_nulls[OBX_SCHEDULE_IDEMPOTENCY_KEY] = idempotency_key == (Datum) 0;
 	row[OBX_SCHEDULE_SCHEDULED_AT] = TimestampTzGetDatum(now);
-	(void) obx_schedule_insert(row, row_nulls);
+	id = obx_schedule_insert(row, row_nulls);
 	obx_doorbell_arm_due(deliver_at);
+	return id;
 }
 
 /* ---- moving ---- */

@@ -12,10 +12,10 @@
 /*
  * Sets aside an event for that time, which is finite.  "values" are those of
  * obx_event_append(), checked; the event inherits now.  The key (or 0) is the
- * one claimed for it, at "now".
+ * one claimed for it, at "now".  Returns its id in outbox.schedule.
  */
-extern void obx_due_schedule(Datum *values, bool *nulls, TimestampTz deliver_at,
-							 Datum idempotency_key, TimestampTz now);
+extern int64 obx_due_schedule(Datum *values, bool *nulls, TimestampTz deliver_at,
+							  Datum idempotency_key, TimestampTz now);
 
 typedef struct ObxDueMove
 {

@@ -42,7 +42,7 @@ obx_sql_once(PG_FUNCTION_ARGS)
 	ObxClaim	claim;
 	text	   *consumer;
 	int64		event_id;
-	int64		former_id;
+	ObxClaimUse former;
 
 	PreventCommandIfReadOnly("outbox.once()");
 	obx_argument_require(fcinfo, 0, "consumer");
@@ -51,7 +51,7 @@ obx_sql_once(PG_FUNCTION_ARGS)
 	event_id = obx_argument_require_number(fcinfo, 1, "event_id", true, 1, PG_INT64_MAX);
 
 	if (!obx_claim_begin(&claim, PointerGetDatum(consumer),
-						 CStringGetTextDatum(psprintf(INT64_FORMAT, event_id)), &former_id))
+						 CStringGetTextDatum(psprintf(INT64_FORMAT, event_id)), &former))
 		PG_RETURN_BOOL(false);
 	obx_claim_finish(&claim, event_id);
 	PG_RETURN_BOOL(true);

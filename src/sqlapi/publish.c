@@ -3,12 +3,15 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "base/compat.h"
 #include "base/encoding.h"
@@ -20,6 +23,8 @@
 
 PG_FUNCTION_INFO_V1(obx_sql_publish);
 PG_FUNCTION_INFO_V1(obx_sql_publish_many);
+PG_FUNCTION_INFO_V1(obx_sql_try_publish);
+PG_FUNCTION_INFO_V1(obx_sql_try_publish_many);
 
 /* The arguments; NULL for what is not given. */
 typedef struct PublishArguments
@@ -33,6 +38,27 @@ typedef struct PublishArguments
 	bool		is_scheduled;
 	TimestampTz deliver_at;		/* if is_scheduled */
 } PublishArguments;
+
+typedef enum OutcomeKind
+{
+	EMITTED,
+	SCHEDULED,
+	DUPLICATE
+} OutcomeKind;
+
+/* To users. */
+static const char *const outcome_name[] = {
+	[EMITTED] = "emitted",
+	[SCHEDULED] = "scheduled",
+	[DUPLICATE] = "duplicate"
+};
+
+/* What became of one. */
+typedef struct Outcome
+{
+	OutcomeKind kind;
+	ObxClaimUse event;			/* the new one, or the first one with its key */
+} Outcome;
 
 /* ---- one event ---- */
 
@@ -118,24 +144,27 @@ check_time(TimestampTz deliver_at)
 				 errhint("Pass a time, or null for an event that enters at once.")));
 }
 
-/* Emits or schedules; the event's id, 0 while it has none. */
-static int64
-emit_event(const PublishArguments *publication, Datum *values, bool *nulls, TimestampTz now)
+/* Emits or schedules. */
+static void
+emit_event(const PublishArguments *publication, Datum *values, bool *nulls, TimestampTz now,
+		   Outcome *outcome)
 {
+	memset(&outcome->event, 0, sizeof(ObxClaimUse));
 	if (!publication->is_scheduled || publication->deliver_at <= now)
-		return obx_event_append(values, nulls);
-	obx_due_schedule(values, nulls, publication->deliver_at,
-					 PointerGetDatum(publication->idempotency_key), now);
-	return 0;
+	{
+		outcome->kind = EMITTED;
+		outcome->event.event_id = obx_event_append(values, nulls);
+		return;
+	}
+	outcome->kind = SCHEDULED;
+	outcome->event.scheduled_id =
+		obx_due_schedule(values, nulls, publication->deliver_at,
+						 PointerGetDatum(publication->idempotency_key), now);
 }
 
-/*
- * Checks and emits, unless the idempotency key has been used.  *event_id is
- * the event of now, or of then, 0 while it has no id; returns whether it is of
- * now.
- */
-static bool
-publish_event(const PublishArguments *publication, int64 *event_id)
+/* Checks and emits, unless the idempotency key has been used. */
+static void
+publish_event(const PublishArguments *publication, Outcome *outcome)
 {
 	Datum		values[OBX_EVENT_COLUMNS];
 	bool		nulls[OBX_EVENT_COLUMNS];
@@ -146,19 +175,23 @@ publish_event(const PublishArguments *publication, int64 *event_id)
 		check_time(publication->deliver_at);
 	if (publication->idempotency_key == NULL)
 	{
-		*event_id = publication->is_scheduled ?
-			emit_event(publication, values, nulls, GetCurrentTimestamp()) :
-			obx_event_append(values, nulls);
-		return true;
+		emit_event(publication, values, nulls,
+				   publication->is_scheduled ? GetCurrentTimestamp() : 0, outcome);
+		return;
 	}
 
 	check_idempotency_key(publication->idempotency_key);
 	if (!obx_claim_begin(&claim, PointerGetDatum(cstring_to_text("")),
-						 PointerGetDatum(publication->idempotency_key), event_id))
-		return false;
-	*event_id = emit_event(publication, values, nulls, claim.time);
-	obx_claim_finish(&claim, *event_id);
-	return true;
+						 PointerGetDatum(publication->idempotency_key), &outcome->event))
+	{
+		outcome->kind = DUPLICATE;
+		return;
+	}
+	emit_event(publication, values, nulls, claim.time, outcome);
+	if (outcome->event.event_id != 0)
+		obx_claim_finish(&claim, outcome->event.event_id);
+	else
+		obx_claim_leave(&claim);
 }
 
 static text *
@@ -167,16 +200,12 @@ get_text(FunctionCallInfo fcinfo, int number)
 	return PG_ARGISNULL(number) ? NULL : PG_GETARG_TEXT_PP(number);
 }
 
-/*
- * publish(type, data, key, source, headers, idempotency_key, deliver_at)
- */
-Datum
-obx_sql_publish(PG_FUNCTION_ARGS)
+/* Publishes what the arguments (type, data, key, source, headers, idempotency_key, deliver_at) say. */
+static void
+publish_arguments(FunctionCallInfo fcinfo, Outcome *outcome)
 {
 	PublishArguments publication;
-	int64		id;
 
-	PreventCommandIfReadOnly("outbox.publish()");
 	obx_argument_require(fcinfo, 0, "type");
 	obx_argument_require(fcinfo, 1, "data");
 	obx_argument_require(fcinfo, 4, "headers");
@@ -190,11 +219,51 @@ obx_sql_publish(PG_FUNCTION_ARGS)
 	publication.is_scheduled = !PG_ARGISNULL(6);
 	if (publication.is_scheduled)
 		publication.deliver_at = PG_GETARG_TIMESTAMPTZ(6);
-	(void) publish_event(&publication, &id);
+	publish_event(&publication, outcome);
 	obx_append_flush();
-	if (id == 0)
+}
+
+Datum
+obx_sql_publish(PG_FUNCTION_ARGS)
+{
+	Outcome		outcome;
+
+	PreventCommandIfReadOnly("outbox.publish()");
+	publish_arguments(fcinfo, &outcome);
+	if (outcome.event.event_id == 0)
 		PG_RETURN_NULL();
-	PG_RETURN_INT64(id);
+	PG_RETURN_INT64(outcome.event.event_id);
+}
+
+/* Three columns: the outcome, the event's id, or else its id in outbox.scheduled. */
+static void
+fill_outcome(const Outcome *outcome, Datum *values, bool *nulls)
+{
+	values[0] = CStringGetTextDatum(outcome_name[outcome->kind]);
+	nulls[0] = false;
+	values[1] = Int64GetDatum(outcome->event.event_id);
+	nulls[1] = outcome->event.event_id == 0;
+	values[2] = Int64GetDatum(outcome->event.scheduled_id);
+	nulls[2] = outcome->event.scheduled_id == 0;
+}
+
+/*
+ * try_publish(the arguments of publish())
+ */
+Datum
+obx_sql_try_publish(PG_FUNCTION_ARGS)
+{
+	Outcome		outcome;
+	TupleDesc	tupdesc;
+	Datum		values[3];
+	bool		nulls[3];
+
+	PreventCommandIfReadOnly("outbox.try_publish()");
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	publish_arguments(fcinfo, &outcome);
+	fill_outcome(&outcome, values, nulls);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }
 
 /* ---- many events ---- */
@@ -278,7 +347,19 @@ typedef struct PublishMany
 {
 	Jsonb	   *events;
 	int64		published;
+	ReturnSetInfo *result;		/* gets a row for each; NULL: they are counted */
 } PublishMany;
+
+/* The element's number, and its outcome. */
+static void
+put_outcome(const PublishMany *many, int number, const Outcome *outcome)
+{
+	Datum		values[4] = {Int32GetDatum(number)};
+	bool		nulls[4] = {false};
+
+	fill_outcome(outcome, &values[1], &nulls[1]);
+	tuplestore_putvalues(many->result->setResult, many->result->setDesc, values, nulls);
+}
 
 static void
 publish_elements(void *arg)
@@ -296,7 +377,7 @@ publish_elements(void *arg)
 		MemoryContext old = MemoryContextSwitchTo(memory);
 
 		PublishArguments publication;
-		int64		id;
+		Outcome		outcome;
 
 		CHECK_FOR_INTERRUPTS();
 		number++;
@@ -304,16 +385,34 @@ publish_elements(void *arg)
 			!JsonContainerIsObject(value.val.binary.data))
 			report_element(number, "is not an object");
 		read_element(value.val.binary.data, number, &publication);
-		if (publish_event(&publication, &id))
+		publish_event(&publication, &outcome);
+		if (outcome.kind != DUPLICATE)
 			many->published++;
+		if (many->result != NULL)
+			put_outcome(many, number, &outcome);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(memory);
 	}
 	MemoryContextDelete(memory);
 }
 
+/* They are written together. */
+static void
+publish_array(FunctionCallInfo fcinfo, PublishMany *many)
+{
+	obx_argument_require(fcinfo, 0, "events");
+	many->events = PG_GETARG_JSONB_P(0);
+	if (!JB_ROOT_IS_ARRAY(many->events) || JB_ROOT_IS_SCALAR(many->events))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"events\" must be a JSON array"),
+				 errdetail("It has an element for each event."),
+				 errhint("Each element is an object with the names of publish()'s arguments.")));
+	obx_append_together(publish_elements, many);
+}
+
 /*
- * publish_many(events): they are written together.
+ * publish_many(events)
  */
 Datum
 obx_sql_publish_many(PG_FUNCTION_ARGS)
@@ -321,14 +420,20 @@ obx_sql_publish_many(PG_FUNCTION_ARGS)
 	PublishMany many = {0};
 
 	PreventCommandIfReadOnly("outbox.publish_many()");
-	obx_argument_require(fcinfo, 0, "events");
-	many.events = PG_GETARG_JSONB_P(0);
-	if (!JB_ROOT_IS_ARRAY(many.events) || JB_ROOT_IS_SCALAR(many.events))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"events\" must be a JSON array"),
-				 errdetail("It has an element for each event."),
-				 errhint("Each element is an object with the names of publish()'s arguments.")));
-	obx_append_together(publish_elements, &many);
+	publish_array(fcinfo, &many);
 	PG_RETURN_INT64(many.published);
+}
+
+/*
+ * try_publish_many(events)
+ */
+Datum
+obx_sql_try_publish_many(PG_FUNCTION_ARGS)
+{
+	PublishMany many = {.result = (ReturnSetInfo *) fcinfo->resultinfo};
+
+	PreventCommandIfReadOnly("outbox.try_publish_many()");
+	InitMaterializedSRF(fcinfo, 0);
+	publish_array(fcinfo, &many);
+	return (Datum) 0;
 }

@@ -93,10 +93,70 @@ FROM (SELECT key, (data->>'n')::int AS n, lag(key) OVER w AS before_key, lag((da
 SELECT count(*) FROM outbox.scheduled;
 -- values that are stored out of line
 SELECT string_agg(md5(n::text), '') AS long FROM generate_series(1, 5000) n \gset
-SELECT outbox.publish('Long', jsonb_build_object('long', :'long'), deliver_at => now() + '1 hour');
+SELECT outbox.publish('Waits', jsonb_build_object('long', :'long'), deliver_at => now() + '1 hour');
 SELECT pass('2 hours');
 CALL outbox.run();
-SELECT data->>'long' = :'long' AS same FROM outbox.event WHERE type = 'Long';
+SELECT data->>'long' = :'long' AS same FROM outbox.event WHERE type = 'Waits';
+
+-- a call can say what became of it, and which event it was
+SELECT outcome, event_id IS NOT NULL AS has_event, scheduled_id FROM outbox.try_publish('Tried', idempotency_key => 'try');
+SELECT t.outcome, t.event_id = e.id AS same, t.scheduled_id
+FROM outbox.try_publish('Tried', idempotency_key => 'try', deliver_at => now() + '1 hour') t, outbox.event e WHERE e.type = 'Tried';
+SELECT scheduled_id AS scheduled, outcome
+FROM outbox.try_publish('Tried', '{"n": 1}', idempotency_key => 'later', deliver_at => now() + '1 hour') \gset
+SELECT :'outcome' AS outcome, (SELECT data FROM outbox.scheduled WHERE id = :scheduled);
+SELECT outcome, event_id, scheduled_id = :scheduled AS same FROM outbox.try_publish('Tried', idempotency_key => 'later');
+SELECT number, outcome, event_id IS NOT NULL AS has_event, scheduled_id = :scheduled AS same
+FROM outbox.try_publish_many('[{"type": "Tried"}, {"type": "Tried", "idempotency_key": "later"},
+    {"type": "Tried", "idempotency_key": "try"}, {"type": "Tried", "deliver_at": "2999-12-31", "idempotency_key": "many"},
+    {"type": "Tried", "idempotency_key": "many"}]');
+SELECT outbox.try_publish(NULL);
+SELECT outbox.try_publish_many('{}');
+BEGIN READ ONLY;
+SELECT outbox.try_publish('Tried');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT outbox.try_publish_many('[]');
+ROLLBACK;
+-- cancelling frees the key, and a rollback takes it again
+BEGIN;
+SELECT outbox.cancel_scheduled(:scheduled);
+SAVEPOINT s;
+SELECT outcome FROM outbox.try_publish('Tried', '{"n": 2}', idempotency_key => 'later', deliver_at => now() + '1 hour');
+SELECT outcome FROM outbox.try_publish('Tried', '{"n": 3}', idempotency_key => 'later');
+ROLLBACK TO s;
+SELECT outcome FROM outbox.try_publish('Tried', '{"n": 4}', idempotency_key => 'later');
+ROLLBACK;
+SELECT outcome, scheduled_id = :scheduled AS same FROM outbox.try_publish('Tried', '{"n": 5}', idempotency_key => 'later');
+BEGIN;
+SAVEPOINT s;
+SELECT outbox.cancel_scheduled(:scheduled);
+ROLLBACK TO s;
+SELECT outcome FROM outbox.try_publish('Tried', '{"n": 6}', idempotency_key => 'later');
+COMMIT;
+SELECT outbox.cancel_scheduled(:scheduled);
+SELECT outcome FROM outbox.try_publish('Tried', '{"n": 7}', idempotency_key => 'later');
+SELECT data FROM outbox.event WHERE type = 'Tried' AND data ? 'n';
+SELECT outbox.cancel_scheduled(id) FROM outbox.scheduled WHERE idempotency_key = 'many';
+-- under repeatable read: what the snapshot does not show is a serialization failure
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT outcome FROM outbox.try_publish('Tried', idempotency_key => 'later');
+SELECT outcome FROM outbox.try_publish('Tried', idempotency_key => 'own', deliver_at => now() + '1 hour');
+SELECT outcome FROM outbox.try_publish('Tried', idempotency_key => 'own');
+ROLLBACK;
+
+-- however long an event waits, its key is taken until it enters; the window does not matter
+SET outbox.idempotency_window = '1s';
+SELECT outcome FROM outbox.try_publish('Patient', '{"n": 1}', idempotency_key => 'long', deliver_at => now() + '1 hour');
+UPDATE outbox.schedule SET scheduled_at = scheduled_at - interval '10 years' WHERE type = 'Patient';
+CALL outbox.run();
+SELECT outcome FROM outbox.try_publish('Patient', '{"n": 2}', idempotency_key => 'long');
+SELECT outbox.publish('Patient', '{"n": 3}', idempotency_key => 'long', deliver_at => now() + '2 hours');
+UPDATE outbox.schedule SET deliver_at = now() WHERE type = 'Patient';
+CALL outbox.run();
+SELECT outcome FROM outbox.try_publish('Patient', '{"n": 4}', idempotency_key => 'long');
+SELECT data FROM outbox.event WHERE type = 'Patient' ORDER BY id;
+RESET outbox.idempotency_window;
 
 -- with an idempotency key: no id until it has one, then that
 SELECT outbox.publish('Keyed', '{"n": 1}', idempotency_key => 'a', deliver_at => now() + '1 hour');
@@ -109,11 +169,11 @@ CALL outbox.run();
 SELECT outbox.publish('Keyed', '{"n": 4}', idempotency_key => 'a') = id AS same, data
 FROM outbox.event WHERE type = 'Keyed';
 SELECT outbox.publish('Keyed', idempotency_key => 'a', deliver_at => 'infinity');
--- a cancelled one's key stays used
+-- a cancelled one's key is free
 SELECT outbox.cancel_scheduled(id) FROM outbox.scheduled WHERE type = 'Keyed';
-SELECT outbox.publish('Keyed', idempotency_key => 'b');
+SELECT outbox.publish('Keyed', idempotency_key => 'b') IS NOT NULL AS new;
 SELECT count(*) FROM outbox.event WHERE type = 'Keyed';
--- past the window the key is free, whatever became of the event
+-- past the window the key is free, once the event has entered
 SELECT outbox.publish('Late', idempotency_key => 'c', deliver_at => now() + '30 days');
 UPDATE outbox.seen_0 SET "time" = "time" - interval '8 days';
 UPDATE outbox.schedule SET scheduled_at = scheduled_at - interval '8 days';
