@@ -6,6 +6,7 @@
 
 #include "fmgr.h"
 
+#include "base/clock.h"
 #include "base/doorbell.h"
 #include "base/settings.h"
 #include "capture/capture.h"
@@ -25,6 +26,7 @@ PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	obx_clock_init();
 	obx_settings_init();
 	obx_doorbell_init();
 	obx_names_init();

@@ -18,13 +18,17 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/limit.h"
 
 static TimeoutId timer;
 static bool timer_registered = false;
 
-/* written by the main line, read by the timer's signal handler */
+/*
+ * Written by the main line, read by the timer's signal handler.  By
+ * obx_clock_now(): a clock that is set takes no time away from what runs.
+ */
 static volatile TimestampTz deadline = 0;	/* 0 for none */
 static volatile int deadline_owner = 0;
 
@@ -53,7 +57,7 @@ check_time(void)
 
 	if (until == 0 || expired != 0)
 		return;
-	left = until - GetCurrentTimestamp();
+	left = until - obx_clock_now();
 	if (left > 0)
 	{
 		arm_timer(until, left);
@@ -65,7 +69,8 @@ check_time(void)
 
 /*
  * Still armed for an earlier deadline, it goes off early enough: check_time()
- * then sees to this one.
+ * then sees to this one.  Where it should have gone off, the clock was set
+ * back, by which PostgreSQL's timers go.
  */
 static void
 require_timer(TimestampTz now)
@@ -75,7 +80,7 @@ require_timer(TimestampTz now)
 		timer = RegisterTimeout(USER_TIMEOUT, check_time);
 		timer_registered = true;
 	}
-	if (!get_timeout_active(timer) || armed_until > deadline)
+	if (!get_timeout_active(timer) || armed_until > deadline || armed_until < now)
 		arm_timer(deadline, Max(deadline - now, 1));
 }
 
@@ -115,7 +120,7 @@ put_back(const ObxLimit *former)
 		return;
 	set_deadline(former->deadline, former->owner);
 	if (deadline != 0)
-		require_timer(GetCurrentTimestamp());
+		require_timer(obx_clock_now());
 }
 
 void

@@ -137,6 +137,7 @@ make_progress(HeapTuple tuple, TupleDesc tupdesc, ObxProgress *progress)
 	progress->failed = DatumGetInt64(values[FAILED]);
 	progress->nsettled = 0;
 	progress->settled = NULL;
+	progress->noted_at = DatumGetTimestampTz(values[TIME]);
 	make_handout(values, nulls, progress);
 	progress->due = nulls[DUE] ? 0 : DatumGetTimestampTz(values[DUE]);
 }
@@ -246,6 +247,10 @@ obx_progress_advance(ObxProgress *progress)
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS] = {false};
 
+	/* a lease that has ended because the clock was ahead does not begin anew */
+	if (obx_clock_was_ahead(progress->noted_at, 0) && progress->lease_until != DT_NOBEGIN)
+		progress->lease_until = Min(progress->lease_until, GetCurrentTimestamp());
+	progress->noted_at = GetCurrentTimestamp();
 	progress->version++;
 	values[SUBSCRIPTION] = Int32GetDatum(progress->subscription);
 	values[LANE] = Int32GetDatum(progress->lane);
@@ -254,7 +259,7 @@ obx_progress_advance(ObxProgress *progress)
 	values[EVENT_ID] = Int64GetDatum(progress->event_id);
 	values[DELIVERED] = Int64GetDatum(progress->delivered);
 	values[FAILED] = Int64GetDatum(progress->failed);
-	values[TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[TIME] = TimestampTzGetDatum(progress->noted_at);
 	fill_handout(progress, values, nulls);
 	values[DUE] = TimestampTzGetDatum(progress->due);
 	nulls[DUE] = (progress->due == 0);

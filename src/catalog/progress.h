@@ -10,6 +10,9 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "utils/snapshot.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
 
 /*
  * Superseded versions that are kept for a while: outbox.status measures
@@ -35,6 +38,7 @@ typedef struct ObxProgress
 	int64		receipt;		/* of the newest hand-out, 0 for none */
 	uint64		receiver;		/* transaction that received it */
 	TimestampTz lease_until;	/* DT_NOBEGIN: ends with that transaction */
+	TimestampTz noted_at;		/* when the version was written */
 	int			nowed;
 	int64	   *owed;			/* positions, ascending, all after "position" */
 	int			nhanded;		/* of them, from the first, are handed out */
@@ -53,6 +57,17 @@ typedef struct ObxProgress
 	int			nsettled;
 	struct ObxSettled *settled;
 } ObxProgress;
+
+/*
+ * Is the newest hand-out's lease good?  Not beyond its length: where the clock
+ * was ahead when it was noted, it has ended.
+ */
+static inline bool
+obx_progress_is_leased(const ObxProgress *progress)
+{
+	return progress->lease_until > GetCurrentTimestamp() &&
+		!obx_clock_was_ahead(progress->noted_at, 0);
+}
 
 /* Of two times that an aggregate may be due, 0 for never. */
 static inline TimestampTz

@@ -72,8 +72,11 @@ obx_seen_read_turns(ObxSeenTurns *turns)
 		turns->current = Max(turns->current, turn);
 		if (turn <= turns->current - OBX_SEEN_TABLES)
 			break;
-		if (!nulls[SEALED_AT] && turns->sealed_at[turns->current - turn] == DT_NOEND)
-			turns->sealed_at[turns->current - turn] = DatumGetTimestampTz(values[SEALED_AT]);
+		/* one that was sealed while the clock was ahead has been sealed again */
+		if (!nulls[SEALED_AT])
+			turns->sealed_at[turns->current - turn] =
+				Min(turns->sealed_at[turns->current - turn],
+					DatumGetTimestampTz(values[SEALED_AT]));
 	}
 	obx_scan_end(&scan);
 }

@@ -421,7 +421,18 @@ fold_event(AggregateTarget *target, KeyGroup *group, const ObxTargetEvent *event
 	obx_context_enter(&context);
 	set_state(group, call_reducer(target, group, event));
 	window->events++;
-	window->latest = Max(window->latest, event->positioned_at);
+
+	/*
+	 * a redriven event is of before; but otherwise time falls where the clock
+	 * is set back, and the window must not wait until it is there again
+	 */
+	if (event->position > window->last_position)
+	{
+		window->latest = event->positioned_at;
+		window->since = Min(window->since, event->positioned_at);
+	}
+	else
+		window->latest = Max(window->latest, event->positioned_at);
 	window->due = obx_aggregate_due(target->target.subscription, window);
 	window->last_position = event->position;
 	window->last_event_id = event->id;

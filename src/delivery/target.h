@@ -68,9 +68,9 @@ typedef struct ObxCall
 } ObxCall;
 
 /*
- * Around each call of the subscriber's code, which begins now: time limit,
- * nested settings, deferred constraints.  After an error the guard around
- * (base/guard.h) undoes what end would have.
+ * Around each call of the subscriber's code, which begins now (by
+ * obx_clock_now()): time limit, nested settings, deferred constraints.  After
+ * an error the guard around (base/guard.h) undoes what end would have.
  */
 extern void obx_call_begin(ObxCall *call, const ObxSubscription *subscription,
 						   TimestampTz now);

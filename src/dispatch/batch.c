@@ -23,6 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/guard.h"
 #include "dispatch/batch.h"
@@ -52,7 +53,7 @@ typedef struct Run
 	int			calls_before;	/* for items before the current one */
 	bool		standing;		/* earlier runs of the batch had some that
 								 * stand */
-	TimestampTz began;
+	TimestampTz began;			/* by obx_clock_now() */
 	TimestampTz now;			/* when the current call began, or is about to */
 } Run;
 
@@ -139,7 +140,7 @@ must_stop(Run *run)
 {
 	const ObxBatch *batch = run->batch;
 
-	run->now = GetCurrentTimestamp();
+	run->now = obx_clock_now();
 	return run->may_stop && batch->yield != NULL && batch->yield(run->now - run->began);
 }
 
@@ -172,7 +173,7 @@ deliver_together(Run *run)
 	run->count = run->end - run->first;
 	note_call(batch, count == 1 ? events[0].position : OBX_PASS_SEVERAL);
 	if (count > 0)
-		obx_target_deliver(batch->target, events, count, GetCurrentTimestamp());
+		obx_target_deliver(batch->target, events, count, obx_clock_now());
 	run->current = run->end;
 }
 
@@ -182,7 +183,7 @@ deliver_singly(Run *run)
 	ObxBatch   *batch = run->batch;
 
 	run->count = 1;
-	run->now = GetCurrentTimestamp();
+	run->now = obx_clock_now();
 	for (run->current = run->first; run->current < run->end; run->current++)
 	{
 		ObxItem    *item = &batch->items[run->current];
@@ -192,7 +193,7 @@ deliver_singly(Run *run)
 		if (is_deliverable(run, item))
 		{
 			if (batch->filter != NULL)
-				run->now = GetCurrentTimestamp();
+				run->now = obx_clock_now();
 			if (batch->target != NULL)
 			{
 				begin_call(run, item->event.position);
@@ -487,7 +488,7 @@ deliver_stretch(ObxBatch *batch, Run *run)
 	obx_item_fail(batch, item, failure.verdict, failure.error);
 	return batch->subscription->ordering != OBX_ORDERING_STRICT &&
 		batch->failures < OBX_BATCH_FAILURES &&
-		(batch->yield == NULL || !batch->yield(GetCurrentTimestamp() - run->began));
+		(batch->yield == NULL || !batch->yield(obx_clock_now() - run->began));
 }
 
 void
@@ -513,7 +514,7 @@ judge_company(const ObxBatch *batch, int64 accused)
 void
 obx_batch_deliver(ObxBatch *batch)
 {
-	Run			run = {.batch = batch,.began = GetCurrentTimestamp()};
+	Run			run = {.batch = batch,.began = obx_clock_now()};
 	ErrorContextCallback context = {
 		.previous = error_context_stack,
 		.callback = describe_event,

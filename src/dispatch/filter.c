@@ -18,6 +18,7 @@
 #include "optimizer/optimizer.h"
 #include "utils/snapmgr.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/expression.h"
 #include "base/guard.h"
@@ -161,7 +162,7 @@ obx_filter_passes(ObxFilter *filter, const ObxTargetEvent *event)
 	bool		passes;
 
 	error_context_stack = &callback;
-	obx_call_begin(&call, filter->subscription, GetCurrentTimestamp());
+	obx_call_begin(&call, filter->subscription, obx_clock_now());
 	if (!is_nested)
 		obx_context_enter(&context);
 	CommandCounterIncrement();

@@ -302,6 +302,7 @@ hand_out(ObxPullLane *work, int64 lease, ObxHandout *handout)
 	progress->receiver = U64FromFullTransactionId(GetTopFullTransactionId());
 	progress->lease_until = lease == OBX_HANDOUT_NO_LEASE ? DT_NOBEGIN :
 		GetCurrentTimestamp() + lease;
+	progress->noted_at = GetCurrentTimestamp();
 	progress->nhanded = batch->is_retry ? 0 : count;
 	progress->nretries = batch->is_retry ? count : 0;
 	if (batch->is_retry)

@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "catalog/names.h"
 #include "dispatch/lane.h"
@@ -297,11 +298,17 @@ add_open(ObxLane *lane, const ObxDelivery *delivery)
 	return open->waiting;
 }
 
-/* ObxDeliveryVisitor */
+/* ObxDeliveryVisitor: a retry noted by a clock that was ahead is due. */
 static bool
 load_open(ObxDelivery *delivery, void *arg)
 {
-	(void) add_open(arg, delivery);
+	ObxLane    *lane = arg;
+
+	if (delivery->state == OBX_DELIVERY_RETRY &&
+		(obx_clock_was_ahead(delivery->next_at, lane->longest_wait) ||
+		 obx_clock_was_ahead(delivery->failed_at, 0)))
+		delivery->next_at = lane->looked_at;
+	(void) add_open(lane, delivery);
 	return true;
 }
 
@@ -345,8 +352,12 @@ obx_lane_load(const ObxSubscription *subscription, int32 lane_number, int64 vers
 {
 	ObxLane    *lane = find_or_make(subscription->id, lane_number);
 	Oid			catalog = obx_object_require(OBX_SUBSCRIPTION);
+	TimestampTz now = GetCurrentTimestamp();
+	bool		was_ahead = now < lane->looked_at - OBX_CLOCK_STEP;
 
-	if (lane->version != version || lane->catalog != catalog ||
+	lane->looked_at = now;
+	lane->longest_wait = Max(subscription->backoff, subscription->max_backoff);
+	if (was_ahead || lane->version != version || lane->catalog != catalog ||
 		lane->ordering != subscription->ordering)
 	{
 		lane->version = -1;

@@ -63,6 +63,8 @@ typedef struct ObxLane
 								 * loads */
 	LocalTransactionId used_by; /* the transaction that did */
 	ObxOrdering ordering;		/* by which deliveries wait for each other */
+	TimestampTz looked_at;		/* at the clock, when it was asked for last */
+	int64		longest_wait;	/* for a retry */
 	MemoryContext memory;		/* holds what follows; NULL: nothing does */
 	HTAB	   *open;			/* of ObxOpen, by position; NULL for none */
 	HTAB	   *waiting;		/* of ObxWaiting, by key */

@@ -114,7 +114,7 @@ find_exception(ObxFollower *follower, const FollowedLane *lane, int64 position,
 	{
 		case OBX_DELIVERY_RETRY:
 			outcome->state = OBX_OUTCOME_RETRYING;
-			if (progress->lease_until > GetCurrentTimestamp() &&
+			if (obx_progress_is_leased(progress) &&
 				has_position(progress->retries, progress->nretries, position))
 			{
 				outcome->state = OBX_OUTCOME_HANDED_OUT;
@@ -254,7 +254,7 @@ is_ahead(const FollowedLane *lane, int64 position, ObxOutcome *outcome)
 		return false;
 
 	outcome->state = OBX_OUTCOME_PENDING;
-	if (progress->lease_until > GetCurrentTimestamp() &&
+	if (obx_progress_is_leased(progress) &&
 		has_position(progress->owed, progress->nhanded, position))
 	{
 		outcome->state = OBX_OUTCOME_HANDED_OUT;

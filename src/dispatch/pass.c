@@ -228,7 +228,7 @@ require_target(Pass *pass)
 static bool
 has_due_windows(const Pass *pass)
 {
-	return pass->progress.due != 0 && pass->progress.due <= GetCurrentTimestamp();
+	return obx_windows_are_due(pass->subscription, pass->progress.due, GetCurrentTimestamp());
 }
 
 /*
@@ -256,7 +256,7 @@ collect_windows(Pass *pass, bool at_end)
 	ObxWindows *windows;
 	int			limit = OBX_WINDOWS_AT_ONCE;
 
-	if (pass->progress.due > time)
+	if (!obx_windows_are_due(pass->subscription, pass->progress.due, time))
 		return false;
 	windows = palloc0(sizeof(ObxWindows));
 	windows->subscription = pass->subscription;

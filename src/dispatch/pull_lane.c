@@ -34,7 +34,7 @@ obx_pull_lane_is_in_force(const ObxProgress *progress)
 	FullTransactionId own = GetTopFullTransactionIdIfAny();
 
 	return progress->receipt != 0 &&
-		(progress->lease_until > GetCurrentTimestamp() ||
+		(obx_progress_is_leased(progress) ||
 		 (FullTransactionIdIsValid(own) &&
 		  U64FromFullTransactionId(own) == progress->receiver));
 }

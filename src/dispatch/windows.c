@@ -13,6 +13,7 @@
 
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/guard.h"
 #include "catalog/delivery.h"
@@ -25,6 +26,41 @@
 
 /* Windows that are tried one by one where one fails: each costs a subtransaction. */
 #define OBX_WINDOWS_SINGLY	20
+
+/* How far ahead a window can be due at most. */
+static int64
+longest_wait(const ObxSubscription *subscription)
+{
+	return Max(Max(subscription->quiet, subscription->period),
+			   Max(subscription->backoff, subscription->max_backoff));
+}
+
+bool
+obx_windows_are_due(const ObxSubscription *subscription, TimestampTz due, TimestampTz now)
+{
+	return due != 0 &&
+		(due <= now || obx_clock_was_ahead(due, longest_wait(subscription)));
+}
+
+/*
+ * Adds those whose times were noted by a clock that was ahead: they would wait
+ * until it is there again.  "time" may be that of a segment.
+ */
+static void
+list_ahead(ObxWindows *windows, TimestampTz time, int limit)
+{
+	int64		longest = longest_wait(windows->subscription);
+	ObxWindowScan scan;
+	ObxWindow	window;
+
+	obx_window_scan_begin(&scan, windows->subscription->id,
+						  Max(time, GetCurrentTimestamp()) + longest);
+	while (windows->count < limit && obx_window_scan_next(&scan, &window))
+		if (window.due > time && obx_clock_was_ahead(window.due, longest) &&
+			!obx_lane_is_blocked(windows->lane, true, obx_lane_hash_of_group(window.key)))
+			windows->windows[windows->count++] = window;
+	obx_window_scan_end(&scan);
+}
 
 void
 obx_windows_list(ObxWindows *windows, TimestampTz from, TimestampTz time, int limit)
@@ -53,6 +89,7 @@ obx_windows_list(ObxWindows *windows, TimestampTz from, TimestampTz time, int li
 			windows->windows[windows->count++] = window;
 	}
 	obx_window_scan_end(&scan);
+	list_ahead(windows, time, limit);
 }
 
 /* ---- completing ---- */

@@ -25,6 +25,13 @@ typedef struct ObxWindows
 } ObxWindows;
 
 /*
+ * Is it time for windows of which none is due before "due", 0 for never?  Also
+ * if that was noted by a clock that was ahead.
+ */
+extern bool obx_windows_are_due(const ObxSubscription *subscription, TimestampTz due,
+								TimestampTz now);
+
+/*
  * Lists up to "limit" windows that are due at "time": every event that got its
  * position before has been dealt with, or is open.  Windows of blocked keys
  * wait for those.

@@ -38,6 +38,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/command.h"
 #include "base/compat.h"
 #include "base/identity.h"
@@ -209,7 +210,10 @@ obx_claim_complete(Datum key, TimestampTz time, int64 event_id)
 
 /* ---- forgetting ---- */
 
-/* Seals earlier turns that nobody writes to any more. */
+/*
+ * Seals earlier turns that nobody writes to any more; again, where the clock was
+ * ahead when one was sealed, or its keys would be kept until it is there again.
+ */
 static void
 seal_turns(ObxSeenTurns *turns)
 {
@@ -217,7 +221,8 @@ seal_turns(ObxSeenTurns *turns)
 	{
 		int64		turn = turns->current - i;
 
-		if (turns->sealed_at[i] != DT_NOEND ||
+		if ((turns->sealed_at[i] != DT_NOEND &&
+			 !obx_clock_was_ahead(turns->sealed_at[i], 0)) ||
 			!ConditionalLockRelationOid(obx_seen_table(turn), ShareLock))
 			continue;
 		turns->sealed_at[i] = GetCurrentTimestamp();
@@ -247,7 +252,8 @@ empty_table(int64 turn)
 
 /*
  * Is it time for the next turn?  Half a window each: the oldest of three
- * tables is past the window then.
+ * tables is past the window then.  A use that lies ahead was noted by a clock
+ * that was wrong; its key stays taken as long as its table is kept.
  */
 static bool
 is_turn_over(int64 turn, TimestampTz now)
@@ -255,7 +261,8 @@ is_turn_over(int64 turn, TimestampTz now)
 	TimestampTz first;
 
 	return obx_seen_first_time(turn, &first) &&
-		first <= now - obx_idempotency_window * USECS_PER_SEC / 2;
+		(first <= now - obx_idempotency_window * USECS_PER_SEC / 2 ||
+		 obx_clock_was_ahead(first, 0));
 }
 
 static void

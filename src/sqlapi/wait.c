@@ -11,6 +11,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "catalog/delivery.h"
 #include "catalog/progress.h"
@@ -104,7 +105,7 @@ obx_sql_wait(PG_FUNCTION_ARGS)
 {
 	Wait		wait = {.name = obx_argument_text(fcinfo, 0)};
 	int64		timeout = obx_argument_require_interval(fcinfo, 1, "timeout");
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = obx_clock_now();
 	TimestampTz end = start + timeout;
 	MemoryContext memory;
 	bool		done;
@@ -132,7 +133,7 @@ obx_sql_wait(PG_FUNCTION_ARGS)
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(memory);
 
-		now = GetCurrentTimestamp();
+		now = obx_clock_now();
 		if (done || now >= end)
 			break;
 		pause = Max((now - start) / 1000 / OBX_WAIT_PART, OBX_WAIT_FIRST);

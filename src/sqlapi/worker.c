@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "catalog/subscription.h"
 #include "worker/refusal.h"
@@ -71,7 +72,7 @@ put_slot(ReturnSetInfo * result, const ObxSlot *slot, const char *state)
 	values[4] = Int32GetDatum(slot->lane);
 	nulls[3] = nulls[4] = !dispatching;
 	values[5] = CStringGetTextDatum(state);
-	values[6] = TimestampTzGetDatum(slot->since);
+	values[6] = TimestampTzGetDatum(obx_clock_to_time(slot->since));
 	nulls[6] = slot->since == 0;
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }

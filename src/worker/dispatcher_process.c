@@ -17,6 +17,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "dispatch/session.h"
 #include "worker/light.h"
@@ -93,7 +94,7 @@ must_leave(void)
 		case OBX_LEAVE_ROOM:
 		case OBX_LEAVE_TURN:
 			return first_claim == 0 || obx_own_slot->state == OBX_SLOT_IDLE ||
-				GetCurrentTimestamp() - first_claim >= PROCESS_TURN;
+				obx_clock_now() - first_claim >= PROCESS_TURN;
 		case OBX_LEAVE_NOW:
 			break;
 	}
@@ -169,7 +170,7 @@ serve_lanes(void)
 	while (obx_queue_claim(&claim, &look_at))
 	{
 		if (first_claim == 0)
-			first_claim = GetCurrentTimestamp();
+			first_claim = obx_clock_now();
 		serve_lane(&claim);
 		MemoryContextReset(context);
 		obx_process_check();
@@ -204,7 +205,7 @@ obx_dispatcher_main(Datum arg)
 		first_claim = 0;
 		look_at = serve_lanes();
 
-		now = GetCurrentTimestamp();
+		now = obx_clock_now();
 		if (first_claim != 0 || idle_since == 0)
 		{
 			idle_since = now;

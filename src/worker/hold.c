@@ -22,6 +22,7 @@
 #include "storage/procarray.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/doorbell.h"
 #include "worker/hold.h"
@@ -180,7 +181,7 @@ static void
 wait_until_gone(Oid database)
 {
 	static uint32 wait_event = 0;
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = obx_clock_now();
 	pid_t	   *pids = palloc(obx_slots->nslots * sizeof(pid_t));
 	pid_t	   *known = palloc(obx_slots->nslots * sizeof(pid_t));
 	int			nknown = list_workers(database, known, false);
@@ -191,7 +192,7 @@ wait_until_gone(Oid database)
 
 	for (;;)
 	{
-		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz now = obx_clock_now();
 		bool		impatient = !terminated && now - start >= PATIENCE;
 		bool		gone = list_workers(database, pids, impatient) == 0;
 

@@ -10,6 +10,7 @@
 
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/settings.h"
 #include "catalog/progress.h"
@@ -212,7 +213,7 @@ obx_housekeeping_run(bool in_use, bool settled)
 	for (int i = 0; i < lengthof(tasks); i++)
 	{
 		Task	   *task = &tasks[i];
-		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz now = obx_clock_now();
 
 		if (task->stage > stage)
 			continue;

@@ -27,6 +27,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/doorbell.h"
 #include "worker/process.h"
@@ -211,7 +212,7 @@ take_over(void)
 	obx_slots->launcher_starved_since = 0;
 	memset(obx_slots->starved, 0, sizeof(obx_slots->starved));
 	obx_slots->launcher_pid = MyProcPid;
-	obx_slots->launcher_since = GetCurrentTimestamp();
+	obx_slots->launcher_since = obx_clock_now();
 	LWLockRelease(obx_slots->lock);
 }
 
@@ -425,7 +426,7 @@ answer_ring(Oid oid, bool rung)
 	if (rung && database != NULL && database->delay == 0)
 	{
 		database->probe = 0;
-		database->start_at = Min(database->start_at, GetCurrentTimestamp());
+		database->start_at = Min(database->start_at, obx_clock_now());
 	}
 }
 
@@ -504,7 +505,7 @@ stop_listening(int code, Datum arg)
 static TimestampTz
 reconcile(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = obx_clock_now();
 
 	if (obx_process_run(list_databases, NULL, &list_failures))
 	{

@@ -13,6 +13,7 @@
 
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/doorbell.h"
 #include "base/settings.h"
@@ -37,7 +38,8 @@ typedef struct Step
 /* There is nothing before it that is known of. */
 static ObxSchedulePlace place = {DT_NOBEGIN, 0};
 
-static TimestampTz next_due = DT_NOEND; /* of those behind the place */
+static TimestampTz next_due = DT_NOEND; /* of those behind the place, as they
+										 * say */
 
 /* The last look from the beginning: when, how long it took, what it left. */
 static TimestampTz looked_at = 0;
@@ -85,7 +87,6 @@ note_result(const ObxDueMove *result, bool looking, TimestampTz now)
 {
 	if (looking)
 	{
-		looked_at = now;
 		look_cost = result->search;
 		skipped = false;
 	}
@@ -103,7 +104,7 @@ note_result(const ObxDueMove *result, bool looking, TimestampTz now)
 TimestampTz
 obx_mover_due(void)
 {
-	return next_due;
+	return obx_clock_from_time(next_due);
 }
 
 TimestampTz
@@ -116,8 +117,8 @@ obx_mover_run(TimestampTz now)
 
 	hear_of_scheduled();
 	looking = next_look() <= now;
-	if (failures.retry_at > now || (!looking && next_due > now))
-		return Max(failures.retry_at, Min(next_due, next_look()));
+	if (failures.retry_at > now || (!looking && obx_mover_due() > now))
+		return Max(failures.retry_at, Min(obx_mover_due(), next_look()));
 
 	before = place;
 	if (looking)
@@ -136,6 +137,8 @@ obx_mover_run(TimestampTz now)
 		place = before;
 		return now + BUSY_DELAY;
 	}
+	if (looking)
+		looked_at = obx_clock_now();
 	note_result(&step.result, looking, GetCurrentTimestamp());
-	return Min(next_due, next_look());
+	return Min(obx_mover_due(), next_look());
 }

@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/settings.h"
 #include "worker/queue.h"
@@ -307,7 +308,7 @@ start_dispatcher(void *arg)
 {
 	Oid			owner = *(Oid *) arg;
 	const char *obstacle = obx_refusal_find_obstacle(owner);
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = obx_clock_now();
 	int			times;
 
 	CHECK_FOR_INTERRUPTS();

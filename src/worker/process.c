@@ -20,6 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "catalog/names.h"
 #include "worker/process.h"
@@ -94,7 +95,7 @@ void
 obx_process_wait(TimestampTz until)
 {
 	static uint32 wait_event = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = obx_clock_now();
 	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
 	long		ms = 0;
 
@@ -184,7 +185,7 @@ obx_process_recover(ObxFailures *failures, MemoryContext context)
 	failures->sqlstate = error->sqlerrcode;
 	failures->count++;
 	ms = (int64) FIRST_RETRY_MS << Min(failures->count - 1, 16);
-	failures->retry_at = GetCurrentTimestamp() + Min(ms, LONGEST_RETRY_MS) * INT64CONST(1000);
+	failures->retry_at = obx_clock_now() + Min(ms, LONGEST_RETRY_MS) * INT64CONST(1000);
 	FreeErrorData(error);
 }
 

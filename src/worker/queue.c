@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/shmem.h"
 #include "worker/queue.h"
 #include "worker/refusal.h"
@@ -132,7 +133,7 @@ delay(TimestampTz now, int first_ms, int longest_ms, int failures)
 static void
 abandon_lanes(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = obx_clock_now();
 
 	if (obx_own_slot->role == OBX_ROLE_SEQUENCER)
 	{
@@ -352,7 +353,7 @@ obx_queue_claim(ObxClaim *claim, TimestampTz *look_at)
 	ObxSlot    *own = obx_own_slot;
 	const ObxSlot *sequencer;
 	const ObxSuspect *suspect;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = obx_clock_now();
 	TimestampTz left_until;
 	int			waiting = 0;
 
@@ -415,12 +416,12 @@ settle_lane(ObxQueuedLane *lane, const ObxClaim *claim, const ObxPassResult *res
 	{
 		case OBX_PASS_MORE:
 			lane->failures = 0;
-			lane->due = result->due;
+			lane->due = obx_clock_from_time(result->due);
 			make_ready(lane, now);	/* at the end of the queue */
 			break;
 		case OBX_PASS_IDLE:
 			lane->failures = 0;
-			lane->due = result->due;
+			lane->due = obx_clock_from_time(result->due);
 			lane->seen = claim->head;
 			if (head > lane->seen || lane->due <= now || lane->again)
 				make_ready(lane, now);
@@ -477,7 +478,7 @@ void
 obx_queue_release(const ObxClaim *claim, const ObxPassResult *result, bool light)
 {
 	ObxQueuedLane *lane = &obx_queue->lanes[claim->index];
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = obx_clock_now();
 	ObxSlot    *sequencer;
 	ObxSuspect *suspect;
 	bool		was_light;

@@ -24,6 +24,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/doorbell.h"
 #include "base/settings.h"
@@ -180,7 +181,7 @@ static void
 gather(int64 transactions)
 {
 	if (transactions > 1)
-		gathering_until = GetCurrentTimestamp() +
+		gathering_until = obx_clock_now() +
 			Min((transactions - 1) * GATHERING_PER_TRANSACTION, LONGEST_GATHERING);
 }
 
@@ -256,7 +257,7 @@ configure(TimestampTz now, bool afresh)
 static TimestampTz
 make_round(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = obx_clock_now();
 	TimestampTz next;
 	TimestampTz next_move;
 	bool		gathering = is_gathering(now);
@@ -282,7 +283,7 @@ make_round(void)
 		known_configuration = configuration;
 	}
 
-	now = GetCurrentTimestamp();
+	now = obx_clock_now();
 	next = obx_queue_refresh(head, now);
 	needed_at = Min(next, obx_mover_due());
 	if (sequence_failures.retry_at != 0)

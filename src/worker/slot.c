@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/doorbell.h"
 #include "base/shmem.h"
@@ -70,7 +71,7 @@ initialize_slots(void *region, LWLockPadded *locks)
 	static int	starts = 0;
 	static TimestampTz last_start = 0;
 	ObxSlots   *new = region;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = obx_clock_now();
 
 	new->lock = &locks[0].lock;
 	new->nslots = max_worker_processes + EXTRA_SLOTS;
@@ -140,7 +141,7 @@ obx_slot_ask_to_leave(ObxSlot *slot, ObxLeave leave)
 	if (!obx_slot_is_live(slot) || slot->leave >= leave)
 		return;
 	if (slot->leave == OBX_LEAVE_NOT)
-		slot->leave_since = GetCurrentTimestamp();
+		slot->leave_since = obx_clock_now();
 	slot->leave = leave;
 	obx_slot_wake(slot);
 }
@@ -246,7 +247,7 @@ claim_slot(ObxRole role, Oid database, Oid owner, TimestampTz waits_since)
 		slot->state = OBX_SLOT_STARTING;
 		slot->database = database;
 		slot->owner = owner;
-		slot->since = GetCurrentTimestamp();
+		slot->since = obx_clock_now();
 		slot->wakes_at = DT_NOEND;
 		slot->waits_since = waits_since;
 		if (role == OBX_ROLE_SEQUENCER)
@@ -293,7 +294,7 @@ obx_slot_start(ObxRole role, Oid database, Oid owner, TimestampTz waits_since)
 	if (!registered)
 	{
 		LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-		obx_slots->scarce_at = GetCurrentTimestamp();
+		obx_slots->scarce_at = obx_clock_now();
 		obx_slot_free(&obx_slots->slots[index]);
 		LWLockRelease(obx_slots->lock);
 		return -1;
@@ -327,7 +328,7 @@ obx_slot_reap(void)
 			slot->state = OBX_SLOT_EXITED;
 			slot->exit = slot->leave == OBX_LEAVE_ROOM ? OBX_EXIT_GAVE_WAY :
 				slot->leave != OBX_LEAVE_NOT ? OBX_EXIT_LEFT : OBX_EXIT_REFUSED;
-			slot->since = GetCurrentTimestamp();
+			slot->since = obx_clock_now();
 		}
 		LWLockRelease(obx_slots->lock);
 
@@ -347,7 +348,7 @@ tell_of_exit(const ObxSlot *gone)
 
 	if (sequencer != NULL)
 		obx_slot_wake(sequencer);
-	obx_slots->left_at = GetCurrentTimestamp();
+	obx_slots->left_at = obx_clock_now();
 	obx_slot_tell_of_opening();
 }
 
@@ -385,7 +386,7 @@ leave_slot(int code, Datum arg)
 	}
 	slot->state = OBX_SLOT_EXITED;
 	slot->pid = 0;
-	slot->since = GetCurrentTimestamp();
+	slot->since = obx_clock_now();
 	if (slot->waits_since == 0)
 		slot->waits_since = slot->starved_since;
 	slot->starved_since = 0;
@@ -416,7 +417,7 @@ obx_slot_attach(ObxRole role)
 		slot->pid = MyProcPid;
 		slot->procno = obx_my_procno();
 		slot->state = OBX_SLOT_BUSY;
-		slot->attached_at = slot->since = GetCurrentTimestamp();
+		slot->attached_at = slot->since = obx_clock_now();
 		obx_own_slot = slot;
 		wanted = slot->leave == OBX_LEAVE_NOT && !obx_slot_is_held(slot->database);
 		if (!wanted)
@@ -460,7 +461,7 @@ obx_slot_begin_round(void)
 void
 obx_slot_end_round(TimestampTz wakes_at, TimestampTz needed_at, bool worked)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = obx_clock_now();
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 	obx_own_slot->state = OBX_SLOT_IDLE;
