@@ -69,8 +69,15 @@ ifneq ($(or $(filter-out $(TOOL_GOALS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,al
 # Bitcode for the JIT would need clang and serve nothing here.
 override with_llvm = no
 
+# An include of nothing is no error to make, which would then build nothing.
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifeq ($(PGXS),)
+$(error "$(PG_CONFIG)" is missing or cannot be run. Install PostgreSQL's development files (on Debian: postgresql-server-dev-NN), or name its program: make PG_CONFIG=/path/to/pg_config)
+endif
+ifneq ($(shell test -r '$(PGXS)' && echo yes),yes)
+$(error PostgreSQL's makefile "$(PGXS)", named by "$(PG_CONFIG)", is missing. Install the development files of that PostgreSQL (on Debian: postgresql-server-dev-NN), or name another one: make PG_CONFIG=/path/to/pg_config)
+endif
 include $(PGXS)
 
 $(OBJS): Makefile

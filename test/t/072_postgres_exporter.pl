@@ -1,5 +1,7 @@
-# docs/postgres_exporter.yaml exports every metric of outbox.metrics, with its
-# name, labels and value, read by a role that has what the docs grant it.
+# docs/sql_exporter.yml and docs/postgres_exporter.yaml export every metric of
+# outbox.metrics, with its name, labels and value, read by a role that has what
+# the docs grant it.  Of sql_exporter, which no package has, the queries are run
+# here as it would.
 use strict;
 use warnings;
 
@@ -14,7 +16,6 @@ use Test::More;
 
 my $exporter = (grep { -x $_ }
 	map { ("$_/prometheus-postgres-exporter", "$_/postgres_exporter") } split(/:/, $ENV{PATH}), '/usr/bin')[0];
-plan skip_all => 'there is no postgres_exporter' if !$exporter;
 
 my $node = new_server('exported');
 install_orders($node, 'postgres');
@@ -30,67 +31,132 @@ $node->safe_psql('postgres', q{
 insert_orders($node, 'postgres', 10);
 is($node->safe_psql('postgres', 'SELECT outbox.wait()'), 't', 'events are handled');
 
-my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'tcp', Listen => 1)
-  or die "no port: $!";
-my $port = $socket->sockport;
-close($socket);
-
-my $pid = fork // die "could not fork: $!";
-if ($pid == 0)
-{
-	$ENV{DATA_SOURCE_NAME} =
-	  sprintf('host=%s port=%d user=watchman dbname=postgres sslmode=disable', $node->host, $node->port);
-	open(STDOUT, '>', $node->basedir . '/exporter.log');
-	open(STDERR, '>&', \*STDOUT);
-	exec($exporter, '--extend.query-path=' . abs_path("$FindBin::RealBin/../../docs/postgres_exporter.yaml"),
-		'--disable-default-metrics', '--disable-settings-metrics', '--no-collector.database', '--no-collector.bgwriter',
-		"--web.listen-address=127.0.0.1:$port")
-	  or POSIX::_exit(1);
-}
+my $docs = abs_path("$FindBin::RealBin/../../docs");
+my $pid;
 END { my $status = $?; kill('TERM', $pid) if $pid; $? = $status; }
 
-my $page;
-foreach (1 .. 600)
+sub free_port
 {
-	$page = HTTP::Tiny->new(timeout => 30)->get("http://127.0.0.1:$port/metrics");
-	last if $page->{success} && $page->{content} =~ /^outbox_/m;
-	last if waitpid($pid, POSIX::WNOHANG) != 0;
-	select(undef, undef, undef, 0.1);
-}
-ok($page->{success}, 'the exporter answers') or diag($page->{content});
+	my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'tcp', Listen => 1)
+	  or die "no port: $!";
 
-# name{labels in order} => value; the labels that the exporter adds left out
-my (%exported, %type);
-foreach (split /\n/, $page->{content})
+	return $socket->sockport;
+}
+
+# The page of postgres_exporter.
+sub scrape
 {
-	$type{$1} = $2 if /^# TYPE (outbox_\w+) (\w+)/;
-	next if !/^(outbox_\w+)\{(.*)\} (\S+)$/;
-	my ($name, $labels, $value) = ($1, $2, $3);
-	my %label = $labels =~ /(\w+)="((?:[^"\\]|\\.)*)"/g;
+	my $port = free_port();
+	my $page;
 
-	is($label{datname}, 'postgres', "$name names the database") if !$type{"$name seen"}++;
-	# what there is not
-	next if $value eq 'NaN';
-	$exported{ $name . join(',', map { "$_=$label{$_}" } grep { !/^(?:datname|server)$/ } sort keys %label) } = $value + 0;
+	$pid = fork // die "could not fork: $!";
+	if ($pid == 0)
+	{
+		$ENV{DATA_SOURCE_NAME} =
+		  sprintf('host=%s port=%d user=watchman dbname=postgres sslmode=disable', $node->host, $node->port);
+		open(STDOUT, '>', $node->basedir . '/exporter.log');
+		open(STDERR, '>&', \*STDOUT);
+		exec($exporter, "--extend.query-path=$docs/postgres_exporter.yaml",
+			'--disable-default-metrics', '--disable-settings-metrics', '--no-collector.database', '--no-collector.bgwriter',
+			"--web.listen-address=127.0.0.1:$port")
+		  or POSIX::_exit(1);
+	}
+	foreach (1 .. 600)
+	{
+		$page = HTTP::Tiny->new(timeout => 30)->get("http://127.0.0.1:$port/metrics");
+		last if $page->{success} && $page->{content} =~ /^outbox_/m;
+		last if waitpid($pid, POSIX::WNOHANG) != 0;
+		select(undef, undef, undef, 0.1);
+	}
+	kill('TERM', $pid);
+	waitpid($pid, 0);
+	undef $pid;
+	ok($page->{success}, 'the exporter answers') or diag($page->{content});
+	return $page->{content};
 }
-delete @type{ grep { / seen$/ } keys %type };
 
-my %expected = map { split /\|/ } split /\n/, $node->safe_psql('postgres', q{
-	SELECT name || coalesce((SELECT string_agg(key || '=' || replace(value, '"', '\"'), ',' ORDER BY key) FROM jsonb_each_text(labels)), ''), value
-	FROM outbox.metrics});
-is(join("\n", sort keys %exported), join("\n", sort keys %expected), 'every metric is exported');
+# What sql_exporter would make of its configuration: a page.
+sub evaluate
+{
+	my (%query, @metrics, $query);
 
-my @moving = grep { /_seconds|worker_processes|_size_bytes|_segments|scheduled_events/ } keys %expected;
-delete @exported{@moving};
-delete @expected{@moving};
-is_deeply(\%exported, \%expected, 'with its value') or diag(explain(\%exported));
-is_deeply(
-	[ sort grep { $type{$_} eq 'counter' } keys %type ],
-	[ sort grep { /_total$/ } keys %type ],
-	'what ends in _total is a counter');
+	open(my $in, '<', "$docs/sql_exporter.yml") or die "could not read sql_exporter.yml: $!";
+	while (<$in>)
+	{
+		next if /^\s*#/;
+		if (/^      - query_name: (\w+)$/) { $query = $1; }
+		elsif (/^      - metric_name: (\w+)$/) { push @metrics, { name => $1 }; }
+		elsif (/^          (.*)$/) { $query{$query} .= "$1\n"; }
+		elsif (/^        (type|query_ref): (\w+)$/ && @metrics) { $metrics[-1]{$1} = $2; }
+		elsif (/^        (help): "([^"]+)"$/) { $metrics[-1]{$1} = $2; }
+		elsif (/^        (key_labels|values): \[([\w, ]+)\]$/) { $metrics[-1]{$1} = [ split(/, /, $2) ]; }
+		elsif (/^    metrics:$/) { undef $query; }
+		elsif (/^      / && !/^        query: \|$/) { fail("sql_exporter.yml, line $.: $_"); }
+	}
+	close($in);
 
-kill('TERM', $pid);
-waitpid($pid, 0);
-undef $pid;
+	my $page = '';
+	my %used;
+	foreach my $metric (@metrics)
+	{
+		ok($metric->{help}, "sql_exporter: $metric->{name} has a help");
+		is("@{ $metric->{values} }", $metric->{name}, "sql_exporter: $metric->{name} is a column");
+		$used{ $metric->{query_ref} }++;
+		my ($name, $sql) = ($metric->{name}, $query{ $metric->{query_ref} });
+		my $labels = join(q( || ',' || ),
+			map { sprintf(q('%s="' || replace("%s", '"', '\"') || '"'), $_, $_) } @{ $metric->{key_labels} });
+		my $rows = $node->safe_psql('postgres',
+			"SET SESSION AUTHORIZATION watchman; SELECT '$name' || '{' || $labels || '} ' || $name FROM ($sql) q");
+		my $empty = $node->safe_psql('postgres',
+			"SELECT count(*) FROM ($sql) q WHERE $name IS NULL");
+		is($empty, 0, "sql_exporter: $name is never NULL");
+		$page .= "# TYPE $metric->{name} $metric->{type}\n$rows\n";
+	}
+	is(join(' ', sort keys %used), join(' ', sort keys %query), 'sql_exporter: every query is used');
+	return $page;
+}
+
+sub check_exporter
+{
+	my ($name, $page) = @_;
+
+	# name{labels in order} => value; the labels that the exporter adds left out
+	my (%exported, %type, %seen);
+	foreach (split /\n/, $page)
+	{
+		$type{$1} = $2 if /^# TYPE (outbox_\w+) (\w+)/;
+		next if !/^(outbox_\w+)\{(.*)\} (\S+)$/;
+		my ($metric, $labels, $value) = ($1, $2, $3);
+		my %label = $labels =~ /(\w+)="((?:[^"\\]|\\.)*)"/g;
+
+		is($label{datname}, 'postgres', "$name: $metric names the database") if !$seen{$metric}++;
+		# what there is not
+		next if $value eq 'NaN';
+		$exported{ $metric . join(',', map { "$_=$label{$_}" } grep { !/^(?:datname|server)$/ } sort keys %label) } = $value + 0;
+	}
+
+	my %expected = map { split /\|/ } split /\n/, $node->safe_psql('postgres', q{
+		SELECT name || coalesce((SELECT string_agg(key || '=' || replace(value, '"', '\"'), ',' ORDER BY key) FROM jsonb_each_text(labels)), ''), value
+		FROM outbox.metrics});
+	is(join("\n", sort keys %exported), join("\n", sort keys %expected), "$name: every metric is exported");
+
+	my @moving = grep { /_seconds|worker_processes|_size_bytes|_segments|scheduled_events/ } keys %expected;
+	delete @exported{@moving};
+	delete @expected{@moving};
+	is_deeply(\%exported, \%expected, "$name: with its value") or diag(explain(\%exported));
+	is_deeply(
+		[ sort grep { $type{$_} eq 'counter' } keys %type ],
+		[ sort grep { /_total$/ } keys %type ],
+		"$name: what ends in _total is a counter");
+	return;
+}
+
+check_exporter('sql_exporter', evaluate());
+SKIP:
+{
+	skip 'there is no postgres_exporter', 1 if !$exporter;
+	check_exporter('postgres_exporter', scrape());
+}
+
 $node->stop;
 done_testing();
