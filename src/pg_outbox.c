@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/doorbell.h"
+#include "base/identity.h"
 #include "base/settings.h"
 #include "capture/capture.h"
 #include "catalog/names.h"
@@ -28,6 +29,7 @@ _PG_init(void)
 {
 	obx_clock_init();
 	obx_settings_init();
+	obx_identity_init();
 	obx_doorbell_init();
 	obx_names_init();
 	obx_append_init();

@@ -23,6 +23,7 @@
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -32,6 +33,15 @@
 
 #include "base/compat.h"
 #include "base/identity.h"
+
+static ProcessUtility_hook_type previous_process_utility = NULL;
+
+/*
+ * Set while another role's code may be running.  After an error it may stay set
+ * until the transaction ends: it counts within a security-restricted operation
+ * only.
+ */
+static bool is_assumed = false;
 
 /* pg_temp is named last, or it would be searched first. */
 #define OUR_PATH "pg_catalog, pg_temp"
@@ -157,6 +167,8 @@ obx_identity_assume_path(ObxIdentity *former, Oid role, const char *path)
 	SetUserIdAndSecContext(role, former->security | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
 	former->nest_level = NewGUCNestLevel();
+	former->is_assumed = is_assumed;
+	is_assumed = true;
 	if (strcmp(namespace_search_path, path) != 0)
 		(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
@@ -165,6 +177,7 @@ obx_identity_assume_path(ObxIdentity *former, Oid role, const char *path)
 void
 obx_identity_restore(const ObxIdentity *former)
 {
+	is_assumed = former->is_assumed;
 	AtEOXact_GUC(false, former->nest_level);
 	SetUserIdAndSecContext(former->user, former->security);
 }
@@ -202,4 +215,45 @@ obx_identity_hold(void)
 	}
 	holding = true;
 	SetUserIdAndSecContext(GetUserId(), SECURITY_LOCAL_USERID_CHANGE);
+}
+
+/* ---- what such code may not do ---- */
+
+/*
+ * A security-restricted operation refuses temporary tables, but no other
+ * temporary objects where the session has some already.  A type among them
+ * would be found before PostgreSQL's own, in a session of somebody else.  Our
+ * own commands (base/command.c) are parts of something larger.
+ */
+static void
+process_utility(OBX_UTILITY_PARAMETERS)
+{
+	if (is_assumed && InSecurityRestrictedOperation() &&
+		context != PROCESS_UTILITY_SUBCOMMAND &&
+		GetCommandLogLevel(pstmt->utilityStmt) == LOGSTMT_DDL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot execute %s within code that runs as another role",
+						GetCommandTagName(CreateCommandTag(pstmt->utilityStmt))),
+				 errdetail("Filters, contracts and the like run in sessions of others, and leave nothing there."),
+				 errhint("Let a handler do it.")));
+	if (previous_process_utility)
+		previous_process_utility(OBX_UTILITY_ARGUMENTS);
+	else
+		standard_ProcessUtility(OBX_UTILITY_ARGUMENTS);
+}
+
+static void
+end_transaction(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		is_assumed = false;
+}
+
+void
+obx_identity_init(void)
+{
+	previous_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	RegisterXactCallback(end_transaction, NULL);
 }

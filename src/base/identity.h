@@ -10,13 +10,16 @@ typedef struct ObxIdentity
 	Oid			user;
 	int			security;
 	int			nest_level;
+	bool		is_assumed;
 } ObxIdentity;
+
+extern void obx_identity_init(void);
 
 /*
  * Become the role, in a security-restricted operation, under a search_path of
  * ours.  Whatever happens until obx_identity_restore() happens as this role:
  * code that it planted gets no other rights, and leaves nothing behind that
- * could run later with other rights.
+ * could run later with other rights: commands that make objects are refused.
  */
 extern void obx_identity_assume(ObxIdentity *former, Oid role);
 

@@ -36,10 +36,10 @@ DECLARE
     escapes text[] = '{}';
 BEGIN
     FOREACH attempt IN ARRAY ARRAY['INSERT INTO mallory.bait VALUES (1)',
-                                   'CREATE TEMPORARY TABLE planted (i integer)',
-                                   'CREATE FUNCTION pg_temp.planted() RETURNS integer LANGUAGE sql AS ''SELECT 1''',
+                                   'CREATE TEMPORARY TABLE IF NOT EXISTS planted (i integer)', 'CREATE TYPE mallory.made AS (i integer)', 'DROP TYPE mallory.made',
+                                   'CREATE OR REPLACE FUNCTION pg_temp.planted() RETURNS integer LANGUAGE sql AS ''SELECT 1''',
                                    'RESET ROLE', 'SET ROLE NONE', 'RESET SESSION AUTHORIZATION',
-                                   'PREPARE planted AS SELECT 1', 'LISTEN planted'] LOOP
+                                   format('PREPARE planted_%s AS SELECT 1', (random() * 1e9)::integer), 'LISTEN planted'] LOOP
         BEGIN
             EXECUTE attempt;
             escapes = escapes || attempt;
@@ -77,6 +77,8 @@ SELECT outbox.register_type('Operator', 'data = ''{}''::text');
 SELECT outbox.register_type('Row', '''(1,2)''::mallory.pair = ''(1,2)''::mallory.pair');
 RESET ROLE;
 TRUNCATE seen.ran;
+-- where there are temporary objects, others would be let in
+CREATE TEMPORARY TABLE already (i integer);
 SELECT outbox.publish(type, '{"n": 1, "list": "{1,2}", "pair": "(1,2)"}') > 0 AS published FROM outbox.event_type ORDER BY type;
 SELECT * FROM seen.report('contract');
 
@@ -144,6 +146,53 @@ SELECT outbox.capture('mallory.orders', condition => 'new.n = ''{1}''', type => 
 SELECT outbox.capture('mallory.orders', condition => 'new.p = ''(1,2)''::mallory.pair', type => 'b');
 SELECT * FROM seen.report('capture');
 SELECT outbox.uncapture('mallory.orders', 'a'), outbox.uncapture('mallory.orders', 'b');
+
+-- snapshot(): values and conditions are the table's owner's
+SET ROLE regress_outbox_mallory;
+CREATE TYPE mallory.mood AS ENUM ('sad', 'glad');
+CREATE FUNCTION mallory.mood_json(mallory.mood) RETURNS json LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM mallory.spy('cast to json'); RETURN '{}'; END $$;
+CREATE CAST (mallory.mood AS json) WITH FUNCTION mallory.mood_json(mallory.mood);
+CREATE TABLE mallory.stock (id mallory.positive PRIMARY KEY, m mallory.mood);
+INSERT INTO mallory.stock VALUES (1, 'sad'), (2, 'glad');
+SET ROLE regress_outbox_mallory;
+SELECT outbox.capture('mallory.stock');
+RESET ROLE;
+TRUNCATE seen.ran;
+SELECT outbox.snapshot('mallory.stock', 1), outbox.snapshot('mallory.stock', 1), outbox.snapshot('mallory.stock', 1);
+SELECT * FROM seen.report('snapshot');
+SELECT outbox.uncapture('mallory.stock');
+
+-- run() after SET ROLE: handlers, what they defer, and what they read; and the
+-- event triggers of others, for partitions that it makes
+CREATE FUNCTION seen.on_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM note('event trigger'); END $$;
+SET outbox.partition_interval = '1s';
+SELECT count(*) AS partitions FROM pg_inherits WHERE inhparent = 'outbox.event'::regclass \gset
+SET ROLE regress_outbox_mallory;
+CREATE FUNCTION mallory.note(what text) RETURNS void LANGUAGE sql AS 'INSERT INTO seen.ran VALUES (what, current_user, '')';
+CREATE FUNCTION mallory.spies(e outbox.event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.spy('handler'); END $$;
+SELECT outbox.subscribe('spies', types => '{Spied}', handler => 'spies', filter => 'spy(''filter'')');
+SELECT outbox.publish('Spied') > 0 AS published;
+DEALLOCATE ALL;
+DISCARD TEMP;
+RESET ROLE;
+CREATE EVENT TRIGGER regress_outbox_planted ON ddl_command_end EXECUTE FUNCTION seen.on_ddl();
+SET ROLE regress_outbox_mallory;
+CALL outbox.run();
+SELECT current_user;
+RESET ROLE;
+DROP EVENT TRIGGER regress_outbox_planted;
+RESET outbox.partition_interval;
+SELECT count(*) > :partitions AS more FROM pg_inherits WHERE inhparent = 'outbox.event'::regclass;
+SELECT path, what, as_whom FROM seen.report('run');
+SELECT count(*) FROM pg_prepared_statements;
+SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema();
+
+-- a member, in the subscription's search_path
+SET ROLE regress_outbox_member;
+SELECT outbox.alter_subscription('spies', filter => '''{1,2}''::positive[] IS NOT NULL AND spy(''filter'')');
+RESET ROLE;
+SELECT * FROM seen.report('member');
 
 -- temporary objects are no part of what is stored
 SET ROLE regress_outbox_mallory;
