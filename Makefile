@@ -45,12 +45,17 @@ EXTRA_CLEAN = $(EXTENSION)--*.sql $(OBJS:.o=.d) test/expected test/results \
 
 # What tools/ does needs no PGXS, whose own "check" only says that it is not
 # supported.
-TOOL_GOALS = check check-versions lint indent demo bench bench-quick
+TOOL_GOALS = deb dist check check-versions lint indent demo bench bench-quick
 lint:
 	@tools/setup
 	@tools/lint
 indent:
 	@tools/indent
+deb:
+	@tools/setup deb
+	@tools/deb
+dist:
+	@tools/dist
 check-versions:
 	@tools/check-versions $(TESTS)
 demo:
