@@ -1,0 +1,23 @@
+# The official image of PostgreSQL with pg_outbox in it:
+#
+#     docker build -t pg_outbox --build-arg PG_MAJOR=17 .
+#
+# compose.yaml runs it.  The extension is preloaded and made in the database that
+# the image makes at its first start.
+
+ARG PG_MAJOR=17
+
+FROM postgres:${PG_MAJOR}-bookworm AS build
+ARG PG_MAJOR
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev make "postgresql-server-dev-${PG_MAJOR}"
+COPY . /src
+RUN make -C /src PG_CONFIG="/usr/lib/postgresql/${PG_MAJOR}/bin/pg_config" DESTDIR=/out install
+
+FROM postgres:${PG_MAJOR}-bookworm
+COPY --from=build /out/ /
+RUN sed -i \
+        -e "s/^#\?shared_preload_libraries = .*/shared_preload_libraries = 'pg_outbox'/" \
+        -e "s/^#\?max_worker_processes = .*/max_worker_processes = 16/" \
+        /usr/share/postgresql/postgresql.conf.sample \
+    && echo "CREATE EXTENSION pg_outbox;" >/docker-entrypoint-initdb.d/10-pg_outbox.sql
