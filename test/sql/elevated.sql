@@ -169,7 +169,7 @@ CREATE FUNCTION seen.on_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
 SET outbox.partition_interval = '1s';
 SELECT count(*) AS partitions FROM pg_inherits WHERE inhparent = 'outbox.event'::regclass \gset
 SET ROLE regress_outbox_mallory;
-CREATE FUNCTION mallory.note(what text) RETURNS void LANGUAGE sql AS 'INSERT INTO seen.ran VALUES (what, current_user, '')';
+CREATE FUNCTION mallory.note(what text) RETURNS void LANGUAGE sql AS $$ INSERT INTO seen.ran VALUES (what, current_user, '') $$;
 CREATE FUNCTION mallory.spies(e outbox.event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.spy('handler'); END $$;
 SELECT outbox.subscribe('spies', types => '{Spied}', handler => 'spies', filter => 'spy(''filter'')');
 SELECT outbox.publish('Spied') > 0 AS published;
