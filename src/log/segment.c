@@ -21,6 +21,7 @@
 #include "base/compat.h"
 #include "base/table.h"
 #include "catalog/names.h"
+#include "log/probe.h"
 #include "log/segment.h"
 
 /* Columns of outbox.segment. */
@@ -262,47 +263,6 @@ obx_segment_find_last(Snapshot snapshot)
 	return find_first(NULL, 0, snapshot, BackwardScanDirection);
 }
 
-ObxSegment *
-obx_segment_find_at(int64 position, Snapshot snapshot)
-{
-	ScanKeyData key;
-	ObxSegment *segment;
-
-	init_position_key(&key, BTLessEqualStrategyNumber, position);
-	segment = find_first(&key, 1, snapshot, BackwardScanDirection);
-	if (segment != NULL && obx_segment_last_position(segment) >= position)
-		return segment;
-
-	init_position_key(&key, BTGreaterStrategyNumber, position);
-	segment = find_first(&key, 1, snapshot, ForwardScanDirection);
-	return segment != NULL && segment->events > 0 ? segment : NULL;
-}
-
-bool
-obx_segment_span(int64 position, Snapshot snapshot, TimestampTz *first, TimestampTz *last)
-{
-	ScanKeyData key;
-	ObxScan		scan;
-	HeapTuple	tuple;
-	bool		found = false;
-
-	init_position_key(&key, BTLessEqualStrategyNumber, position);
-	begin_scan(&scan, &key, 1, snapshot, BackwardScanDirection);
-	tuple = obx_scan_next(&scan);
-	if (tuple != NULL)
-	{
-		Datum		values[COLUMNS];
-		bool		nulls[COLUMNS];
-
-		heap_deform_tuple(tuple, RelationGetDescr(scan.table), values, nulls);
-		found = DatumGetInt64(values[FIRST_POSITION]) + DatumGetInt64(values[EVENTS]) > position;
-		*first = found ? DatumGetTimestampTz(values[MIN_TIME]) : 0;
-		*last = found ? DatumGetTimestampTz(values[MAX_TIME]) : 0;
-	}
-	obx_scan_end(&scan);
-	return found;
-}
-
 /* ---- searching by halves ---- */
 
 /* Must never be false of a segment after one of which it is true. */
@@ -313,57 +273,130 @@ typedef bool (*Reached) (const Datum *values, const void *arg);
  * that is, 0 if there is none, and whether it has reached what is looked for.
  */
 static int64
-probe(int64 position, Snapshot snapshot, Reached reached, const void *arg, bool *is_reached)
+look_at(ObxProbe *probe, int64 position, Reached reached, const void *arg, bool *is_reached)
 {
-	ScanKeyData key;
-	ObxScan		scan;
-	HeapTuple	tuple;
-	int64		first_position = 0;
+	HeapTuple	tuple = obx_probe_at(probe, position);
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS];
 
-	init_position_key(&key, BTLessEqualStrategyNumber, position);
-	begin_scan(&scan, &key, 1, snapshot, BackwardScanDirection);
-	tuple = obx_scan_next(&scan);
 	*is_reached = false;
-	if (tuple != NULL)
-	{
-		Datum		values[COLUMNS];
-		bool		nulls[COLUMNS];
-
-		heap_deform_tuple(tuple, RelationGetDescr(scan.table), values, nulls);
-		first_position = DatumGetInt64(values[FIRST_POSITION]);
-		*is_reached = reached(values, arg);
-	}
-	obx_scan_end(&scan);
-	return first_position;
+	if (tuple == NULL)
+		return 0;
+	heap_deform_tuple(tuple, RelationGetDescr(probe->table), values, nulls);
+	*is_reached = reached(values, arg);
+	return DatumGetInt64(values[FIRST_POSITION]);
 }
 
 /* The first position of the first segment that has reached it, 0 if none has. */
 static int64
 bisect(Snapshot snapshot, Reached reached, const void *arg)
 {
+	ObxProbe	probe;
 	bool		is_reached;
-	int64		high = probe(PG_INT64_MAX, snapshot, reached, arg, &is_reached);
+	int64		high;
 	int64		low = 1;
 
+	obx_probe_begin(&probe, snapshot);
+	high = look_at(&probe, PG_INT64_MAX, reached, arg, &is_reached);
 	if (!is_reached)
-		return 0;
+		high = 0;
 
 	/*
 	 * the one looked for begins at "low" at the earliest, at "high" at the
 	 * latest
 	 */
-	while (low < high)
+	while (high != 0 && low < high)
 	{
 		int64		middle = low + (high - low) / 2;
-		int64		first_position = probe(middle, snapshot, reached, arg, &is_reached);
+		int64		first_position = look_at(&probe, middle, reached, arg, &is_reached);
 
 		if (is_reached)
 			high = first_position;
 		else
 			low = middle + 1;
 	}
+	obx_probe_end(&probe);
 	return high;
 }
+
+static bool
+is_kept(const Datum *values, const void *arg)
+{
+	return true;
+}
+
+/* The first position of the oldest segment, 0 if there is none. */
+static int64
+find_oldest(Snapshot snapshot)
+{
+	return bisect(snapshot, is_kept, NULL);
+}
+
+/* ---- at a position ---- */
+
+/* The last one that begins at or before the position, NULL if there is none. */
+static ObxSegment *
+find_before(int64 position, Snapshot snapshot)
+{
+	ObxProbe	probe;
+	HeapTuple	tuple;
+	ObxSegment *segment = NULL;
+
+	obx_probe_begin(&probe, snapshot);
+	tuple = obx_probe_at(&probe, position);
+	if (tuple != NULL)
+		segment = make_segment(tuple, RelationGetDescr(probe.table));
+	obx_probe_end(&probe);
+	return segment;
+}
+
+ObxSegment *
+obx_segment_find_at(int64 position, Snapshot snapshot)
+{
+	ScanKeyData key;
+	ObxSegment *segment = find_before(position, snapshot);
+
+	if (segment != NULL && obx_segment_last_position(segment) >= position)
+		return segment;
+	if (segment == NULL)
+	{
+		/* before the oldest: not by a scan, see probe.c */
+		int64		oldest = find_oldest(snapshot);
+
+		segment = oldest > 0 ? find_before(oldest, snapshot) : NULL;
+	}
+	else
+	{
+		init_position_key(&key, BTGreaterStrategyNumber, position);
+		segment = find_first(&key, 1, snapshot, ForwardScanDirection);
+	}
+	return segment != NULL && segment->events > 0 ? segment : NULL;
+}
+
+bool
+obx_segment_span(int64 position, Snapshot snapshot, TimestampTz *first, TimestampTz *last)
+{
+	ObxProbe	probe;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	obx_probe_begin(&probe, snapshot);
+	tuple = obx_probe_at(&probe, position);
+	if (tuple != NULL)
+	{
+		Datum		values[COLUMNS];
+		bool		nulls[COLUMNS];
+
+		heap_deform_tuple(tuple, RelationGetDescr(probe.table), values, nulls);
+		found = DatumGetInt64(values[FIRST_POSITION]) + DatumGetInt64(values[EVENTS]) > position;
+		*first = found ? DatumGetTimestampTz(values[MIN_TIME]) : 0;
+		*last = found ? DatumGetTimestampTz(values[MAX_TIME]) : 0;
+	}
+	obx_probe_end(&probe);
+	return found;
+}
+
+/* ---- what is searched for ---- */
 
 static bool
 has_id(const Datum *values, const void *arg)

@@ -92,7 +92,8 @@ extern void obx_segment_insert(ObxSegment *segment, const ObxSegment *before);
 
 /*
  * Deletes those that begin at or after "from" and end before "before", at most
- * so many; returns where to go on, or "before" when that was all.
+ * so many; returns where to go on, or "before" when that was all.  Whoever
+ * deletes one has deleted all before it: searches rest on that (probe.c).
  */
 extern int64 obx_segment_delete(int64 from, int64 before, int64 limit);
 
