@@ -16,7 +16,7 @@ my $node = new_server('reading',
 	conf => [ "shared_preload_libraries = ''", 'shared_buffers = 1MB', 'fsync = off', 'outbox.retention = -1' ]);
 my $db = 'postgres';
 my $partitions = 400;
-my $segments = 2000;
+my $segments = 700;
 
 # By how many kB a fresh session grows while it runs a query.
 sub growth
@@ -66,7 +66,7 @@ is($node->safe_psql($db, 'SELECT count(*) FROM outbox.segment'), $segments, 'a s
 
 my $read = "SELECT count(*) FROM outbox.read(0, 1, '{Nothing}')";
 
-cmp_ok(growth("SELECT count(*) FROM outbox.read(0, 1)", $read), '<', 3000,
+cmp_ok(growth("SELECT count(*) FROM outbox.read(0, 1)", $read), '<', 1500,
 	'reading many segments takes no more memory for many partitions');
 
 # ---- retries ----
@@ -125,12 +125,12 @@ $node->safe_psql($db, q{
 	PREPARE TRANSACTION 'held'});
 $node->safe_psql($db, q{
 	ALTER TABLE outbox.segment DISABLE TRIGGER refuse_change;
-	DELETE FROM outbox.segment WHERE first_position <= 1500;
+	DELETE FROM outbox.segment WHERE first_position <= 500;
 	ALTER TABLE outbox.segment ENABLE ALWAYS TRIGGER refuse_change});
 
 for my $query ('outbox.position_of((SELECT max(id) FROM outbox.event))', 'outbox.oldest()',
 	'count(*) FROM outbox.read(0, 10)',
-	'outbox.position_of((SELECT id FROM outbox.read(1600, 1)))')
+	'outbox.position_of((SELECT id FROM outbox.read(600, 1)))')
 {
 	$before = segments_looked_at();
 	isnt($node->safe_psql($db, "SELECT $query"), '', $query);
@@ -139,9 +139,9 @@ for my $query ('outbox.position_of((SELECT max(id) FROM outbox.event))', 'outbox
 		WHERE schemaname = 'outbox' AND indexrelname = 'segment_pkey'});
 	cmp_ok(segments_looked_at() - $before, '<', 200, 'costs the same, whatever was dropped before');
 }
-is($node->safe_psql($db, 'SELECT outbox.oldest()'), 1501, 'the oldest one is right');
+is($node->safe_psql($db, 'SELECT outbox.oldest()'), 501, 'the oldest one is right');
 is($node->safe_psql($db, 'SELECT min(position), max(position), count(*) FROM outbox.read(7, 10000)'),
-	'1501|2500|1000', 'and reading begins there');
+	'501|1200|700', 'and reading begins there');
 $node->safe_psql($db, "COMMIT PREPARED 'held'");
 
 $node->stop;
