@@ -120,7 +120,7 @@ ALTER TABLE public.captured ADD COLUMN x integer;
 INSERT INTO public.divided VALUES (2, 'x');
 SELECT outbox.snapshot('public.divided');
 CALL outbox.run();
-SELECT relation, name, operations, type, condition, key, columns FROM outbox.capture_rule;
+SELECT relation, name, operations, type, condition, key, columns FROM outbox.capture_rule ORDER BY 1;
 SELECT outbox.head(), outbox.oldest(), outbox.position_of(1), outbox.generation();
 SELECT "position", type, key FROM outbox.read(0, 3);
 SELECT name, kind, state, delivered, dead FROM outbox.status;
