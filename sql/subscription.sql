@@ -68,14 +68,19 @@ CREATE TABLE outbox.progress (
     receiver xid8,
     lease_until timestamptz,
     owed bigint[],
+    owed_version bigint,
+    owed_count integer,
     handed integer,
     retries bigint[],
+    retries_version bigint,
+    retries_count integer,
     read_position bigint,
     read_event_id bigint,
     due timestamptz,
     settled bigint[],
     CONSTRAINT progress_pkey PRIMARY KEY (subscription, lane, version)
 );
+ALTER TABLE outbox.progress ALTER owed SET STORAGE EXTERNAL, ALTER retries SET STORAGE EXTERNAL;
 COMMENT ON TABLE outbox.progress IS 'how far each lane of a subscription has come; the newest version counts';
 COMMENT ON COLUMN outbox.progress."position" IS 'last position dealt with';
 COMMENT ON COLUMN outbox.progress.event_id IS 'id of the event at that position, 0 if unknown: lets a reader resume inside a large transaction';
@@ -83,9 +88,13 @@ COMMENT ON COLUMN outbox.progress.receipt IS 'pull: the newest hand-out; NULL fo
 COMMENT ON COLUMN outbox.progress.receiver IS 'pull: transaction that received it';
 COMMENT ON COLUMN outbox.progress.lease_until IS 'pull: when it runs out; NULL: when its transaction ends';
 COMMENT ON COLUMN outbox.progress.owed IS
-    'pull: positions up to read_position that are neither acked nor in outbox.delivery';
+    'pull: positions up to read_position that are neither acked nor in outbox.delivery; NULL: as in owed_version';
+COMMENT ON COLUMN outbox.progress.owed_version IS 'pull: the version whose list it is that the last owed_count of are owed';
+COMMENT ON COLUMN outbox.progress.owed_count IS 'pull: how many are owed; NULL: none';
 COMMENT ON COLUMN outbox.progress.handed IS 'pull: how many of those owed, from the first, the hand-out has';
-COMMENT ON COLUMN outbox.progress.retries IS 'pull: or, which rows of outbox.delivery it has';
+COMMENT ON COLUMN outbox.progress.retries IS 'pull: or, which rows of outbox.delivery it has; likewise';
+COMMENT ON COLUMN outbox.progress.retries_version IS 'pull: the version whose list of them it is';
+COMMENT ON COLUMN outbox.progress.retries_count IS 'pull: how many of them are left; NULL: none';
 COMMENT ON COLUMN outbox.progress.read_position IS 'pull: how far the log was read, where that is not "position"';
 COMMENT ON COLUMN outbox.progress.read_event_id IS 'pull: id of the event there';
 COMMENT ON COLUMN outbox.progress.due IS

@@ -156,14 +156,14 @@ obx_tuple_is_in_snapshot(HeapTuple tuple)
 int64 *
 obx_int64_list(Datum array, int *count)
 {
-	Datum	   *elements;
+	ArrayType  *value = DatumGetArrayTypeP(array);
 	int64	   *numbers;
 
-	deconstruct_array(DatumGetArrayTypeP(array), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-					  TYPALIGN_DOUBLE, &elements, NULL, count);
+	if (ARR_ELEMTYPE(value) != INT8OID || ARR_HASNULL(value))
+		elog(ERROR, "expected an array of bigint without nulls");
+	*count = ArrayGetNItems(ARR_NDIM(value), ARR_DIMS(value));
 	numbers = palloc(*count * sizeof(int64));
-	for (int i = 0; i < *count; i++)
-		numbers[i] = DatumGetInt64(elements[i]);
+	memcpy(numbers, ARR_DATA_PTR(value), *count * sizeof(int64));
 	return numbers;
 }
 

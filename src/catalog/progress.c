@@ -39,8 +39,12 @@ enum
 	RECEIVER,
 	LEASE_UNTIL,
 	OWED,
+	OWED_VERSION,
+	OWED_COUNT,
 	HANDED,
 	RETRIES,
+	RETRIES_VERSION,
+	RETRIES_COUNT,
 	READ_POSITION,
 	READ_EVENT_ID,
 	DUE,
@@ -50,6 +54,15 @@ enum
 
 /* In the table, an ObxSettled is two numbers. */
 #define SETTLED_NUMBERS (sizeof(ObxSettled) / sizeof(int64))
+
+/* Lists so short are written with each version. */
+#define SHORT_LIST 16
+
+/*
+ * A list is written anew after so many versions: long before the one that has
+ * it may be cleaned away.
+ */
+#define LIST_KEPT (OBX_PROGRESS_HISTORY / 2)
 
 /* What one call of obx_progress_clean() deletes, and looks at, at most. */
 #define OBX_CLEAN_ROWS	2000
@@ -87,6 +100,39 @@ set_positions(Datum *values, bool *nulls, int column, const int64 *positions, in
 	values[column] = count == 0 ? (Datum) 0 : obx_int64_array(positions, count);
 }
 
+/* A list's three columns: itself, or the version that has it, and the count. */
+static void
+make_positions(const Datum *values, const bool *nulls, int column, int64 version,
+			   ObxPositions *positions)
+{
+	positions->count = nulls[column + 2] ? 0 : DatumGetInt32(values[column + 2]);
+	positions->list = NULL;
+	positions->version = positions->count == 0 ? 0 :
+		nulls[column + 1] ? version : DatumGetInt64(values[column + 1]);
+}
+
+/* "version" is the one that is written. */
+static void
+fill_positions(ObxPositions *positions, int64 version, Datum *values, bool *nulls, int column)
+{
+	bool		is_whole = positions->count > 0 &&
+	(positions->version == 0 || (positions->list != NULL && positions->count <= SHORT_LIST));
+
+	nulls[column] = nulls[column + 1] = nulls[column + 2] = true;
+	if (positions->count == 0)
+		return;
+	values[column + 2] = Int32GetDatum(positions->count);
+	nulls[column + 2] = false;
+	if (is_whole)
+	{
+		set_positions(values, nulls, column, positions->list, positions->count);
+		positions->version = version;
+		return;
+	}
+	values[column + 1] = Int64GetDatum(positions->version);
+	nulls[column + 1] = false;
+}
+
 /* What a pull consumer has. */
 static void
 make_handout(const Datum *values, const bool *nulls, ObxProgress *progress)
@@ -96,15 +142,15 @@ make_handout(const Datum *values, const bool *nulls, ObxProgress *progress)
 		U64FromFullTransactionId(DatumGetFullTransactionId(values[RECEIVER]));
 	progress->lease_until = nulls[LEASE_UNTIL] ? DT_NOBEGIN :
 		DatumGetTimestampTz(values[LEASE_UNTIL]);
-	progress->owed = get_positions(values, nulls, OWED, &progress->nowed);
+	make_positions(values, nulls, OWED, progress->version, &progress->owed);
 	progress->nhanded = nulls[HANDED] ? 0 : DatumGetInt32(values[HANDED]);
-	progress->retries = get_positions(values, nulls, RETRIES, &progress->nretries);
+	make_positions(values, nulls, RETRIES, progress->version, &progress->retries);
 	progress->read_position = nulls[READ_POSITION] ? 0 : DatumGetInt64(values[READ_POSITION]);
 	progress->read_id = nulls[READ_EVENT_ID] ? 0 : DatumGetInt64(values[READ_EVENT_ID]);
 }
 
 static void
-fill_handout(const ObxProgress *progress, Datum *values, bool *nulls)
+fill_handout(ObxProgress *progress, Datum *values, bool *nulls)
 {
 	values[RECEIPT] = Int64GetDatum(progress->receipt);
 	nulls[RECEIPT] = progress->receipt == 0;
@@ -112,13 +158,13 @@ fill_handout(const ObxProgress *progress, Datum *values, bool *nulls)
 	nulls[RECEIVER] = progress->receipt == 0;
 	values[LEASE_UNTIL] = TimestampTzGetDatum(progress->lease_until);
 	nulls[LEASE_UNTIL] = progress->receipt == 0 || progress->lease_until == DT_NOBEGIN;
-	set_positions(values, nulls, OWED, progress->owed, progress->nowed);
+	fill_positions(&progress->owed, progress->version, values, nulls, OWED);
 	values[HANDED] = Int32GetDatum(progress->nhanded);
 	nulls[HANDED] = progress->nhanded == 0;
-	set_positions(values, nulls, RETRIES, progress->retries, progress->nretries);
+	fill_positions(&progress->retries, progress->version, values, nulls, RETRIES);
 	values[READ_POSITION] = Int64GetDatum(progress->read_position);
 	values[READ_EVENT_ID] = Int64GetDatum(progress->read_id);
-	nulls[READ_POSITION] = nulls[READ_EVENT_ID] = progress->nowed == 0;
+	nulls[READ_POSITION] = nulls[READ_EVENT_ID] = progress->owed.count == 0;
 }
 
 static void
@@ -158,6 +204,70 @@ obx_progress_find(int32 subscription, int32 lane, ObxProgress *progress)
 		make_progress(tuple, RelationGetDescr(scan.table), progress);
 	obx_scan_end(&scan);
 	return tuple != NULL;
+}
+
+/* The list of that version, of which the last "count" are left. */
+static void
+load_positions(const ObxProgress *progress, int column, ObxPositions *positions)
+{
+	ScanKeyData keys[3];
+	int			nkeys = init_keys(keys, progress->subscription, progress->lane);
+	ObxScan		scan;
+	HeapTuple	tuple;
+	int			count = 0;
+
+	if (positions->count == 0 || positions->list != NULL)
+		return;
+	ScanKeyInit(&keys[nkeys++], VERSION + 1, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(positions->version));
+	begin_scan(&scan, keys, nkeys, AccessShareLock, ForwardScanDirection);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+	{
+		bool		isnull;
+		Datum		list = heap_getattr(tuple, column + 1, RelationGetDescr(scan.table), &isnull);
+
+		if (!isnull)
+			positions->list = obx_int64_list(list, &count);
+	}
+	obx_scan_end(&scan);
+	if (count < positions->count)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("positions of lane %d of subscription %d are missing", progress->lane,
+						progress->subscription),
+				 errdetail("Version " INT64_FORMAT " of its progress should have at least %d.",
+						   positions->version, positions->count)));
+	positions->list += count - positions->count;
+}
+
+void
+obx_progress_load(ObxProgress *progress)
+{
+	load_positions(progress, OWED, &progress->owed);
+	load_positions(progress, RETRIES, &progress->retries);
+}
+
+void
+obx_positions_set(ObxPositions *positions, int64 *list, int count)
+{
+	positions->list = list;
+	positions->count = count;
+	positions->version = 0;
+}
+
+void
+obx_positions_remove(ObxPositions *positions, int from, int count)
+{
+	if (from == 0)
+		positions->list += count;
+	else if (count > 0)
+	{
+		memmove(&positions->list[from], &positions->list[from + count],
+				(positions->count - from - count) * sizeof(int64));
+		positions->version = 0;
+	}
+	positions->count -= count;
 }
 
 int64
@@ -240,6 +350,16 @@ obx_progress_next(int32 *subscription, int32 *last_lane)
 
 /* ---- changing ---- */
 
+/* A list that a version of long ago has must be written with this one. */
+static void
+keep_positions(ObxProgress *progress, ObxPositions *positions)
+{
+	if (positions->version == 0 || positions->version > progress->version - LIST_KEPT)
+		return;
+	obx_progress_load(progress);
+	positions->version = 0;
+}
+
 void
 obx_progress_advance(ObxProgress *progress)
 {
@@ -252,6 +372,8 @@ obx_progress_advance(ObxProgress *progress)
 		progress->lease_until = Min(progress->lease_until, GetCurrentTimestamp());
 	progress->noted_at = GetCurrentTimestamp();
 	progress->version++;
+	keep_positions(progress, &progress->owed);
+	keep_positions(progress, &progress->retries);
 	values[SUBSCRIPTION] = Int32GetDatum(progress->subscription);
 	values[LANE] = Int32GetDatum(progress->lane);
 	values[VERSION] = Int64GetDatum(progress->version);

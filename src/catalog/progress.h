@@ -20,6 +20,20 @@
  */
 #define OBX_PROGRESS_HISTORY 1000
 
+/*
+ * A list of positions, ascending, of which the first ones go one by one.  It is
+ * written once, with one version; those after it only say which one that was
+ * and how many are left.  So it is not read with the progress either: see
+ * obx_progress_load().
+ */
+typedef struct ObxPositions
+{
+	int			count;
+	int64	   *list;			/* NULL: not loaded */
+	int64		version;		/* of which these are the last ones; 0: of
+								 * none, must be written */
+} ObxPositions;
+
 typedef struct ObxProgress
 {
 	int32		subscription;
@@ -32,18 +46,15 @@ typedef struct ObxProgress
 
 	/*
 	 * Lanes of pull subscriptions: what is handed out and what was read but
-	 * is not dealt with; all 0 where there is nothing of the kind.  Arrays
-	 * are in the memory context that the row was read into.
+	 * is not dealt with; all 0 where there is nothing of the kind.
 	 */
 	int64		receipt;		/* of the newest hand-out, 0 for none */
 	uint64		receiver;		/* transaction that received it */
 	TimestampTz lease_until;	/* DT_NOBEGIN: ends with that transaction */
 	TimestampTz noted_at;		/* when the version was written */
-	int			nowed;
-	int64	   *owed;			/* positions, ascending, all after "position" */
+	ObxPositions owed;			/* all after "position" */
 	int			nhanded;		/* of them, from the first, are handed out */
-	int			nretries;
-	int64	   *retries;		/* or these, which have delivery rows, are */
+	ObxPositions retries;		/* or these, which have delivery rows, are */
 	int64		read_position;	/* if any is owed: how far the log was read */
 	int64		read_id;
 
@@ -100,6 +111,15 @@ typedef struct ObxPassage
 
 /* The newest version; false when the lane has none. */
 extern bool obx_progress_find(int32 subscription, int32 lane, ObxProgress *progress);
+
+/* Reads its lists of positions, into CurrentMemoryContext. */
+extern void obx_progress_load(ObxProgress *progress);
+
+/* A new list, of which the caller keeps nothing. */
+extern void obx_positions_set(ObxPositions *positions, int64 *list, int count);
+
+/* Takes "count" out of a list that is loaded; from its front, that is cheap. */
+extern void obx_positions_remove(ObxPositions *positions, int from, int count);
 
 /* The number of the newest version that the snapshot sees, 0 for none. */
 extern int64 obx_progress_version(int32 subscription, int32 lane, Snapshot snapshot);

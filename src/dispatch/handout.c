@@ -159,9 +159,21 @@ count_servable(const ObxPullLane *work)
 	int64		end = obx_lane_first_strict(work->lane);
 	int			count = 0;
 
-	while (count < progress->nowed && progress->owed[count] < end)
+	while (count < progress->owed.count && progress->owed.list[count] < end)
 		count++;
 	return count;
+}
+
+/* Of the first ones owed, only the batch's items still are. */
+static void
+leave_owed(ObxPullLane *work, int seen)
+{
+	ObxPositions *owed = &work->progress.owed;
+	int			left = work->batch->nitems;
+
+	for (int i = 0; i < left; i++)
+		owed->list[i] = work->batch->items[i].event.position;
+	obx_positions_remove(owed, left, seen - left);
 }
 
 /* Takes from what is owed; true if anything can be handed out. */
@@ -174,24 +186,16 @@ collect_owed(ObxPullLane *work, int limit)
 	while ((servable = count_servable(work)) > 0)
 	{
 		int			seen;
-		int64	   *owed;
-		int			nowed = 0;
 
-		seen = obx_batch_collect_positions(work->batch, progress->owed,
+		seen = obx_batch_collect_positions(work->batch, progress->owed.list,
 										   Min(servable, limit));
 		if (work->batch->nitems < seen)
-			report_loss(work, progress->owed[seen - 1]);
+			report_loss(work, progress->owed.list[seen - 1]);
 		mark_blocked(work, false);
 		sift_items(work);
 
-		/* what was parked is owed no more */
-		owed = palloc(progress->nowed * sizeof(int64));
-		for (int i = 0; i < work->batch->nitems; i++)
-			owed[nowed++] = work->batch->items[i].event.position;
-		for (int i = seen; i < progress->nowed; i++)
-			owed[nowed++] = progress->owed[i];
-		progress->owed = owed;
-		progress->nowed = nowed;
+		if (work->batch->nitems < seen)
+			leave_owed(work, seen);
 		if (work->batch->nitems > 0)
 			return true;
 		obx_pull_lane_pass(progress);
@@ -236,6 +240,16 @@ collect_stretch(ObxPullLane *work, int limit)
 		work->changed = true;
 }
 
+static int64 *
+list_positions(const ObxBatch *batch)
+{
+	int64	   *positions = palloc(batch->nitems * sizeof(int64));
+
+	for (int i = 0; i < batch->nitems; i++)
+		positions[i] = batch->items[i].event.position;
+	return positions;
+}
+
 /* Reads on in the log; true if anything can be handed out. */
 static bool
 collect_new(ObxPullLane *work, int limit)
@@ -254,10 +268,7 @@ collect_new(ObxPullLane *work, int limit)
 	if (batch->nitems == 0)
 		return false;
 
-	progress->owed = palloc(batch->nitems * sizeof(int64));
-	progress->nowed = batch->nitems;
-	for (int i = 0; i < batch->nitems; i++)
-		progress->owed[i] = batch->items[i].event.position;
+	obx_positions_set(&progress->owed, list_positions(batch), batch->nitems);
 	progress->read_position = batch->read_position;
 	progress->read_id = batch->read_id;
 	return true;
@@ -270,16 +281,16 @@ collect(ObxPullLane *work, int limit)
 	ObxProgress *progress = &work->progress;
 
 	work->batch = obx_pull_lane_make_batch(work, limit);
-	if (progress->nowed > 0)
-		work->batch->retry_before = progress->owed[0];
-	if ((progress->nowed > 0 || obx_lane_first_strict(work->lane) == PG_INT64_MAX || is_strictly_blocked(work)) &&
+	if (progress->owed.count > 0)
+		work->batch->retry_before = progress->owed.list[0];
+	if ((progress->owed.count > 0 || obx_lane_first_strict(work->lane) == PG_INT64_MAX || is_strictly_blocked(work)) &&
 		collect_retries(work, limit))
 		return true;
 
 	work->batch->is_retry = false;
 	if (collect_owed(work, limit))
 		return true;
-	if (progress->nowed > 0)
+	if (progress->owed.count > 0)
 		return false;
 	work->batch->read_before = obx_lane_first_strict(work->lane);
 	if (collect_new(work, limit))
@@ -304,19 +315,14 @@ hand_out(ObxPullLane *work, int64 lease, ObxHandout *handout)
 		GetCurrentTimestamp() + lease;
 	progress->noted_at = GetCurrentTimestamp();
 	progress->nhanded = batch->is_retry ? 0 : count;
-	progress->nretries = batch->is_retry ? count : 0;
 	if (batch->is_retry)
-		progress->retries = palloc(count * sizeof(int64));
+		obx_positions_set(&progress->retries, list_positions(batch), count);
 
 	handout->receipt = progress->receipt;
 	handout->nevents = count;
 	handout->events = palloc(count * sizeof(ObxTargetEvent));
 	for (int i = 0; i < count; i++)
-	{
 		handout->events[i] = batch->items[i].event;
-		if (batch->is_retry)
-			progress->retries[i] = batch->items[i].event.position;
-	}
 	work->changed = true;
 }
 
@@ -328,7 +334,9 @@ serve_lane(ObxPullLane *work, int max_events, int64 lease, ObxHandout *handout)
 
 	/* a former hand-out has run out */
 	work->progress.receipt = 0;
-	work->progress.nhanded = work->progress.nretries = 0;
+	work->progress.nhanded = 0;
+	obx_positions_set(&work->progress.retries, NULL, 0);
+	obx_progress_load(&work->progress);
 
 	obx_pull_lane_load(work);
 	obx_pull_lane_push_snapshot();

@@ -193,21 +193,22 @@ take_back(const ObxSubscription *subscription, ObxProgress *progress)
 												 ALLOCSET_DEFAULT_SIZES);
 	int			taken = 0;
 
-	if (progress->nowed > 0)
+	obx_progress_load(&work.progress);
+	if (progress->owed.count > 0)
 	{
 		progress->position = progress->read_position;
 		progress->event_id = progress->read_id;
 	}
 	obx_pull_lane_load(&work);
 	PushActiveSnapshot(GetLatestSnapshot());
-	while (taken < work.progress.nowed)
+	while (taken < work.progress.owed.count)
 	{
-		int			count = Min(work.progress.nowed - taken, 1000);
+		int			count = Min(work.progress.owed.count - taken, 1000);
 		MemoryContext old = MemoryContextSwitchTo(memory);
 
 		CHECK_FOR_INTERRUPTS();
 		work.batch = obx_pull_lane_make_batch(&work, count);
-		taken += obx_batch_collect_positions(work.batch, &work.progress.owed[taken], count);
+		taken += obx_batch_collect_positions(work.batch, &work.progress.owed.list[taken], count);
 		for (int i = 0; i < work.batch->nitems; i++)
 			obx_batch_park(work.batch, &work.batch->items[i]);
 		MemoryContextSwitchTo(old);

@@ -71,6 +71,8 @@ load_lane(ObxFollower *follower, int number)
 	if (!lane->loaded)
 	{
 		lane->found = obx_progress_find(subscription, number, &lane->progress);
+		if (lane->found)
+			obx_progress_load(&lane->progress);
 		lane->passages = obx_progress_history(subscription, number, &lane->npassages);
 		lane->loaded = true;
 	}
@@ -115,7 +117,7 @@ find_exception(ObxFollower *follower, const FollowedLane *lane, int64 position,
 		case OBX_DELIVERY_RETRY:
 			outcome->state = OBX_OUTCOME_RETRYING;
 			if (obx_progress_is_leased(progress) &&
-				has_position(progress->retries, progress->nretries, position))
+				has_position(progress->retries.list, progress->retries.count, position))
 			{
 				outcome->state = OBX_OUTCOME_HANDED_OUT;
 				outcome->until = progress->lease_until;
@@ -249,13 +251,13 @@ is_ahead(const FollowedLane *lane, int64 position, ObxOutcome *outcome)
 	if (position <= progress->position)
 		return false;
 	/* of what a pull consumer's lane has read, what is not owed was acked */
-	if (progress->nowed > 0 && position <= progress->read_position &&
-		!has_position(progress->owed, progress->nowed, position))
+	if (progress->owed.count > 0 && position <= progress->read_position &&
+		!has_position(progress->owed.list, progress->owed.count, position))
 		return false;
 
 	outcome->state = OBX_OUTCOME_PENDING;
 	if (obx_progress_is_leased(progress) &&
-		has_position(progress->owed, progress->nhanded, position))
+		has_position(progress->owed.list, progress->nhanded, position))
 	{
 		outcome->state = OBX_OUTCOME_HANDED_OUT;
 		outcome->until = progress->lease_until;

@@ -4,7 +4,9 @@
  * A hand-out is part of the newest version of its lane's progress.  "owed"
  * are the positions that were read from the log for consumers and are neither
  * acked nor in outbox.delivery: what lies before the first of them is dealt
- * with, and the log is read on only when none is left.  A hand-out has either
+ * with, and the log is read on only when none is left.  The list is written
+ * when it is read, so that an ack costs the same for a long one and a short one;
+ * acks that go by its order leave it alone.  A hand-out has either
  * the first few of those owed, or retries, which have delivery rows.  So one
  * that runs out needs nothing to be done: its events are owed, or due, as
  * before, and the next hand-out has another receipt.
@@ -42,7 +44,7 @@ obx_pull_lane_is_in_force(const ObxProgress *progress)
 bool
 obx_pull_lane_is_out(const ObxProgress *progress)
 {
-	return (progress->nhanded > 0 || progress->nretries > 0) && obx_pull_lane_is_in_force(progress);
+	return (progress->nhanded > 0 || progress->retries.count > 0) && obx_pull_lane_is_in_force(progress);
 }
 
 bool
@@ -84,11 +86,11 @@ obx_pull_lane_make_batch(ObxPullLane *work, int size)
 void
 obx_pull_lane_pass(ObxProgress *progress)
 {
-	if (progress->nowed > 0)
+	if (progress->owed.count > 0)
 	{
-		if (progress->position != progress->owed[0] - 1)
+		if (progress->position != progress->owed.list[0] - 1)
 			progress->event_id = 0;
-		progress->position = progress->owed[0] - 1;
+		progress->position = progress->owed.list[0] - 1;
 	}
 	else if (progress->read_position > 0)
 	{
@@ -114,6 +116,8 @@ void
 obx_pull_lane_drop(ObxProgress *progress)
 {
 	progress->receipt = 0;
-	progress->nowed = progress->nhanded = progress->nretries = 0;
+	progress->nhanded = 0;
+	obx_positions_set(&progress->owed, NULL, 0);
+	obx_positions_set(&progress->retries, NULL, 0);
 	progress->read_position = progress->read_id = 0;
 }

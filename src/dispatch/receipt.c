@@ -42,6 +42,7 @@ require_handout(ObxPullLane *work, const ObxSubscription *subscription, int64 re
 	if (!obx_progress_find(subscription->id, lane, &work->progress) ||
 		work->progress.receipt != receipt || !obx_pull_lane_is_in_force(&work->progress))
 		report_stale(subscription, receipt);
+	obx_progress_load(&work->progress);
 	if (!obx_pull_lane_is_visible(&work->progress))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -56,9 +57,9 @@ static int
 require_index(const ObxPullLane *work, int64 position)
 {
 	const ObxProgress *progress = &work->progress;
-	bool		is_retry = progress->nretries > 0;
-	const int64 *handed = is_retry ? progress->retries : progress->owed;
-	int			count = is_retry ? progress->nretries : progress->nhanded;
+	bool		is_retry = progress->retries.count > 0;
+	const int64 *handed = is_retry ? progress->retries.list : progress->owed.list;
+	int			count = is_retry ? progress->retries.count : progress->nhanded;
 
 	for (int i = 0; i < count; i++)
 		if (handed[i] == position)
@@ -75,16 +76,6 @@ require_index(const ObxPullLane *work, int64 position)
 	return -1;					/* keep the compiler quiet */
 }
 
-/* Takes "count" positions out of an array of "*n". */
-static void
-remove_positions(int64 *positions, int *n, int from, int count)
-{
-	if (from + count < *n)
-		memmove(&positions[from], &positions[from + count],
-				(*n - from - count) * sizeof(int64));
-	*n -= count;
-}
-
 /* ---- ack ---- */
 
 void
@@ -96,8 +87,8 @@ obx_receipt_ack(const ObxSubscription *subscription, int64 receipt, int64 up_to)
 	int			count;
 
 	require_handout(&work, subscription, receipt);
-	is_retry = progress->nretries > 0;
-	count = is_retry ? progress->nretries : progress->nhanded;
+	is_retry = progress->retries.count > 0;
+	count = is_retry ? progress->retries.count : progress->nhanded;
 	if (up_to != 0)
 		count = require_index(&work, up_to) + 1;
 
@@ -106,23 +97,23 @@ obx_receipt_ack(const ObxSubscription *subscription, int64 receipt, int64 up_to)
 		obx_pull_lane_load(&work);
 		for (int i = 0; i < count; i++)
 		{
-			ObxDelivery *delivery = obx_delivery_find(subscription->id, progress->retries[i]);
+			ObxDelivery *delivery = obx_delivery_find(subscription->id, progress->retries.list[i]);
 
 			if (delivery != NULL)
 				obx_progress_settle(progress, delivery->position, delivery->attempts + 1);
-			obx_delivery_delete(subscription->id, progress->retries[i]);
-			obx_lane_remove(work.lane, progress->retries[i]);
+			obx_delivery_delete(subscription->id, progress->retries.list[i]);
+			obx_lane_remove(work.lane, progress->retries.list[i]);
 		}
 		obx_lane_settle(work.lane);
-		remove_positions(progress->retries, &progress->nretries, 0, count);
+		obx_positions_remove(&progress->retries, 0, count);
 	}
 	else
 	{
-		remove_positions(progress->owed, &progress->nowed, 0, count);
+		obx_positions_remove(&progress->owed, 0, count);
 		progress->nhanded -= count;
 	}
 	progress->delivered += count;
-	if (progress->nhanded == 0 && progress->nretries == 0)
+	if (progress->nhanded == 0 && progress->retries.count == 0)
 		progress->receipt = 0;
 	obx_pull_lane_write(&work);
 }
@@ -148,17 +139,17 @@ fail_retry(ObxPullLane *work, int index, const ErrorData *error)
 	int			left = index;
 
 	work->batch->is_retry = true;
-	item.delivery = require_delivery(work, progress->retries[index]);
-	item.event.position = progress->retries[index];
+	item.delivery = require_delivery(work, progress->retries.list[index]);
+	item.event.position = progress->retries.list[index];
 	item.has_key = item.delivery->has_key;
 	item.key_hash = item.delivery->key_hash;
 	obx_batch_fail(work->batch, &item, error, progress);
 
-	for (int i = index + 1; i < progress->nretries; i++)
+	for (int i = index + 1; i < progress->retries.count; i++)
 		if (work->subscription->ordering != OBX_ORDERING_STRICT &&
-			!obx_item_has_key_of(&item, require_delivery(work, progress->retries[i])))
-			progress->retries[left++] = progress->retries[i];
-	progress->nretries = left;
+			!obx_item_has_key_of(&item, require_delivery(work, progress->retries.list[i])))
+			progress->retries.list[left++] = progress->retries.list[i];
+	obx_positions_set(&progress->retries, progress->retries.list, left);
 }
 
 /* Those of its key behind the failing one are parked; they get rows with it. */
@@ -171,20 +162,20 @@ fail_new(ObxPullLane *work, int index, const ErrorData *error)
 	int			next = index;
 
 	obx_pull_lane_push_snapshot();
-	obx_batch_collect_positions(batch, &progress->owed[index],
+	obx_batch_collect_positions(batch, &progress->owed.list[index],
 								progress->nhanded - index);
 	PopActiveSnapshot();
 	failing = batch->items;
-	if (batch->nitems == 0 || failing->event.position != progress->owed[index])
+	if (batch->nitems == 0 || failing->event.position != progress->owed.list[index])
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("event at position " INT64_FORMAT " is not kept any more",
-						progress->owed[index]),
+						progress->owed.list[index]),
 				 errdetail("Retention dropped it while it was handed out."),
 				 errhint("It cannot be delivered again: ack it.")));
 
 	obx_batch_fail(batch, failing, error, progress);
-	remove_positions(progress->owed, &progress->nowed, index, 1);
+	obx_positions_remove(&progress->owed, index, 1);
 	progress->nhanded--;
 	if (work->subscription->ordering == OBX_ORDERING_STRICT)
 	{
@@ -200,9 +191,9 @@ fail_new(ObxPullLane *work, int index, const ErrorData *error)
 		if (!failing->has_key || !item->has_key || item->key_hash != failing->key_hash)
 			continue;
 		obx_batch_park(batch, item);
-		while (progress->owed[next] != item->event.position)
+		while (progress->owed.list[next] != item->event.position)
 			next++;
-		remove_positions(progress->owed, &progress->nowed, next, 1);
+		obx_positions_remove(&progress->owed, next, 1);
 		progress->nhanded--;
 	}
 }
@@ -222,7 +213,7 @@ obx_receipt_nack(const ObxSubscription *subscription, int64 receipt, int64 posit
 
 	data.sqlerrcode = ERRCODE_RAISE_EXCEPTION;
 	data.message = pstrdup(error != NULL ? error : "the consumer gave no reason");
-	if (work.progress.nretries > 0)
+	if (work.progress.retries.count > 0)
 		fail_retry(&work, index, &data);
 	else
 		fail_new(&work, index, &data);

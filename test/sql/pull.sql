@@ -484,6 +484,24 @@ SELECT "position" - :head AS nth, key FROM receive('n', 10, lease => '1 hour');
 SELECT outbox.ack('n', receipt());
 SELECT "position" - :head AS nth, key FROM receive('n', 10, lease => '1 hour');
 SELECT lag, retrying, parked, dead FROM standing WHERE name = 'n';
+
+-- a long hand-out that is acked one by one: its list is written now and then only
+SELECT count(outbox.publish('N', key => 'k' || n % 7)) FROM generate_series(1, 1300) n;
+CALL outbox.run();
+SELECT count(*) FROM receive('n', 10000, lease => '1 hour');
+SELECT "position" AS first FROM outbox.read(outbox.head() - 1300, 1) \gset
+SELECT outbox.nack('n', receipt(), :first + 700);
+SELECT count(outbox.ack('n', receipt(), r."position")) FROM outbox.read(outbox.head() - 1300, 700) r;
+SELECT lag, retrying, parked FROM standing WHERE name = 'n';
+SELECT count(*) FILTER (WHERE p.owed IS NOT NULL) AS lists, sum(cardinality(p.owed)) AS "positions"
+FROM outbox.progress p JOIN outbox.subscription s ON s.id = p.subscription AND s.name = 'n' AND p.owed_count > 100;
+CALL let_time_go_by();
+SELECT count(*), min("position") - :first AS first, max("position") - :first AS last FROM receive('n', 300, lease => '1 hour');
+SELECT outbox.ack('n', receipt());
+SELECT count(*), min("position") - :first AS first, max("position") - :first AS last FROM receive('n', 300, lease => '1 hour');
+SELECT outbox.ack('n', receipt(), :first + 801);
+SELECT outbox.alter_subscription('n', concurrency => 2);
+SELECT lag, retrying, parked FROM standing WHERE name = 'n';
 SELECT outbox.unsubscribe('n');
 
 SET client_min_messages = warning;

@@ -259,7 +259,7 @@ sub end_transaction
 
 sub publish
 {
-	my $count = 1 + int(rand(12));
+	my $count = rand() < 0.1 ? 80 : 1 + int(rand(12));
 	my @values = map { sprintf("(%d, %s, %d)", $_, rand() < 0.1 ? 'NULL::text' : "'" . pick(qw(x y z)) . "'", int(rand(5))) } 1 .. $count;
 	my $last = @log ? $log[-1] : $control->{start};
 
