@@ -12,3 +12,10 @@ CREATE EVENT TRIGGER outbox_capture_follow_drop ON sql_drop
 ALTER EVENT TRIGGER outbox_capture_permit_partitions ENABLE ALWAYS;
 ALTER EVENT TRIGGER outbox_capture_follow_ddl ENABLE ALWAYS;
 ALTER EVENT TRIGGER outbox_capture_follow_drop ENABLE ALWAYS;
+
+-- Triggers and rules of others would miss what is written to our tables.
+CREATE EVENT TRIGGER outbox_refuse_trigger ON ddl_command_end
+    WHEN TAG IN ('CREATE TRIGGER', 'CREATE RULE', 'CREATE SCHEMA')
+    EXECUTE FUNCTION outbox.refuse_trigger();
+
+ALTER EVENT TRIGGER outbox_refuse_trigger ENABLE ALWAYS;

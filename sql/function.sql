@@ -5,6 +5,11 @@ CREATE FUNCTION outbox.refuse_change() RETURNS trigger
     AS 'MODULE_PATHNAME', 'obx_sql_refuse_change';
 COMMENT ON FUNCTION outbox.refuse_change() IS 'trigger function: the log is immutable';
 
+CREATE FUNCTION outbox.refuse_trigger() RETURNS event_trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_refuse_trigger';
+COMMENT ON FUNCTION outbox.refuse_trigger() IS 'event trigger function: our tables take nobody else''s triggers';
+
 CREATE FUNCTION outbox.types_changed() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_types_changed';

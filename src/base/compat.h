@@ -74,6 +74,7 @@ typedef JsonbParseState *ObxJsonState;
 #define F_TIMESTAMPTZ_EQ F_TIMESTAMP_EQ
 #define F_TIMESTAMPTZ_GE F_TIMESTAMP_GE
 #define F_TIMESTAMPTZ_GT F_TIMESTAMP_GT
+#define F_TIMESTAMPTZ_LT F_TIMESTAMP_LT
 #endif
 
 /* Hash tables with keys that are strings had to be told apart by no flag before 14. */

@@ -28,6 +28,7 @@
 static const char *const object_name[OBX_OBJECT_COUNT] = {
 	[OBX_EVENT] = "event",
 	[OBX_EVENT_DEFAULT] = "event_default",
+	[OBX_EVENT_DEFAULT_TIME_IDX] = "event_default_time_idx",
 	[OBX_EVENT_ID_SEQ] = "event_id_seq",
 	[OBX_GENERATION] = "generation",
 	[OBX_GENERATION_PKEY] = "generation_pkey",

@@ -560,7 +560,13 @@ obx_lane_lock(int32 subscription, int32 lane, bool wait)
 {
 	LOCKTAG		tag = lock_tag(subscription, lane);
 
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	if (LockAcquire(&tag, ExclusiveLock, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+
+	/* what will be written is locked before it is read: REINDEX is between */
+	LockRelationOid(obx_object_require(OBX_PROGRESS), RowExclusiveLock);
+	LockRelationOid(obx_object_require(OBX_DELIVERY), RowExclusiveLock);
+	return true;
 }
 
 /* a lane that there never is */

@@ -23,13 +23,12 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/pg_type.h"
 #include "commands/tablespace.h"
-#include "executor/spi.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -40,9 +39,11 @@
 #include "base/guard.h"
 #include "base/identity.h"
 #include "base/settings.h"
+#include "base/table.h"
 #include "catalog/names.h"
 #include "log/ahead.h"
 #include "log/closed.h"
+#include "log/event.h"
 #include "log/partition.h"
 
 /* how far ahead, beside two intervals */
@@ -108,32 +109,31 @@ find_gap(TimestampTz time, TimestampTz earliest, TimestampTz ahead, int64 interv
 	return true;
 }
 
-/* The last time among the default partition's events of the place's times. */
+/*
+ * The last time among the default partition's events of the place's times.  By
+ * the index, whatever the planner of whoever calls run() would do.
+ */
 static bool
 find_default_time(const Place *place, TimestampTz *last)
 {
-	Oid			types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum		values[] = {TimestampTzGetDatum(place->lower), TimestampTzGetDatum(place->upper)};
-	Datum		value;
+	ScanKeyData keys[2];
+	ObxScan		scan;
+	HeapTuple	tuple;
 	bool		isnull;
 
-	PushActiveSnapshot(GetLatestSnapshot());
-	SPI_connect();
-	if (SPI_execute_with_args("SELECT \"time\" FROM outbox.event_default"
-							  " WHERE \"time\" OPERATOR(pg_catalog.>=) $1"
-							  " AND \"time\" OPERATOR(pg_catalog.<) $2"
-							  " ORDER BY \"time\" DESC LIMIT 1",
-							  2, types, values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read outbox.event_default");
-	isnull = SPI_processed == 0;
-	if (!isnull)
-	{
-		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-		*last = DatumGetTimestampTz(value);
-	}
-	SPI_finish();
-	PopActiveSnapshot();
-	return !isnull;
+	ScanKeyInit(&keys[0], OBX_EVENT_TIME + 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(place->lower));
+	ScanKeyInit(&keys[1], OBX_EVENT_TIME + 1, BTLessStrategyNumber, F_TIMESTAMPTZ_LT,
+				TimestampTzGetDatum(place->upper));
+	obx_scan_begin(&scan, obx_object_require(OBX_EVENT_DEFAULT), AccessShareLock,
+				   obx_object_require(OBX_EVENT_DEFAULT_TIME_IDX), NULL, keys, 2,
+				   BackwardScanDirection);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+		*last = DatumGetTimestampTz(heap_getattr(tuple, OBX_EVENT_TIME + 1,
+												 RelationGetDescr(scan.table), &isnull));
+	obx_scan_end(&scan);
+	return tuple != NULL;
 }
 
 /*
@@ -333,19 +333,30 @@ prepare_next(TimestampTz now, int64 interval, bool urgent)
 	return OBX_AHEAD_LATER;
 }
 
+/* Have partitions come from elsewhere, as in a restore? */
+static bool
+have_changed(void)
+{
+	static uint64 known = 0;
+	bool		changed = obx_partition_version() != known;
+
+	known = obx_partition_version();
+	return changed;
+}
+
 ObxAhead
 obx_partition_prepare(bool *urgent)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int64		interval = obx_partition_interval * USECS_PER_SEC;
+	bool		changed = have_changed();
 	Place		place;
 	ObxIdentity former;
 	ObxAhead	result;
 	Relation	log;
 
-	AcceptInvalidationMessages();
 	*urgent = obx_partition_find(now) == obx_object_require(OBX_EVENT_DEFAULT);
-	if (!*urgent &&
+	if (!*urgent && !changed &&
 		!find_gap(now, now, now + Max(2 * interval, OBX_PARTITION_AHEAD), interval, &place))
 		return OBX_AHEAD_ENOUGH;
 
@@ -355,6 +366,8 @@ obx_partition_prepare(bool *urgent)
 	table_close(log, AccessShareLock);
 
 	PushActiveSnapshot(GetTransactionSnapshot());
+	if (changed)
+		obx_closed_ensure_types();
 	result = prepare_next(now, interval, *urgent);
 	PopActiveSnapshot();
 

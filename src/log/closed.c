@@ -13,6 +13,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -20,6 +21,7 @@
 
 #include "base/command.h"
 #include "base/compat.h"
+#include "catalog/names.h"
 #include "log/closed.h"
 
 /* Those besides the owner who are given something, ACL_ID_PUBLIC among them. */
@@ -70,26 +72,66 @@ revoke_all(const char *kind, const char *name, List *grantees)
 	}
 }
 
-void
-obx_closed_ensure(Oid relid)
+static void
+close_type(Oid relid)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Form_pg_class class;
+	Oid			type = get_rel_type_id(relid);
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 	Oid			owner;
-	Oid			type;
-	char	   *name;
 
 	if (!HeapTupleIsValid(tuple))
 		return;
-	class = (Form_pg_class) GETSTRUCT(tuple);
-	owner = class->relowner;
-	type = class->reltype;
-	name = quote_qualified_identifier(get_namespace_name(class->relnamespace),
-									  NameStr(class->relname));
+	owner = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
 	ReleaseSysCache(tuple);
+	revoke_all("TYPE", quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+												  get_rel_name(relid)),
+			   list_object_grantees(TYPEOID, type, Anum_pg_type_typacl, OBJECT_TYPE, owner));
+}
 
-	revoke_all("TABLE", name, list_object_grantees(RELOID, relid, Anum_pg_class_relacl,
-												   OBJECT_TABLE, owner));
-	revoke_all("TYPE", name, list_object_grantees(TYPEOID, type, Anum_pg_type_typacl,
-												  OBJECT_TYPE, owner));
+static void
+close_table(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	revoke_all("TABLE", quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+												   get_rel_name(relid)),
+			   list_object_grantees(RELOID, relid, Anum_pg_class_relacl, OBJECT_TABLE, owner));
+}
+
+void
+obx_closed_ensure(Oid relid)
+{
+	close_table(relid);
+	close_type(relid);
+}
+
+void
+obx_closed_ensure_types(void)
+{
+	Oid			type = OIDOID;
+	Datum		schema = ObjectIdGetDatum(obx_schema_require());
+
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT c.oid FROM pg_catalog.pg_class c"
+							  " JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) c.reltype"
+							  " WHERE c.relnamespace OPERATOR(pg_catalog.=) $1"
+							  " AND c.relkind OPERATOR(pg_catalog.=) 'r'"
+							  " AND (t.typacl IS NULL OR EXISTS ("
+							  "SELECT FROM pg_catalog.aclexplode(t.typacl) a"
+							  " WHERE a.grantee OPERATOR(pg_catalog.<>) t.typowner))",
+							  1, &type, &schema, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not list tables");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		close_type(DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+												  1, &isnull)));
+	}
+	SPI_finish();
 }

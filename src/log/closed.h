@@ -11,4 +11,10 @@
  */
 extern void obx_closed_ensure(Oid relid);
 
+/*
+ * Revokes what PUBLIC, or anybody else, may do with the row types of all our
+ * tables but outbox.event, after a restore or an upgrade.  As above.
+ */
+extern void obx_closed_ensure_types(void);
+
 #endif							/* OBX_CLOSED_H */

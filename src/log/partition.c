@@ -31,6 +31,7 @@ static struct
 	MemoryContext memory;
 	bool		valid;
 	bool		news;			/* since loading began */
+	uint64		version;		/* counts how often it was loaded */
 	int			count;
 	ObxPartition *partitions;	/* by bounds, the default one last */
 	Oid			parent;
@@ -96,6 +97,7 @@ load_partitions(void)
 
 	cache.parent = obx_object_require(OBX_EVENT);
 	cache.news = false;
+	cache.version++;
 	log = table_open(cache.parent, AccessShareLock);
 	desc = obx_partition_desc(log);
 
@@ -136,6 +138,14 @@ obx_partition_array(int *count)
 	require_cache();
 	*count = cache.count;
 	return cache.partitions;
+}
+
+uint64
+obx_partition_version(void)
+{
+	AcceptInvalidationMessages();
+	require_cache();
+	return cache.version;
 }
 
 List *

@@ -35,6 +35,9 @@ extern const ObxPartition *obx_partitions_between(TimestampTz first, TimestampTz
 /* The same as obx_partition_array(), in a list of the caller's. */
 extern List *obx_partition_list(void);
 
+/* Another number than before if there may be others than before. */
+extern uint64 obx_partition_version(void);
+
 /* The partition for an event of that time. */
 extern Oid	obx_partition_find(TimestampTz time);
 
