@@ -159,9 +159,22 @@ is_not_ours(Oid relid, const ObxRuleTrigger *trigger)
 	return !obx_can_have_truncate_trigger(get_rel_relkind(relid));
 }
 
-/* What a table lacks of the rules of those directly above it. */
-static void
-inherit_rules(Oid relid)
+static bool
+lock_tables(Oid relid, Oid parent, bool wait)
+{
+	if (!wait)
+		return ConditionalLockRelationOid(relid, ShareRowExclusiveLock) &&
+			ConditionalLockRelationOid(parent, AccessShareLock);
+	LockRelationOid(relid, ShareRowExclusiveLock);
+	return true;
+}
+
+/*
+ * What a table lacks of the rules of those directly above it; false if a lock
+ * could not be had without waiting.
+ */
+static bool
+inherit_rules(Oid relid, bool wait, int *made)
 {
 	ListCell   *above;
 
@@ -173,28 +186,42 @@ inherit_rules(Oid relid)
 		foreach(lc, obx_rule_list(parent))
 		{
 			ObxRuleTrigger *trigger = lfirst(lc);
+			Oid			origin = find_origin(trigger->trigger);
 
-			if (is_not_ours(relid, trigger) ||
-				has_clone_of(obx_rule_list(relid), find_origin(trigger->trigger)))
+			if (is_not_ours(relid, trigger) || has_clone_of(obx_rule_list(relid), origin))
 				continue;
-			LockRelationOid(relid, ShareRowExclusiveLock);
-			if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
-				create_clone(relid, parent, trigger);
+			if (!lock_tables(relid, parent, wait))
+				return false;
+			/* it may have been made, or the table dropped, in the meantime */
+			if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) ||
+				has_clone_of(obx_rule_list(relid), origin) ||
+				obx_rule_find_trigger(trigger->trigger) == NULL)
+				continue;
+			create_clone(relid, parent, trigger);
+			(*made)++;
 		}
 	}
+	return true;
+}
+
+bool
+obx_rule_inherit(Oid relid, int *made)
+{
+	return inherit_rules(relid, false, made);
 }
 
 void
 obx_rule_spread(Oid relid)
 {
 	ListCell   *lc;
+	int			made = 0;
 
-	inherit_rules(relid);
+	(void) inherit_rules(relid, true, &made);
 	if (!has_subclass(relid) || obx_rule_list(relid) == NIL)
 		return;
 	/* those above come before those below */
 	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
-		inherit_rules(lfirst_oid(lc));
+		(void) inherit_rules(lfirst_oid(lc), true, &made);
 }
 
 /* ---- removing clones ---- */

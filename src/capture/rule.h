@@ -152,6 +152,12 @@ extern bool obx_rule_is_function(Oid function);
 extern void obx_rule_spread(Oid relid);
 
 /*
+ * Gives a table what it lacks of the rules directly above it, and counts what it
+ * made; false if a lock was not to be had at once.
+ */
+extern bool obx_rule_inherit(Oid relid, int *made);
+
+/*
  * Where the command enables or disables triggers of the table that are a rule's,
  * those below follow that PostgreSQL leaves alone.
  */

@@ -17,6 +17,7 @@
 
 #include "base/compat.h"
 #include "base/identity.h"
+#include "capture/spread.h"
 #include "catalog/names.h"
 #include "catalog/progress.h"
 #include "catalog/subscription.h"
@@ -234,9 +235,23 @@ apply_retention(void)
 	} while (more);
 }
 
+/* What somebody works on is left to the next call. */
+static void
+spread_rules(void)
+{
+	ObxSpread	result;
+
+	do
+	{
+		result = obx_spread_step();
+		SPI_commit();
+	} while (result == OBX_SPREAD_MORE);
+}
+
 static void
 keep_house(void)
 {
+	spread_rules();
 	prepare_partitions();
 	apply_retention();
 	while (obx_progress_clean())

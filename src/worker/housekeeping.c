@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/settings.h"
+#include "capture/spread.h"
 #include "catalog/progress.h"
 #include "catalog/window.h"
 #include "dispatch/needed.h"
@@ -62,6 +63,10 @@ static uint64 known_progress = 0;
 /* what the last step of these left */
 static bool progress_left = false;
 static bool windows_left = false;
+
+/* What was found when tables below were looked at, once by each process. */
+static ObxSpread spread = OBX_SPREAD_MORE;
+static int64 spread_delay = 0;
 static bool remnants_left = false;
 static bool partitions_left = false;
 static bool retention_left = false;
@@ -158,7 +163,33 @@ forget_interval(void)
 	return bound_interval(obx_idempotency_window * USECS_PER_SEC / 8);
 }
 
+static bool
+is_spreading(void)
+{
+	return spread != OBX_SPREAD_DONE;
+}
+
+static void
+spread_rules(void)
+{
+	spread = obx_spread_step();
+	spread_delay = spread == OBX_SPREAD_LOCKED ? bound_interval(spread_delay * 2) : 0;
+}
+
+static int64
+spread_interval(void)
+{
+	return spread == OBX_SPREAD_DONE ? LONGEST_INTERVAL : spread_delay;
+}
+
 static Task tasks[] = {
+	{
+		.failures = {.what = "could not give tables the capture rules of those above"},
+		.activity = "spreading capture rules",
+		.has_work = is_spreading,
+		.perform = spread_rules,
+		.interval = spread_interval
+	},
 	{
 		.failures = {.what = "could not make partitions"},
 		.activity = "making partitions",
