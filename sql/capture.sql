@@ -85,7 +85,7 @@ WITH RECURSIVE our_trigger AS MATERIALIZED (
     FROM our_trigger o
     CROSS JOIN string s
     WHERE CASE WHEN o.argument ~ pg_catalog.replace(
-                   '^\{ *(?:@ *: *(?:null|@|[0-9]{1,9}|\[ *(?:@(?: *, *@)*)? *\])(?: *, *(?!\}))?)+ *\}$',
+                   '^\{ *(?:@ *: *(?:null|true|false|@|[0-9]{1,9}|\[ *(?:@(?: *, *@)*)? *\])(?: *, *(?!\}))?)+ *\}$',
                    '@', s.pattern)
                THEN pg_catalog.jsonb_typeof(o.argument::jsonb -> 'name') = 'string' END
 ), below (root, relation) AS (
@@ -159,7 +159,8 @@ SELECT r.tgrelid::pg_catalog.regclass AS relation,
        r.argument ->> 'old_values' AS old_values,
        r.replicated,
        r.enabled
-FROM rule_trigger r;
+FROM rule_trigger r
+ORDER BY r.tgrelid, (r.argument ->> 'name') COLLATE "C";
 COMMENT ON VIEW outbox.capture_rule IS 'what is captured of which table';
 COMMENT ON COLUMN outbox.capture_rule.relation IS 'table for which the rule was made';
 COMMENT ON COLUMN outbox.capture_rule.name IS 'rule; unique for its table';

@@ -401,6 +401,7 @@ obx_rule_create(Relation rel, ObxRule *rule, bool replicated)
 	rule->schema_version = obx_version_begin(rel);
 	rule->default_key = obx_rule_default_key(rule, rel);
 	rule->has_default_key = true;
+	rule->replicated = replicated;
 	trigger.argument = obx_rule_to_json(rule);
 	trigger.enabled = replicated ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_ORIGIN;
 	if (rule->operations & OBX_CAPTURE_ROWS)

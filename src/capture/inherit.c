@@ -411,10 +411,11 @@ spread_enabled(Relation catalog, const ObxRuleTrigger *origin)
 	}
 }
 
-/* Does the command enable or disable a trigger of that name? */
-static bool
-sets_enabled(const AlterTableStmt * alter, const char *name)
+/* What the command does to triggers of that name, or AT_AddColumn for nothing. */
+static AlterTableType
+find_enabling(const AlterTableStmt * alter, const char *name)
 {
+	AlterTableType found = AT_AddColumn;
 	ListCell   *lc;
 
 	foreach(lc, alter->cmds)
@@ -428,35 +429,46 @@ sets_enabled(const AlterTableStmt * alter, const char *name)
 			case AT_EnableReplicaTrig:
 			case AT_DisableTrig:
 				if (strcmp(command->name, name) == 0)
-					return true;
+					found = command->subtype;
 				break;
 			case AT_EnableTrigAll:
 			case AT_EnableTrigUser:
 			case AT_DisableTrigAll:
 			case AT_DisableTrigUser:
-				return true;
+				found = command->subtype;
+				break;
 			default:
 				break;
 		}
 	}
-	return false;
+	return found;
 }
 
 void
 obx_rule_follow_enabled(Oid relid, Node *command)
 {
 	AlterTableStmt *alter = (AlterTableStmt *) command;
+	bool		has_below;
 	Relation	catalog;
 	ListCell   *lc;
 
-	if (!IsA(command, AlterTableStmt) || !alter->relation->inh || !has_subclass(relid))
+	if (!IsA(command, AlterTableStmt))
 		return;
+	has_below = alter->relation->inh && has_subclass(relid);
 	catalog = table_open(TriggerRelationId, RowExclusiveLock);
 	foreach(lc, obx_rule_list(relid))
 	{
 		ObxRuleTrigger *trigger = lfirst(lc);
+		AlterTableType enabling = find_enabling(alter, trigger->name);
 
-		if (sets_enabled(alter, trigger->name))
+		if ((enabling == AT_EnableTrigAll || enabling == AT_EnableTrigUser) &&
+			trigger->rule->replicated && trigger->enabled != TRIGGER_FIRES_ALWAYS)
+		{
+			trigger->enabled = TRIGGER_FIRES_ALWAYS;
+			set_enabled(catalog, trigger, trigger->enabled);
+			CommandCounterIncrement();
+		}
+		if (has_below && enabling != AT_AddColumn)
 			spread_enabled(catalog, trigger);
 	}
 	table_close(catalog, RowExclusiveLock);

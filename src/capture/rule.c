@@ -109,6 +109,8 @@ obx_rule_to_json(const ObxRule *rule)
 	append_member(&json, "condition", rule->condition);
 	if (rule->schema_version > 1)
 		appendStringInfo(&json, ", \"schema_version\": %d", rule->schema_version);
+	if (rule->replicated)
+		appendStringInfoString(&json, ", \"replicated\": true");
 	appendStringInfoChar(&json, '}');
 	return json.data;
 }
@@ -250,6 +252,18 @@ read_schema_version(Reader *reader)
 	return 1;
 }
 
+static bool
+read_flag(Reader *reader, const char *name)
+{
+	JsonbValue	value;
+
+	if (!find_member(reader, name, &value))
+		return false;
+	if (value.type != jbvBool)
+		note_damaged(reader, name);
+	return value.type == jbvBool && value.val.boolean;
+}
+
 static void
 read_members(Reader *reader, ObxRule *rule)
 {
@@ -267,6 +281,7 @@ read_members(Reader *reader, ObxRule *rule)
 	rule->exclude = read_names(reader, "exclude", NULL);
 	rule->condition = read_string(reader, "condition");
 	rule->schema_version = read_schema_version(reader);
+	rule->replicated = read_flag(reader, "replicated");
 	if (old_values == NULL || !obx_old_values_parse(old_values, &rule->old_values))
 		note_damaged(reader, "old_values");
 }

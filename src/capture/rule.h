@@ -42,6 +42,7 @@ typedef struct ObxRule
 	ObxOldValues old_values;
 	char	   *condition;		/* as written, for people; NULL for none */
 	int			schema_version; /* of the table's columns, from 1 on */
+	bool		replicated;		/* its triggers were made ENABLE ALWAYS */
 } ObxRule;
 
 extern char *obx_rule_to_json(const ObxRule *rule);
@@ -159,7 +160,9 @@ extern bool obx_rule_inherit(Oid relid, int *made);
 
 /*
  * Where the command enables or disables triggers of the table that are a rule's,
- * those below follow that PostgreSQL leaves alone.
+ * those below follow that PostgreSQL leaves alone; and those that were ENABLE
+ * ALWAYS are so again after ENABLE TRIGGER ALL, with which every restore of data
+ * ends that disables triggers.
  */
 extern void obx_rule_follow_enabled(Oid relid, Node *command);
 

@@ -177,6 +177,18 @@ SELECT * FROM state;
 ALTER TABLE base ENABLE ALWAYS TRIGGER outbox_base;
 SELECT * FROM state;
 DROP VIEW state;
+-- a restore of data disables and enables all triggers: what is replicated stays so
+CREATE TABLE applied (id integer PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE applied_1 PARTITION OF applied FOR VALUES FROM (0) TO (10);
+SELECT outbox.capture('applied', replicated => true);
+ALTER TABLE applied DISABLE TRIGGER ALL;
+ALTER TABLE applied ENABLE TRIGGER ALL;
+ALTER TABLE applied_1 DISABLE TRIGGER ALL;
+ALTER TABLE applied_1 ENABLE TRIGGER ALL;
+SELECT replicated, enabled FROM outbox.capture_rule WHERE relation = 'applied'::regclass;
+SELECT DISTINCT tgenabled FROM pg_trigger WHERE tgrelid IN ('applied'::regclass, 'applied_1'::regclass);
+ALTER TABLE applied ENABLE TRIGGER outbox_applied;
+SELECT replicated, enabled FROM outbox.capture_rule WHERE relation = 'applied'::regclass;
 
 -- what DDL changes for subscribers is said
 CREATE TABLE orders (id integer PRIMARY KEY, number integer NOT NULL CONSTRAINT number UNIQUE);
