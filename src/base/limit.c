@@ -15,12 +15,17 @@
 
 #include <signal.h>
 
+#include "miscadmin.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/limit.h"
+
+/* Beyond its time, something is cancelled as often, and then its process ended. */
+#define CANCELLED_AGAIN USECS_PER_SEC
+#define ENDED_AFTER (5 * USECS_PER_SEC)
 
 static TimeoutId timer;
 static bool timer_registered = false;
@@ -55,7 +60,7 @@ check_time(void)
 	TimestampTz until = deadline;
 	int64		left;
 
-	if (until == 0 || expired != 0)
+	if (until == 0)
 		return;
 	left = until - obx_clock_now();
 	if (left > 0)
@@ -63,8 +68,15 @@ check_time(void)
 		arm_timer(until, left);
 		return;
 	}
-	expired = deadline_owner;
-	kill(MyProcPid, SIGINT);
+	if (expired == 0)
+		expired = deadline_owner;
+
+	/*
+	 * What runs may catch the cancel and go on.  It gets another one every
+	 * second; in the end a worker's session goes with it.
+	 */
+	kill(MyProcPid, left < -ENDED_AFTER && MyBackendType == B_BG_WORKER ? SIGTERM : SIGINT);
+	arm_timer(GetCurrentTimestamp() + CANCELLED_AGAIN, CANCELLED_AGAIN);
 }
 
 /*

@@ -23,6 +23,7 @@ int			obx_max_retention = -1;
 int			obx_partition_interval = 86400;
 int			obx_idempotency_window = 7 * 86400;
 int			obx_max_depth = 64;
+int			obx_max_timeout = -1;
 bool		obx_strict_types = false;
 char	   *obx_correlation_id = NULL;
 char	   *obx_traceparent = NULL;
@@ -199,6 +200,9 @@ obx_settings_init(void)
 	define_integer("outbox.idempotency_window",
 				   "Sets for how long idempotency keys and once() remember.",
 				   &obx_idempotency_window, 1, INT_MAX, GUC_UNIT_S);
+	define_integer("outbox.max_timeout",
+				   "Sets how long a call of any handler may take; -1 is as long as its subscription says.",
+				   &obx_max_timeout, -1, INT_MAX, GUC_UNIT_MS);
 	define_integer("outbox.max_depth",
 				   "Sets how many causes may stand above an event.",
 				   &obx_max_depth, 0, INT_MAX, 0);

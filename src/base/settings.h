@@ -11,6 +11,7 @@ extern int	obx_max_retention;	/* seconds, -1 for ever */
 extern int	obx_partition_interval; /* seconds */
 extern int	obx_idempotency_window; /* seconds */
 extern int	obx_max_depth;
+extern int	obx_max_timeout;	/* milliseconds; 0 or -1: no limit */
 extern bool obx_strict_types;
 
 /* As the session set them; '' where it did not. */

@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/settings.h"
 #include "catalog/names.h"
 #include "delivery/target.h"
 
@@ -49,11 +50,21 @@ obx_target_init(ObxTarget *target, const ObxSubscription *subscription)
 
 /* ---- the call ---- */
 
+int64
+obx_target_time_limit(const ObxSubscription *subscription)
+{
+	int64		most = obx_max_timeout * INT64CONST(1000);
+
+	if (most <= 0)
+		return subscription->timeout;
+	return subscription->timeout == 0 ? most : Min(subscription->timeout, most);
+}
+
 void
 obx_call_begin(ObxCall *call, const ObxSubscription *subscription, TimestampTz now)
 {
 	call->nest_level = NewGUCNestLevel();
-	obx_limit_begin(&call->former, subscription->timeout, now);
+	obx_limit_begin(&call->former, obx_target_time_limit(subscription), now);
 }
 
 void

@@ -60,6 +60,9 @@ struct ObxTarget
  */
 extern ObxTarget *obx_target_open(const ObxSubscription *subscription);
 
+/* How long a call may take, in microseconds, 0 for no limit: outbox.max_timeout counts. */
+extern int64 obx_target_time_limit(const ObxSubscription *subscription);
+
 /* What surrounds a call, on the caller's stack. */
 typedef struct ObxCall
 {

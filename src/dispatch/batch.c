@@ -370,7 +370,7 @@ judge_error(ObxBatch *batch, const Run *run, ErrorData *error)
 								  run->filtering ? "filter" :
 								  batch->subscription->kind == OBX_KIND_AGGREGATE ? "reducer" :
 								  "handler",
-								  batch->subscription->timeout / 1e6);
+								  obx_target_time_limit(batch->subscription) / 1e6);
 
 	if (verdict == OBX_VERDICT_INFRASTRUCTURE)
 		ReThrowError(error);

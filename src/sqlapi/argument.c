@@ -56,6 +56,10 @@ obx_argument_require_number(FunctionCallInfo fcinfo, int number, const char *nam
 	return value;
 }
 
+/* Of a list of patterns, which every process keeps, and of one in it, in bytes. */
+#define OBX_MAX_PATTERNS 1000
+#define OBX_MAX_PATTERN 1000
+
 char	  **
 obx_argument_require_patterns(FunctionCallInfo fcinfo, int number, const char *name, int *count)
 {
@@ -75,6 +79,13 @@ obx_argument_require_patterns(FunctionCallInfo fcinfo, int number, const char *n
 				 errdetail("It is an array of %d dimensions.", ARR_NDIM(array)),
 				 errhint("The pattern \"*\" matches every type.")));
 
+	if (*count > OBX_MAX_PATTERNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("argument \"%s\" has too many patterns", name),
+				 errdetail("It has %d, the limit is %d.", *count, OBX_MAX_PATTERNS),
+				 errhint("Use a pattern that matches more types, like \"order.*\".")));
+
 	patterns = palloc(*count * sizeof(char *));
 	for (int i = 0; i < *count; i++)
 	{
@@ -84,6 +95,14 @@ obx_argument_require_patterns(FunctionCallInfo fcinfo, int number, const char *n
 					 errmsg("argument \"%s\" must not contain nulls", name),
 					 errdetail("Element %d is null.", i + 1),
 					 errhint("The pattern \"*\" matches every type.")));
+		if (VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i])) > OBX_MAX_PATTERN)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("argument \"%s\" has a pattern that is too long", name),
+					 errdetail("Element %d has %d bytes, the limit is %d.", i + 1,
+							   (int) VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i])),
+							   OBX_MAX_PATTERN),
+					 errhint("Types of events are shorter.")));
 		patterns[i] = TextDatumGetCString(elements[i]);
 		if (patterns[i][0] == '\0')
 			ereport(ERROR,

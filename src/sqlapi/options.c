@@ -50,7 +50,14 @@ enum
 /* Lanes of a subscription; their number is part of a lock's tag. */
 #define OBX_MAX_CONCURRENCY 1000
 
+/* Lanes of all subscriptions of an owner, and of a database, together. */
+#define OBX_MAX_OWNERS_LANES 20000
+#define OBX_MAX_DATABASES_LANES 100000
+
 #define OBX_MAX_BATCH_SIZE 100000
+
+/* Bytes of a filter, which every process that serves it compiles. */
+#define OBX_MAX_FILTER 100000
 
 /* One of a few words, by its index. */
 static int
@@ -185,6 +192,12 @@ fill_filter(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscript
 
 	if (filter == NULL)
 		return;
+	if (strlen(filter) > OBX_MAX_FILTER)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the filter is too long"),
+				 errdetail("It has %zu bytes, the limit is %d.", strlen(filter), OBX_MAX_FILTER),
+				 errhint("Call a function in it.")));
 	require_set_role(subscription->owner);
 	subscription->filter = filter;
 	if (mode == OBX_OPTIONS_ALTER && filter[0] == '\0')
@@ -270,6 +283,33 @@ fill_order(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscripti
 							 "Make several aggregates, with filters that divide the events.");
 }
 
+/* Each lane costs the workers memory, and a look when an event has come. */
+static void
+check_lanes(const ObxSubscription *subscription)
+{
+	int64		owners = subscription->concurrency;
+	int64		all = subscription->concurrency;
+	ListCell   *lc;
+
+	foreach(lc, obx_subscription_list())
+	{
+		const ObxSubscription *other = lfirst(lc);
+
+		if (other->id == subscription->id)
+			continue;
+		all += other->concurrency;
+		if (other->owner == subscription->owner)
+			owners += other->concurrency;
+	}
+	if (owners > OBX_MAX_OWNERS_LANES || all > OBX_MAX_DATABASES_LANES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many lanes of subscriptions"),
+				 errdetail("Those of an owner can have %d together, those of a database %d.",
+						   OBX_MAX_OWNERS_LANES, OBX_MAX_DATABASES_LANES),
+				 errhint("Lower the concurrency of subscriptions.")));
+}
+
 static void
 fill_limits(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscription)
 {
@@ -293,6 +333,12 @@ fill_limits(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscript
 	if (is_given(fcinfo, mode, TIMEOUT))
 		subscription->timeout = obx_argument_require_interval(fcinfo, mode + TIMEOUT,
 															  "timeout");
+	if (is_given(fcinfo, mode, TIMEOUT) &&
+		obx_target_time_limit(subscription) != subscription->timeout)
+		ereport(NOTICE,
+				(errmsg("calls of subscription \"%s\" end after %g s",
+						subscription->name, obx_target_time_limit(subscription) / 1e6),
+				 errdetail("The setting outbox.max_timeout bounds every subscription's timeout.")));
 	if (is_given(fcinfo, mode, ON_EXHAUSTED))
 		subscription->block_on_exhausted = require_word(fcinfo, mode + ON_EXHAUSTED,
 														"on_exhausted", exhausted,
@@ -338,6 +384,8 @@ obx_options_fill(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subs
 	fill_target(fcinfo, subscription);
 	fill_filter(fcinfo, mode, subscription);
 	fill_order(fcinfo, mode, subscription);
+	if (is_given(fcinfo, mode, CONCURRENCY) || subscription->owner != owner)
+		check_lanes(subscription);
 	fill_limits(fcinfo, mode, subscription);
 
 	if (subscription->kind != OBX_KIND_PULL &&

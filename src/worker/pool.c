@@ -14,6 +14,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
@@ -30,6 +32,8 @@
 #define MS(n) ((n) * INT64CONST(1000))
 #define FIRST_ROOM_DELAY MS(10)
 #define LONGEST_ROOM_DELAY MS(5000)
+#define LEAVE_PATIENCE MS(250)	/* then who was asked to leave at once is
+								 * ended */
 
 /* One owner's need and means. */
 typedef struct Owner
@@ -413,6 +417,32 @@ find_start(TimestampTz now, Oid *owner, TimestampTz *next)
 	return true;
 }
 
+/*
+ * Ends those who were asked to leave at once and are still in the middle of a
+ * handler; its transaction never happened.  Returns when to look again.
+ */
+static TimestampTz
+end_stubborn(TimestampTz now)
+{
+	TimestampTz next = DT_NOEND;
+
+	LWLockAcquire(obx_slots->lock, LW_SHARED);
+	for (int i = 0; i < obx_slots->nslots; i++)
+	{
+		const ObxSlot *slot = &obx_slots->slots[i];
+
+		if (slot->role != OBX_ROLE_DISPATCHER || slot->database != MyDatabaseId ||
+			slot->leave != OBX_LEAVE_NOW || slot->pid == 0)
+			continue;
+		/* under the lock the process is ours */
+		if (slot->leave_since <= now - LEAVE_PATIENCE)
+			kill(slot->pid, SIGTERM);
+		next = Min(next, Max(slot->leave_since, now) + LEAVE_PATIENCE);
+	}
+	LWLockRelease(obx_slots->lock);
+	return next;
+}
+
 TimestampTz
 obx_pool_adjust(TimestampTz now)
 {
@@ -422,9 +452,10 @@ obx_pool_adjust(TimestampTz now)
 
 	obx_slot_reap();
 	collect_exits(now);
+	next = end_stubborn(now);
 
 	if (failures.retry_at > now || obx_slots->dispatch_from > now)
-		return Max(failures.retry_at, obx_slots->dispatch_from);
+		return Min(next, Max(failures.retry_at, obx_slots->dispatch_from));
 	while (find_start(now, &owner, &next))
 	{
 		if (!obx_process_run(start_dispatcher, &owner, &failures))

@@ -14,7 +14,10 @@
 #include "dispatch/pass.h"
 #include "worker/slot.h"
 
-/* Lanes that fit, in all databases together. */
+/*
+ * Lanes that fit, in all databases together.  Where more are asked for, each
+ * database has its share of the places, and its lanes take turns in them.
+ */
 #define OBX_QUEUE_SIZE 4096
 
 typedef enum ObxQueuedState
@@ -51,6 +54,7 @@ typedef struct ObxQueuedLane
 
 typedef struct ObxQueue
 {
+	TimestampTz short_at;		/* when there was a lane too many last */
 	int			used;			/* lanes from here on are FREE */
 	bool		unclean;		/* the server did not shut down before */
 	ObxQueuedLane lanes[OBX_QUEUE_SIZE];
@@ -73,7 +77,8 @@ typedef struct ObxWantedLane
 /*
  * Sequencer: makes our database's lanes these, which are sorted by
  * subscription and lane.  With "afresh", all of them are looked at again.
- * Returns how many did not fit.  Not locked.
+ * Returns how many find no place now: then it is to be called again soon, and
+ * those that have nothing to do give their places to them.  Not locked.
  */
 extern int	obx_queue_reconcile(const ObxWantedLane *wanted, int count, bool afresh);
 

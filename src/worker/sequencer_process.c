@@ -55,6 +55,9 @@
 /* Subscriptions are read again even if nobody said that they changed. */
 #define REREAD_INTERVAL MS(10000)
 
+/* Where there are more lanes than places, they take turns so often. */
+#define TURN_INTERVAL MS(200)
+
 PGDLLEXPORT void obx_sequencer_main(Datum arg);
 
 /* What one round finds out. */
@@ -245,10 +248,12 @@ configure(TimestampTz now, bool afresh)
 
 	obx_refusal_keep(configuration.owners, configuration.nowners, afresh);
 	missing = obx_queue_reconcile(configuration.lanes, configuration.count, afresh);
+	if (missing > 0)
+		reread_at = now + TURN_INTERVAL;
 	if (missing > 0 && !overflow_reported)
 		ereport(WARNING,
-				(errmsg("pg_outbox: %d lanes of subscriptions are not served", missing),
-				 errdetail("The databases of a server can have %d lanes together.", OBX_QUEUE_SIZE),
+				(errmsg("pg_outbox: %d lanes of subscriptions take turns with others", missing),
+				 errdetail("The databases of a server can have %d lanes at a time together.", OBX_QUEUE_SIZE),
 				 errhint("Lower the concurrency of subscriptions.")));
 	overflow_reported = missing > 0;
 }

@@ -140,7 +140,7 @@ obx_slot_ask_to_leave(ObxSlot *slot, ObxLeave leave)
 {
 	if (!obx_slot_is_live(slot) || slot->leave >= leave)
 		return;
-	if (slot->leave == OBX_LEAVE_NOT)
+	if (slot->leave == OBX_LEAVE_NOT || leave == OBX_LEAVE_NOW)
 		slot->leave_since = obx_clock_now();
 	slot->leave = leave;
 	obx_slot_wake(slot);
