@@ -21,6 +21,8 @@
 #include "log/segment.h"
 #include "sequencer/sequencer.h"
 #include "sqlapi/argument.h"
+#include "sqlapi/behind.h"
+#include "worker/slot.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_wait);
 
@@ -87,6 +89,46 @@ is_done(Wait *wait)
 	return true;
 }
 
+/* What is said of a wait in vain: as many of those behind, and how many more. */
+#define OBX_WAIT_NAMED 10
+
+/* Names those who are behind, and says why. */
+static void
+warn_of_behind(const Wait *wait)
+{
+	List	   *subscriptions;
+	ListCell   *lc;
+	StringInfoData out;
+	int			behind = 0;
+
+	initStringInfo(&out);
+	if (wait->position < 0)
+		obx_behind_explain_log(&out);
+	subscriptions = wait->position < 0 ? NIL :
+		wait->name != NULL ? list_make1(obx_subscription_require(wait->name)) :
+		obx_subscription_list();
+	foreach(lc, subscriptions)
+	{
+		const ObxSubscription *subscription = lfirst(lc);
+
+		if ((wait->name == NULL && (subscription->kind == OBX_KIND_PULL || subscription->paused)) ||
+			subscription_is_done(subscription, wait->position))
+			continue;
+		if (++behind > OBX_WAIT_NAMED)
+			continue;
+		appendStringInfoString(&out, behind > 1 ? "; " : "");
+		obx_behind_explain(&out, subscription, wait->position);
+	}
+	if (behind > OBX_WAIT_NAMED)
+		appendStringInfo(&out, "; %d more", behind - OBX_WAIT_NAMED);
+	if (out.len > 0)
+		ereport(WARNING,
+				(errmsg("outbox.wait() has waited in vain"),
+				 errdetail("%s.", out.data),
+				 obx_slots == NULL ?
+				 errhint("Set shared_preload_libraries = 'pg_outbox' in postgresql.conf and restart the server, or CALL outbox.run().") : 0));
+}
+
 static void
 begin_wait(Wait *wait)
 {
@@ -143,5 +185,8 @@ obx_sql_wait(PG_FUNCTION_ARGS)
 		ResetLatch(MyLatch);
 	}
 	MemoryContextDelete(memory);
+	/* who asks without waiting wants to know just that */
+	if (!done && timeout > 0)
+		warn_of_behind(&wait);
 	PG_RETURN_BOOL(done);
 }

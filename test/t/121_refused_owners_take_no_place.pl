@@ -51,6 +51,19 @@ wait_until($node, 'postgres',
 	"SELECT count(*) = 0 FROM outbox.worker WHERE owner = 'loser_3'::regrole AND state = 'refused'",
 	'and not shown any more');
 
+# who waits in vain is told why
+my $err;
+for my $case (
+	[ 'lost_1', qr/"lost_1" is refused, since no worker can connect as its owner: The role is not permitted to log in/ ],
+	[ 'lost_2', qr/"lost_2" is refused.*CONNECT/ ],
+	[ 'won', qr/"won" is paused/ ])
+{
+	$node->safe_psql('postgres', "SELECT outbox.pause('won')") if $case->[0] eq 'won';
+	insert_orders($node, 'postgres', 1);
+	$node->psql('postgres', "SELECT outbox.wait('$case->[0]', '2 s')", stderr => \$err);
+	like($err, $case->[1], "outbox.wait says why $case->[0] is behind");
+}
+
 # they are forgotten with their subscriptions
 $node->safe_psql('postgres',
 	"SELECT count(outbox.unsubscribe(name)) FROM outbox.subscription WHERE name LIKE 'lost%'");

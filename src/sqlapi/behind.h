@@ -1,0 +1,18 @@
+/*
+ * Why subscriptions are behind, in words.
+ */
+#ifndef OBX_BEHIND_H
+#define OBX_BEHIND_H
+
+#include "lib/stringinfo.h"
+
+#include "catalog/subscription.h"
+
+/* Why the subscription has not dealt with all up to the position. */
+extern void obx_behind_explain(StringInfo out, const ObxSubscription *subscription,
+							   int64 position);
+
+/* Why events that are committed have no positions. */
+extern void obx_behind_explain_log(StringInfo out);
+
+#endif							/* OBX_BEHIND_H */
