@@ -85,35 +85,43 @@ explain_retry(StringInfo out, const ObxSubscription *subscription, int64 positio
 }
 
 void
-obx_behind_explain(StringInfo out, const ObxSubscription *subscription, int64 position)
+obx_behind_explain_workers(StringInfo out, const ObxSubscription *subscription)
 {
 	const char *obstacle = obx_refusal_find_obstacle(subscription->owner);
 	Workers		workers;
 
+	if (obx_slots == NULL)
+	{
+		appendStringInfoString(out, "has no worker: the library is not preloaded");
+		return;
+	}
+	if (obstacle != NULL)
+	{
+		appendStringInfo(out, "is refused, since no worker can connect as its owner: %s", obstacle);
+		return;
+	}
+	look_at_workers(&workers, subscription->id);
+	if (workers.serving)
+		appendStringInfo(out, "is being served, by one call or turn since %s",
+						 timestamptz_to_str(workers.since));
+	else if (workers.starved)
+		appendStringInfoString(out, "is starved: no background worker process is free");
+	else if (!workers.sequencer)
+		appendStringInfoString(out, "has no worker: no sequencer serves this database");
+	else
+		appendStringInfoString(out, "waits for a dispatcher");
+}
+
+void
+obx_behind_explain(StringInfo out, const ObxSubscription *subscription, int64 position)
+{
 	appendStringInfo(out, "\"%s\" ", subscription->name);
 	if (subscription->paused)
 		appendStringInfoString(out, "is paused");
 	else if (subscription->kind == OBX_KIND_PULL)
 		appendStringInfoString(out, "waits for a consumer to receive and ack");
-	else if (explain_retry(out, subscription, position))
-		return;
-	else if (obx_slots == NULL)
-		appendStringInfoString(out, "has no worker: the library is not preloaded");
-	else if (obstacle != NULL)
-		appendStringInfo(out, "is refused, since no worker can connect as its owner: %s", obstacle);
-	else
-	{
-		look_at_workers(&workers, subscription->id);
-		if (workers.serving)
-			appendStringInfo(out, "is being served, by one call or turn since %s",
-							 timestamptz_to_str(workers.since));
-		else if (workers.starved)
-			appendStringInfoString(out, "is starved: no background worker process is free");
-		else if (!workers.sequencer)
-			appendStringInfoString(out, "has no worker: no sequencer serves this database");
-		else
-			appendStringInfoString(out, "waits for a dispatcher");
-	}
+	else if (!explain_retry(out, subscription, position))
+		obx_behind_explain_workers(out, subscription);
 }
 
 void

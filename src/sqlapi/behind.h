@@ -12,6 +12,9 @@
 extern void obx_behind_explain(StringInfo out, const ObxSubscription *subscription,
 							   int64 position);
 
+/* What the workers are to it. */
+extern void obx_behind_explain_workers(StringInfo out, const ObxSubscription *subscription);
+
 /* Why events that are committed have no positions. */
 extern void obx_behind_explain_log(StringInfo out);
 

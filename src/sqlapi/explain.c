@@ -21,6 +21,8 @@
 #include "log/read.h"
 #include "log/segment.h"
 #include "sqlapi/argument.h"
+#include "sqlapi/behind.h"
+#include "worker/slot.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_why_not_delivered);
 
@@ -238,6 +240,11 @@ explain_pending(StringInfo out, const ObxSubscription *subscription, ObxFollower
 						 reached, position - reached);
 	if (blocker == NULL && subscription->kind == OBX_KIND_PULL)
 		appendStringInfoString(out, "; it waits for a consumer to receive");
+	else if (!subscription->paused && obx_slots != NULL)
+	{
+		appendStringInfoString(out, "; it ");
+		obx_behind_explain_workers(out, subscription);
+	}
 }
 
 static void

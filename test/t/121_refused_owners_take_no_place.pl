@@ -64,6 +64,9 @@ for my $case (
 	like($err, $case->[1], "outbox.wait says why $case->[0] is behind");
 }
 
+like($node->safe_psql('postgres', 'SELECT outbox.why_not_delivered(max(id)) FROM outbox.event'),
+	qr/^lost_1: pending.*is refused/m, 'outbox.why_not_delivered knows of it');
+
 # they are forgotten with their subscriptions
 $node->safe_psql('postgres',
 	"SELECT count(outbox.unsubscribe(name)) FROM outbox.subscription WHERE name LIKE 'lost%'");
