@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -19,8 +20,12 @@
 #include "catalog/delivery.h"
 #include "catalog/progress.h"
 #include "dispatch/dead_letter.h"
+#include "dispatch/history.h"
 #include "dispatch/lane.h"
+#include "dispatch/match.h"
 #include "dispatch/settle.h"
+#include "log/event.h"
+#include "log/read.h"
 
 /* What was discarded is noted in versions of progress, at most so much in each. */
 #define OBX_SETTLED_NOTED 1000
@@ -42,9 +47,66 @@ struct Change
 	int64		count;
 };
 
+/* Has the lane not dealt with the position: is it owed, or not read yet? */
+static bool
+is_ahead(const Change *change, int64 position, ObxProgress *progress)
+{
+	MemoryContext old;
+
+	if (progress->version == 0 || position <= progress->position)
+		return false;
+	if (progress->owed.count == 0 || position > progress->read_position)
+		return true;
+	old = MemoryContextSwitchTo(change->memory);
+	obx_progress_load(progress);
+	MemoryContextSwitchTo(old);
+	for (int i = 0; i < progress->owed.count; i++)
+		if (progress->owed.list[i] == position)
+			return true;
+	return false;
+}
+
+/*
+ * After a seek back, does the lane come to the event by itself?  Then it must
+ * not be delivered as a retry, too.  It does not come to what a former lane has
+ * dealt with, nor to what is not asked for any more.
+ */
+static bool
+comes_again(const Change *change, const ObxDelivery *delivery, ObxProgress *progress)
+{
+	const ObxSubscription *subscription = change->subscription;
+	TupleTableSlot *event;
+	bool		comes = false;
+
+	if (!is_ahead(change, delivery->position, progress))
+		return false;
+	event = obx_event_make_slot();
+	if (obx_event_find(GetActiveSnapshot(), delivery->xid, delivery->event_id,
+					   delivery->position, event))
+	{
+		bool		isnull;
+		bool		has_key;
+		int64		key_hash;
+		text	   *type = DatumGetTextPP(slot_getattr(event, OBX_EVENT_TYPE + 1, &isnull));
+
+		obx_event_key(event, &has_key, &key_hash);
+		comes = obx_patterns_match(subscription->types, subscription->ntypes,
+								   VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)) &&
+			!obx_history_has(obx_history_list(subscription), false, delivery->position,
+							 delivery->event_id, has_key, key_hash);
+	}
+	ExecDropSingleTupleTableSlot(event);
+	return comes;
+}
+
 static void
 redrive(const Change *change, ObxDelivery *delivery, ObxProgress *progress)
 {
+	if (comes_again(change, delivery, progress))
+	{
+		obx_delivery_delete(delivery->subscription, delivery->position);
+		return;
+	}
 	delivery->state = OBX_DELIVERY_RETRY;
 	delivery->open = true;
 	delivery->attempts = 0;

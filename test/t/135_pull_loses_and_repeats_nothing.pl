@@ -383,8 +383,10 @@ sub seek_somewhere
 	my $to = pick(@log[ ($#log > 40 ? $#log - 40 : 0) .. $#log ]);
 
 	remember("seek $to");
-	demand($control, "SELECT outbox.discard('$name');");
 	demand($control, "SELECT outbox.seek('$name', $to);");
+	demand($control, "SELECT outbox." . pick('discard', 'redrive') . "('$name', $_);")
+	  for grep { $event{$_}{state} eq 'dead' && $_ >= $to } @log;
+	demand($control, "SELECT outbox.discard('$name');");
 	for my $position (@log)
 	{
 		my $e = $event{$position};
