@@ -26,6 +26,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "commands/tablespace.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -63,6 +64,9 @@
 #define OBX_PATIENCE		10
 #define OBX_LONGEST_PATIENCE	200
 #define OBX_PATIENT_ATTEMPTS	30
+
+/* pages of the default partition: 8 MB */
+#define OBX_SMALL_DEFAULT	1024
 
 /* What a partition covers, and how it is to be made. */
 typedef struct Place
@@ -298,9 +302,22 @@ set_storage(Relation log)
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
+/* A default partition that is still small does no harm: nobody waits for it. */
+static bool
+is_default_small(void)
+{
+	Relation	partition = table_open(obx_object_require(OBX_EVENT_DEFAULT), AccessShareLock);
+	BlockNumber blocks = RelationGetNumberOfBlocks(partition);
+
+	table_close(partition, AccessShareLock);
+	return blocks < OBX_SMALL_DEFAULT;
+}
+
 static int
 choose_patience(int refusals)
 {
+	if (is_default_small())
+		return 0;
 	return refusals < OBX_PATIENT_ATTEMPTS ? OBX_PATIENCE :
 		Min(OBX_PATIENCE << Min(refusals - OBX_PATIENT_ATTEMPTS, 10), OBX_LONGEST_PATIENCE);
 }
