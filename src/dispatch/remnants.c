@@ -54,8 +54,9 @@ end_step(XactEvent event, void *arg)
 		place = committed;
 }
 
+/* Lanes can have come and gone again since the last ones were deleted. */
 static void
-go_to(int32 subscription)
+go_to(int32 subscription, int32 last_lane)
 {
 	static bool registered = false;
 
@@ -63,7 +64,10 @@ go_to(int32 subscription)
 		RegisterXactCallback(end_step, NULL);
 	registered = true;
 	if (place.subscription == subscription && place.catalog == obx_object_require(OBX_SUBSCRIPTION))
+	{
+		place.last_lane = Max(place.last_lane, last_lane);
 		return;
+	}
 	place.catalog = obx_object_require(OBX_SUBSCRIPTION);
 	place.subscription = subscription;
 	place.position = PG_INT64_MIN;
@@ -137,7 +141,7 @@ obx_remnants_clean(void)
 		if (last_lane >= remaining && are_free(subscription, remaining, last_lane) &&
 			count_lanes(subscription) == remaining)
 		{
-			go_to(subscription);
+			go_to(subscription, last_lane);
 			if (delete_rows(subscription, remaining, OBX_REMNANT_ROWS))
 				return true;
 		}

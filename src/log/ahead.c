@@ -14,7 +14,8 @@
  * NOWAIT: who fails tries again later.  But where there is none for now, every
  * producer uses the default partition, and there might never be a moment
  * without one: then the lock is waited for, for so short a time that producers
- * behind it hardly notice, again and again.
+ * behind it hardly notice, again and again.  Only who does so at intervals may
+ * wait: run() may be called without a pause.
  *
  * The next partition fills the first gap at or after now, up to the next one
  * there is.  One that was made by a clock that was wrong is in nobody's way.
@@ -322,9 +323,21 @@ choose_patience(int refusals)
 		Min(OBX_PATIENCE << Min(refusals - OBX_PATIENT_ATTEMPTS, 10), OBX_LONGEST_PATIENCE);
 }
 
+/* A look, so that not each attempt that must fail makes a table first. */
+static bool
+is_default_in_use(void)
+{
+	Oid			relid = obx_object_require(OBX_EVENT_DEFAULT);
+
+	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
+		return true;
+	UnlockRelationOid(relid, AccessExclusiveLock);
+	return false;
+}
+
 /* As the log's owner. */
 static ObxAhead
-prepare_next(TimestampTz now, int64 interval, bool urgent)
+prepare_next(TimestampTz now, int64 interval, bool patient)
 {
 	static int	refusals = 0;
 	Place		place;
@@ -334,8 +347,10 @@ prepare_next(TimestampTz now, int64 interval, bool urgent)
 		return OBX_AHEAD_ENOUGH;
 	if (!ConditionalLockRelationOid(obx_object_require(OBX_EVENT), ShareUpdateExclusiveLock))
 		return OBX_AHEAD_LATER;
+	if (!patient && is_default_in_use())
+		return OBX_AHEAD_LATER;
 
-	place.patience = urgent ? choose_patience(refusals) : 0;
+	place.patience = patient ? choose_patience(refusals) : 0;
 	error = obx_guard_call(make_partition, &place, CurrentMemoryContext);
 	if (error == NULL)
 	{
@@ -345,7 +360,7 @@ prepare_next(TimestampTz now, int64 interval, bool urgent)
 	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
 		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
 		ReThrowError(error);
-	if (urgent)
+	if (patient)
 		refusals++;
 	return OBX_AHEAD_LATER;
 }
@@ -362,7 +377,7 @@ have_changed(void)
 }
 
 ObxAhead
-obx_partition_prepare(bool *urgent)
+obx_partition_prepare(bool may_wait, bool *urgent)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int64		interval = obx_partition_interval * USECS_PER_SEC;
@@ -385,7 +400,7 @@ obx_partition_prepare(bool *urgent)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (changed)
 		obx_closed_ensure_types();
-	result = prepare_next(now, interval, *urgent);
+	result = prepare_next(now, interval, *urgent && may_wait);
 	PopActiveSnapshot();
 
 	obx_identity_restore(&former);

@@ -15,8 +15,10 @@ typedef enum ObxAhead
  * Makes the next partition that is needed now or soon, in the current
  * transaction, as the log's owner.  The transaction should end soon, since
  * whoever writes to the default partition waits for that.  *urgent: there is
- * no partition for now, and events go to the default one.
+ * no partition for now, and events go to the default one; then the lock is
+ * waited for if may_wait, and producers behind us wait that long.  Callers that
+ * wait must have pauses between their attempts.
  */
-extern ObxAhead obx_partition_prepare(bool *urgent);
+extern ObxAhead obx_partition_prepare(bool may_wait, bool *urgent);
 
 #endif							/* OBX_AHEAD_H */

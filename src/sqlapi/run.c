@@ -217,7 +217,7 @@ prepare_partitions(void)
 
 	do
 	{
-		result = obx_partition_prepare(&urgent);
+		result = obx_partition_prepare(false, &urgent);
 		SPI_commit();
 	} while (result == OBX_AHEAD_MADE);
 }

@@ -94,7 +94,7 @@ static void
 prepare_partitions(void)
 {
 	bool		urgent;
-	ObxAhead	result = obx_partition_prepare(&urgent);
+	ObxAhead	result = obx_partition_prepare(true, &urgent);
 
 	partitions_left = result == OBX_AHEAD_MADE;
 	partitions_refused = result == OBX_AHEAD_LATER && urgent ? partitions_refused + 1 : 0;
