@@ -16,3 +16,36 @@ ALTER TABLE outbox.event ENABLE ALWAYS TRIGGER refuse_row_change;
 ALTER TABLE outbox.event_default ENABLE ALWAYS TRIGGER refuse_change;
 ALTER TABLE outbox.event_default ENABLE ALWAYS TRIGGER refuse_row_change;
 ALTER TABLE outbox.segment ENABLE ALWAYS TRIGGER refuse_change;
+
+-- What refers to positions and ids is not loaded into a log that has events.
+CREATE TRIGGER refuse_load BEFORE INSERT ON outbox.subscription
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
+CREATE TRIGGER refuse_load BEFORE INSERT ON outbox.progress
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
+CREATE TRIGGER refuse_load BEFORE INSERT ON outbox.delivery
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
+CREATE TRIGGER refuse_load BEFORE INSERT ON outbox.aggregate_window
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
+CREATE TRIGGER refuse_load BEFORE INSERT ON outbox.failure
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
+CREATE TRIGGER refuse_load BEFORE INSERT ON outbox.schedule
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
+CREATE TRIGGER refuse_load BEFORE INSERT ON outbox.seen_0
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
+CREATE TRIGGER refuse_load BEFORE INSERT ON outbox.seen_1
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
+CREATE TRIGGER refuse_load BEFORE INSERT ON outbox.seen_2
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
+CREATE TRIGGER refuse_load BEFORE INSERT ON outbox.seen_turn
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
+
+ALTER TABLE outbox.subscription ENABLE ALWAYS TRIGGER refuse_load;
+ALTER TABLE outbox.progress ENABLE ALWAYS TRIGGER refuse_load;
+ALTER TABLE outbox.delivery ENABLE ALWAYS TRIGGER refuse_load;
+ALTER TABLE outbox.aggregate_window ENABLE ALWAYS TRIGGER refuse_load;
+ALTER TABLE outbox.failure ENABLE ALWAYS TRIGGER refuse_load;
+ALTER TABLE outbox.schedule ENABLE ALWAYS TRIGGER refuse_load;
+ALTER TABLE outbox.seen_0 ENABLE ALWAYS TRIGGER refuse_load;
+ALTER TABLE outbox.seen_1 ENABLE ALWAYS TRIGGER refuse_load;
+ALTER TABLE outbox.seen_2 ENABLE ALWAYS TRIGGER refuse_load;
+ALTER TABLE outbox.seen_turn ENABLE ALWAYS TRIGGER refuse_load;

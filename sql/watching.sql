@@ -71,7 +71,7 @@ SELECT s.name,
                 (h.function IS NULL OR NOT h.fits OR NOT pg_catalog.has_function_privilege(r.oid, h.function, 'EXECUTE')
                  OR NOT pg_catalog.has_schema_privilege(r.oid, h.schema, 'USAGE'))
                THEN 'broken'
-           WHEN p."position" + 1 < head.oldest THEN 'lost'
+           WHEN p."position" < 0 OR p."position" + 1 < head.oldest THEN 'lost'
            -- what only a dispatcher finds out, such as a filter that names what is gone
            WHEN f.subscription IS NOT NULL AND f."position" IS NULL THEN 'broken'
            WHEN s.ordering = 'strict' AND coalesce(x.open, false) THEN 'blocked'

@@ -13,6 +13,7 @@
 #include "capture/capture.h"
 #include "catalog/names.h"
 #include "dispatch/needed.h"
+#include "dispatch/restore.h"
 #include "log/append.h"
 #include "log/contract.h"
 #include "log/depth.h"
@@ -38,6 +39,7 @@ _PG_init(void)
 	obx_partition_init();
 	obx_generation_init();
 	obx_dispatch_init();
+	obx_restore_init();
 	obx_capture_init();
 	obx_worker_init();
 }

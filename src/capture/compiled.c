@@ -32,6 +32,7 @@
 #include "capture/capture.h"
 #include "capture/compiled.h"
 #include "capture/move.h"
+#include "capture/version.h"
 #include "log/event.h"
 
 typedef struct CacheEntry
@@ -363,4 +364,5 @@ obx_capture_init(void)
 	CacheRegisterSyscacheCallback(PROCOID, forget_all, (Datum) 0);
 	RegisterXactCallback(end_transaction, NULL);
 	obx_move_init();
+	obx_version_init();
 }

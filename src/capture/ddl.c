@@ -34,6 +34,7 @@
 #include "capture/version.h"
 #include "catalog/names.h"
 #include "log/event.h"
+#include "log/immutable.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_capture_follow_ddl);
 PG_FUNCTION_INFO_V1(obx_sql_capture_follow_drop);
@@ -439,6 +440,7 @@ obx_sql_capture_follow_ddl(PG_FUNCTION_ARGS)
 	foreach(lc, changes->relations)
 		if (is_table(lfirst_oid(lc)))
 	{
+		obx_immutable_follow(lfirst_oid(lc));
 		follow_table(lfirst_oid(lc), command);
 		obx_notice_names(lfirst_oid(lc), command);
 	}

@@ -12,9 +12,12 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
@@ -27,6 +30,8 @@
 #include "capture/rule.h"
 #include "capture/version.h"
 #include "catalog/schema_version.h"
+#include "log/counter.h"
+#include "log/generation.h"
 
 /* ---- columns ---- */
 
@@ -192,11 +197,17 @@ follow_table(Oid relid, int current, Node *command)
 		return;
 
 	/*
-	 * Without a record the table has come by a new name, or by a dump that
-	 * left the log out; what it was before is then not known.
+	 * Without a record the table has come by a new name, or its rule by a
+	 * dump that left the record out.  Then the columns are those of the dump,
+	 * which are of the version that the rule says.
 	 */
 	if (recorded == NULL && !changes_columns(command) && !changes_name(command))
+	{
+		/* they may be about to be loaded: then the first event looks */
+		if (IsA(command, CreateTrigStmt) && obx_counter_state() == OBX_COUNTER_DRAWN)
+			obx_schema_version_insert(source, current, columns);
 		return;
+	}
 	version = record(source, columns, changes_name(command) ? current : current + 1);
 	if (version != current)
 		obx_rule_set_version(relid, version);
@@ -214,4 +225,62 @@ obx_version_follow(Oid relid, Node *command)
 		if (current > 0)
 			follow_table(lfirst_oid(lc), current, command);
 	}
+}
+
+/* ---- what a restore brought ---- */
+
+/*
+ * Records the versions that rules name and nobody knows; or only says whether
+ * there is one.
+ */
+static bool
+record_unknown(bool look_only)
+{
+	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	bool		found = false;
+
+	while (!(found && look_only) && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+		int			current;
+
+		if (trigger->tgisinternal || !obx_rule_is_function(trigger->tgfoid))
+			continue;
+		current = find_current(trigger->tgrelid);
+		if (current == 0 ||
+			obx_schema_version_find(obx_relation_name(trigger->tgrelid), current) != NULL)
+			continue;
+		found = true;
+		if (look_only)
+			continue;
+		obx_schema_version_insert(obx_relation_name(trigger->tgrelid), current,
+								  describe_columns(trigger->tgrelid));
+		CommandCounterIncrement();
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return found;
+}
+
+/* obx_generation_on_load()'s functions */
+
+static bool
+needs_settling(void)
+{
+	return record_unknown(true);
+}
+
+static int64
+settle(void)
+{
+	(void) record_unknown(false);
+	return 0;
+}
+
+void
+obx_version_init(void)
+{
+	obx_generation_on_load(needs_settling, settle);
 }

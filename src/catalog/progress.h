@@ -34,6 +34,9 @@ typedef struct ObxPositions
 								 * none, must be written */
 } ObxPositions;
 
+/* The position of a lane whose place in the log nobody knows, after a restore. */
+#define OBX_POSITION_UNKNOWN (-1)
+
 typedef struct ObxProgress
 {
 	int32		subscription;

@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "commands/sequence.h"
@@ -19,12 +18,37 @@
 #include "base/compat.h"
 #include "catalog/names.h"
 #include "catalog/schedule.h"
+#include "catalog/sequence.h"
+
+/* The id that this process drew last. */
+static int64 last_drawn = 0;
+
+/* One above all that are in use, should the sequence have been set back. */
+static int64
+draw_id(void)
+{
+	Oid			sequence = obx_object_require(OBX_SCHEDULE_ID_SEQ);
+	int64		id = nextval_internal(sequence, false);
+
+	if (id <= last_drawn || last_drawn == 0)
+	{
+		int64		highest = obx_schedule_highest_id();
+
+		if (id <= highest)
+		{
+			obx_sequence_raise(OBX_SCHEDULE_ID_SEQ, highest);
+			id = nextval_internal(sequence, false);
+		}
+	}
+	last_drawn = id;
+	return id;
+}
 
 int64
 obx_schedule_insert(Datum *values, bool *nulls)
 {
 	Relation	table = table_open(obx_object_require(OBX_SCHEDULE), RowExclusiveLock);
-	int64		id = nextval_internal(obx_object_require(OBX_SCHEDULE_ID_SEQ), false);
+	int64		id = draw_id();
 
 	values[OBX_SCHEDULE_ID] = Int64GetDatum(id);
 	nulls[OBX_SCHEDULE_ID] = false;
@@ -176,23 +200,26 @@ obx_schedule_find_key(Datum key, ObxScheduleUse *use)
 	obx_scan_end(&scan);
 }
 
-/* The sequence is a table of one row: last_value, log_cnt, is_called. */
 int64
 obx_schedule_last_id(void)
 {
-	Relation	sequence = relation_open(obx_object_require(OBX_SCHEDULE_ID_SEQ),
-										 AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(sequence, NULL);
-	TableScanDesc scan = obx_table_beginscan(sequence, SnapshotAny);
-	int64		last_id = 0;
-	bool		isnull;
+	return obx_sequence_last(OBX_SCHEDULE_ID_SEQ);
+}
 
-	if (!table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		elog(ERROR, "sequence outbox.schedule_id_seq has no row");
-	if (DatumGetBool(slot_getattr(slot, 3, &isnull)))
-		last_id = DatumGetInt64(slot_getattr(slot, 1, &isnull));
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	relation_close(sequence, AccessShareLock);
-	return last_id;
+int64
+obx_schedule_highest_id(void)
+{
+	ObxScan		scan;
+	HeapTuple	tuple;
+	bool		isnull;
+	int64		id = 0;
+
+	obx_scan_begin(&scan, obx_object_require(OBX_SCHEDULE), AccessShareLock,
+				   obx_object_require(OBX_SCHEDULE_PKEY), NULL, NULL, 0, BackwardScanDirection);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+		id = DatumGetInt64(heap_getattr(tuple, OBX_SCHEDULE_ID + 1,
+										RelationGetDescr(scan.table), &isnull));
+	obx_scan_end(&scan);
+	return id;
 }

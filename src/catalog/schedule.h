@@ -82,4 +82,7 @@ extern bool obx_schedule_find(int64 id, ItemPointer tid);
 /* Above all ids given; below that of a row that is being restored. */
 extern int64 obx_schedule_last_id(void);
 
+/* The highest id among the rows, 0 if there are none. */
+extern int64 obx_schedule_highest_id(void);
+
 #endif							/* OBX_SCHEDULE_H */

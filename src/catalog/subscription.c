@@ -20,6 +20,7 @@
 #include "base/compat.h"
 #include "base/table.h"
 #include "catalog/names.h"
+#include "catalog/sequence.h"
 #include "catalog/subscription.h"
 
 /* Columns of outbox.subscription. */
@@ -239,10 +240,11 @@ fill_row(const ObxSubscription *subscription, Datum *values, bool *nulls)
 /* ---- finding ---- */
 
 static void
-begin_scan(ObxScan *scan, ObxObject index, ScanKey keys, int nkeys, LOCKMODE lockmode)
+begin_scan(ObxScan *scan, ObxObject index, ScanKey keys, int nkeys, LOCKMODE lockmode,
+		   ScanDirection direction)
 {
 	obx_scan_begin(scan, obx_object_require(OBX_SUBSCRIPTION), lockmode,
-				   obx_object_require(index), NULL, keys, nkeys, ForwardScanDirection);
+				   obx_object_require(index), NULL, keys, nkeys, direction);
 }
 
 static ObxSubscription *
@@ -252,7 +254,7 @@ find_by_key(ObxObject index, ScanKey key)
 	HeapTuple	tuple;
 	ObxSubscription *subscription = NULL;
 
-	begin_scan(&scan, index, key, 1, AccessShareLock);
+	begin_scan(&scan, index, key, 1, AccessShareLock, ForwardScanDirection);
 	tuple = obx_scan_next(&scan);
 	if (tuple != NULL)
 		subscription = make_subscription(tuple, RelationGetDescr(scan.table));
@@ -327,7 +329,7 @@ obx_subscription_list(void)
 	HeapTuple	tuple;
 	List	   *list = NIL;
 
-	begin_scan(&scan, OBX_SUBSCRIPTION_PKEY, NULL, 0, AccessShareLock);
+	begin_scan(&scan, OBX_SUBSCRIPTION_PKEY, NULL, 0, AccessShareLock, ForwardScanDirection);
 	while ((tuple = obx_scan_next(&scan)) != NULL)
 		list = lappend(list, make_subscription(tuple, RelationGetDescr(scan.table)));
 	obx_scan_end(&scan);
@@ -336,6 +338,29 @@ obx_subscription_list(void)
 
 /* ---- changing ---- */
 
+/* One above all that are in use, should the sequence have been set back. */
+static int32
+draw_id(void)
+{
+	Oid			sequence = obx_object_require(OBX_SUBSCRIPTION_ID_SEQ);
+	int32		id = (int32) nextval_internal(sequence, false);
+	ObxScan		scan;
+	HeapTuple	tuple;
+	bool		isnull;
+	int32		highest = 0;
+
+	begin_scan(&scan, OBX_SUBSCRIPTION_PKEY, NULL, 0, AccessShareLock, BackwardScanDirection);
+	tuple = obx_scan_next(&scan);
+	if (tuple != NULL)
+		highest = DatumGetInt32(heap_getattr(tuple, ID + 1, RelationGetDescr(scan.table),
+											 &isnull));
+	obx_scan_end(&scan);
+	if (id > highest)
+		return id;
+	obx_sequence_raise(OBX_SUBSCRIPTION_ID_SEQ, highest);
+	return (int32) nextval_internal(sequence, false);
+}
+
 int32
 obx_subscription_insert(ObxSubscription *subscription)
 {
@@ -343,8 +368,7 @@ obx_subscription_insert(ObxSubscription *subscription)
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS];
 
-	subscription->id = (int32) nextval_internal(obx_object_require(OBX_SUBSCRIPTION_ID_SEQ),
-												false);
+	subscription->id = draw_id();
 	fill_row(subscription, values, nulls);
 	obx_table_insert(table, values, nulls);
 	table_close(table, NoLock);
@@ -360,7 +384,7 @@ change_row(int32 id, const ObxSubscription *subscription)
 	HeapTuple	tuple;
 
 	init_id_key(&key, id);
-	begin_scan(&scan, OBX_SUBSCRIPTION_PKEY, &key, 1, RowExclusiveLock);
+	begin_scan(&scan, OBX_SUBSCRIPTION_PKEY, &key, 1, RowExclusiveLock, ForwardScanDirection);
 	tuple = obx_scan_next(&scan);
 	if (tuple == NULL)
 		ereport(ERROR,

@@ -20,6 +20,7 @@
 #include "base/compat.h"
 #include "base/identity.h"
 #include "catalog/names.h"
+#include "catalog/sequence.h"
 #include "dispatch/filter.h"
 #include "dispatch/handout.h"
 #include "dispatch/pull_lane.h"
@@ -47,6 +48,7 @@ report_loss(const ObxPullLane *work, int64 until)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("subscription \"%s\" lost events", work->subscription->name),
+			 work->progress.position < 0 ? errdetail("How far it has come is not known: the log and the progress of subscriptions were not restored together.") :
 			 errdetail("Positions " INT64_FORMAT " to " INT64_FORMAT
 					   " were dropped by outbox.max_retention before they were consumed.",
 					   work->progress.position + 1, until),
@@ -217,6 +219,8 @@ collect_stretch(ObxPullLane *work, int limit)
 	ObxProgress *progress = &work->progress;
 	ObxBatch   *batch = work->batch;
 
+	if (progress->position < 0)
+		report_loss(work, 0);
 	if (!obx_batch_collect_new(batch, progress, limit) && batch->lost_until > 0 &&
 		batch->read_position == progress->position)
 		report_loss(work, batch->lost_until);
@@ -308,8 +312,15 @@ hand_out(ObxPullLane *work, int64 lease, ObxHandout *handout)
 	ObxProgress *progress = &work->progress;
 	ObxBatch   *batch = work->batch;
 	int			count = batch->nitems;
+	int64		receipt;
 
-	progress->receipt = nextval_internal(obx_object_require(OBX_RECEIPT_SEQ), false);
+	receipt = nextval_internal(obx_object_require(OBX_RECEIPT_SEQ), false);
+	if (receipt <= progress->receipt)
+	{
+		obx_sequence_raise(OBX_RECEIPT_SEQ, progress->receipt);
+		receipt = nextval_internal(obx_object_require(OBX_RECEIPT_SEQ), false);
+	}
+	progress->receipt = receipt;
 	progress->receiver = U64FromFullTransactionId(GetTopFullTransactionId());
 	progress->lease_until = lease == OBX_HANDOUT_NO_LEASE ? DT_NOBEGIN :
 		GetCurrentTimestamp() + lease;

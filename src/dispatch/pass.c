@@ -20,6 +20,7 @@
 #include "base/guard.h"
 #include "dispatch/batch.h"
 #include "dispatch/pass.h"
+#include "dispatch/restore.h"
 #include "dispatch/session.h"
 #include "dispatch/stream.h"
 #include "dispatch/windows.h"
@@ -169,9 +170,9 @@ collect(Pass *pass)
 static void
 report_loss(Pass *pass)
 {
-	char	   *error = psprintf("positions " INT64_FORMAT " to " INT64_FORMAT
-								 " were dropped by outbox.max_retention before they were consumed",
-								 pass->progress.position + 1, pass->lost_until);
+	char	   *error = pass->progress.position < 0 ? OBX_UNKNOWN_ERROR : psprintf("positions " INT64_FORMAT " to " INT64_FORMAT
+																				   " were dropped by outbox.max_retention before they were consumed",
+																				   pass->progress.position + 1, pass->lost_until);
 
 	if (obx_failure_record(pass->subscription->id, 0, error))
 		ereport(LOG,
@@ -453,6 +454,12 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 	}
 	if (!load_state(pass, subscription, lane))
 		return true;
+
+	if (pass->progress.position < 0)
+	{
+		report_loss(pass);
+		return true;
+	}
 
 	if (has_due_windows(pass))
 	{

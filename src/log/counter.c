@@ -10,6 +10,10 @@
  * than one: it locks the page, writes the new value, and logs a value some way
  * ahead, so that not each call needs a WAL record.
  *
+ * A sequence can be set back: by hand, and by a restore.  That leaves log_cnt
+ * at 0, which a draw never does, nor the replay of one; so whoever meets the
+ * sequence like that asks what the highest id in use is, and goes on above it.
+ *
  * Must not know events.
  */
 #include "postgres.h"
@@ -32,6 +36,28 @@
 
 /* How far ahead of the counter its log is; as much as nextval() does. */
 #define OBX_IDS_LOGGED	32
+
+/*
+ * What a counter that was drawn from has left at least, so that it differs from
+ * one that was set.  It is never drawn without a new record.
+ */
+#define OBX_IDS_LEFT	1
+
+/* How far the counter is stepped where ids may be in use that cannot be seen. */
+#define OBX_ID_STEP		1000000
+
+int64		(*obx_counter_highest) (void) = NULL;
+void		(*obx_counter_at_set) (void) = NULL;
+
+/* The counter's page, locked. */
+typedef struct CounterPage
+{
+	Relation	counter;
+	Buffer		buffer;
+	HeapTupleHeader tuple;
+	Size		length;
+	Form_pg_sequence_data sequence;
+} CounterPage;
 
 /* The sequence that was found fit. */
 static Oid	checked = InvalidOid;
@@ -81,36 +107,85 @@ open_counter(void)
 	return relation_open(relid, NoLock);
 }
 
-/* Logs the counter as it will be when "value" has been drawn. */
-static void
-log_counter(Relation counter, Buffer buffer, HeapTupleHeader tuple, Size length, int64 value)
+static CounterPage
+lock_page(Relation counter, int mode)
 {
-	Form_pg_sequence_data sequence = (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
+	CounterPage page = {.counter = counter};
+	ItemId		item;
+
+	page.buffer = ReadBuffer(counter, 0);
+	LockBuffer(page.buffer, mode);
+	item = PageGetItemId(BufferGetPage(page.buffer), FirstOffsetNumber);
+	page.tuple = (HeapTupleHeader) PageGetItem(BufferGetPage(page.buffer), item);
+	page.length = ItemIdGetLength(item);
+	page.sequence = (Form_pg_sequence_data) ((char *) page.tuple + page.tuple->t_hoff);
+	return page;
+}
+
+/* Logs the counter as it will be when "value" has been drawn, or is the next. */
+static void
+log_counter(const CounterPage *page, int64 value, bool is_called)
+{
 	xl_seq_rec	record;
 	XLogRecPtr	lsn;
 
-	sequence->last_value = value;
-	sequence->is_called = true;
-	sequence->log_cnt = 0;
+	page->sequence->last_value = value;
+	page->sequence->is_called = is_called;
+	page->sequence->log_cnt = is_called ? OBX_IDS_LEFT : 0;
+	if (!RelationNeedsWAL(page->counter))
+		return;
 
-	obx_sequence_record_set(&record, counter);
+	obx_sequence_record_set(&record, page->counter);
 	XLogBeginInsert();
-	XLogRegisterBuffer(0, buffer, REGBUF_WILL_INIT);
+	XLogRegisterBuffer(0, page->buffer, REGBUF_WILL_INIT);
 	XLogRegisterData((char *) &record, sizeof(record));
-	XLogRegisterData((char *) tuple, length);
+	XLogRegisterData((char *) page->tuple, page->length);
 	lsn = XLogInsert(RM_SEQ_ID, XLOG_SEQ_LOG);
-	PageSetLSN(BufferGetPage(buffer), lsn);
+	PageSetLSN(BufferGetPage(page->buffer), lsn);
 }
 
-int64
-obx_counter_draw(int count)
+/*
+ * Does another transaction have ids that are not in the log yet?  All of them
+ * keep the sequence locked to their end, but those that are prepared, which
+ * have written theirs.
+ */
+static bool
+has_other_writers(Relation counter)
+{
+	LOCKTAG		tag;
+	int			count;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, RelationGetRelid(counter));
+	(void) GetLockConflicts(&tag, ShareLock, &count);
+	return count > 0;
+}
+
+/* The least id that may be drawn, of a counter that may have been set back. */
+static int64
+find_least(Relation counter, int64 next)
+{
+	int64		highest = obx_counter_highest();
+
+	if (obx_counter_at_set != NULL)
+		obx_counter_at_set();
+	if (next <= highest || (next > 1 && has_other_writers(counter)))
+		return Max(next, highest + 1) + OBX_ID_STEP;
+	return next;
+}
+
+static inline int64
+next_of(const CounterPage *page)
+{
+	return page->sequence->is_called ? page->sequence->last_value + 1 :
+		page->sequence->last_value;
+}
+
+/* Draws ids of at least "least". */
+static int64
+draw(int count, int64 least)
 {
 	Relation	counter;
-	Buffer		buffer;
-	Page		page;
-	ItemId		item;
-	HeapTupleHeader tuple;
-	Form_pg_sequence_data sequence;
+	CounterPage page;
 	int64		first;
 	int64		logged;			/* ids after the last one drawn that are
 								 * logged */
@@ -119,38 +194,89 @@ obx_counter_draw(int count)
 	PreventCommandIfParallelMode("nextval()");
 	counter = open_counter();
 
-	buffer = ReadBuffer(counter, 0);
-	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-	page = BufferGetPage(buffer);
-	item = PageGetItemId(page, FirstOffsetNumber);
-	tuple = (HeapTupleHeader) PageGetItem(page, item);
-	sequence = (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
+	page = lock_page(counter, BUFFER_LOCK_EXCLUSIVE);
+	if (unlikely(page.sequence->log_cnt == 0))
+	{
+		int64		next = next_of(&page);
 
-	first = sequence->is_called ? sequence->last_value + 1 : sequence->last_value;
+		UnlockReleaseBuffer(page.buffer);
+		least = Max(least, find_least(counter, next));
+		page = lock_page(counter, BUFFER_LOCK_EXCLUSIVE);
+	}
+
+	first = Max(next_of(&page), least);
 	if (first > PG_INT64_MAX - count - OBX_IDS_LOGGED)
 		elog(ERROR, "outbox.event_id_seq has no more values");
-	logged = sequence->is_called ? sequence->log_cnt - count : -1;
+	logged = page.sequence->log_cnt - (first - next_of(&page)) - count;
 
 	/* after a checkpoint, replay would not meet what was logged before */
-	if (PageGetLSN(page) <= GetRedoRecPtr())
-		logged = -1;
+	if (!page.sequence->is_called ||
+		PageGetLSN(BufferGetPage(page.buffer)) <= GetRedoRecPtr())
+		logged = 0;
 
 	/* who sees the page meanwhile waits for the lock, a checkpoint as well */
 	START_CRIT_SECTION();
-	MarkBufferDirty(buffer);
-	if (logged < 0)
+	MarkBufferDirty(page.buffer);
+	if (logged < OBX_IDS_LEFT)
 	{
 		logged = OBX_IDS_LOGGED;
-		if (RelationNeedsWAL(counter))
-			log_counter(counter, buffer, tuple, ItemIdGetLength(item),
-						first + count - 1 + logged);
+		log_counter(&page, first + count - 1 + logged, true);
 	}
-	sequence->last_value = first + count - 1;
-	sequence->is_called = true;
-	sequence->log_cnt = logged;
+	page.sequence->last_value = first + count - 1;
+	page.sequence->is_called = true;
+	page.sequence->log_cnt = logged;
 	END_CRIT_SECTION();
 
-	UnlockReleaseBuffer(buffer);
+	UnlockReleaseBuffer(page.buffer);
 	relation_close(counter, NoLock);
 	return first;
+}
+
+int64
+obx_counter_draw(int count)
+{
+	return draw(count, 0);
+}
+
+int64
+obx_counter_step(int64 above)
+{
+	int64		id = draw(1, above + 1);
+
+	return draw(1, id + OBX_ID_STEP) + 1;
+}
+
+ObxCounterState
+obx_counter_state(void)
+{
+	Relation	counter = relation_open(obx_object_require(OBX_EVENT_ID_SEQ), AccessShareLock);
+	CounterPage page = lock_page(counter, BUFFER_LOCK_SHARE);
+	ObxCounterState state = !page.sequence->is_called ? OBX_COUNTER_NEW :
+	page.sequence->log_cnt == 0 ? OBX_COUNTER_SET : OBX_COUNTER_DRAWN;
+
+	UnlockReleaseBuffer(page.buffer);
+	relation_close(counter, AccessShareLock);
+	return state;
+}
+
+bool
+obx_counter_rest(void)
+{
+	Relation	counter;
+	CounterPage page;
+
+	counter = open_counter();
+	if (has_other_writers(counter))
+	{
+		relation_close(counter, NoLock);
+		return false;
+	}
+	page = lock_page(counter, BUFFER_LOCK_EXCLUSIVE);
+	START_CRIT_SECTION();
+	MarkBufferDirty(page.buffer);
+	log_counter(&page, next_of(&page), false);
+	END_CRIT_SECTION();
+	UnlockReleaseBuffer(page.buffer);
+	relation_close(counter, NoLock);
+	return true;
 }

@@ -24,12 +24,14 @@
 #include "base/compat.h"
 #include "base/doorbell.h"
 #include "catalog/names.h"
+#include "catalog/sequence.h"
 #include "log/append.h"
 #include "log/claim.h"
 #include "log/contract.h"
 #include "log/depth.h"
 #include "log/due.h"
 #include "log/event.h"
+#include "log/generation.h"
 
 /* A batch of large events ends sooner. */
 #define OBX_DUE_BYTES (16 * 1024 * 1024)
@@ -160,9 +162,16 @@ move_batch(void *arg)
 			result->search = GetCurrentTimestamp() - begin;
 		first = false;
 
-		/* a restore is under way, and has not come to the counters of ids */
+		/*
+		 * a restore is under way, and has not come to the counters of ids; or
+		 * one has set this one back
+		 */
 		if (DatumGetInt64(row[OBX_SCHEDULE_ID]) > last_id)
+		{
+			if (!obx_generation_accepts_load())
+				obx_sequence_raise(OBX_SCHEDULE_ID_SEQ, obx_schedule_highest_id());
 			break;
+		}
 
 		if (DatumGetTimestampTz(row[OBX_SCHEDULE_DELIVER_AT]) > batch->now)
 		{

@@ -23,7 +23,6 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/index.h"
-#include "commands/sequence.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -33,11 +32,13 @@
 #include "utils/xid8.h"
 
 #include "base/compat.h"
-#include "base/identity.h"
 #include "base/table.h"
 #include "catalog/names.h"
+#include "log/counter.h"
 #include "log/event.h"
 #include "log/generation.h"
+#include "log/highest.h"
+#include "log/immutable.h"
 #include "log/partition.h"
 #include "log/segment.h"
 #include "log/snapshot.h"
@@ -54,9 +55,6 @@ enum
 	TIME,
 	COLUMNS
 };
-
-/* How far the counter of ids is stepped: some may be in use outside. */
-#define OBX_ID_STEP 1000000
 
 /* Offsets are multiples of this, for the eye. */
 #define OBX_OFFSET_UNIT UINT64CONST(1000000000)
@@ -80,6 +78,16 @@ typedef struct Generation
 } Generation;
 
 void		(*obx_generation_at_copy) (void) = NULL;
+
+/* Rooms that have to do with what is loaded. */
+#define OBX_LOADERS 2
+
+static struct
+{
+	bool		(*needs_settling) (void);
+	int64		(*settle) (void);
+}			loaders[OBX_LOADERS];
+static int	nloaders = 0;
 
 /* the offset as this process knows it, for one log */
 static struct
@@ -214,23 +222,6 @@ choose_offset(const Generation *previous, Move move)
 	return (last / OBX_OFFSET_UNIT + 1) * OBX_OFFSET_UNIT;
 }
 
-/* Returns the first id that will be drawn. */
-static int64
-step_id_counter(void)
-{
-	Oid			sequence = obx_object_require(OBX_EVENT_ID_SEQ);
-	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
-	int64		id = nextval_internal(sequence, false);
-	ObxIdentity former;
-
-	obx_identity_assume(&former, log->rd_rel->relowner);
-	(void) DirectFunctionCall2(setval_oid, ObjectIdGetDatum(sequence),
-							   Int64GetDatum(id + OBX_ID_STEP));
-	obx_identity_restore(&former);
-	table_close(log, NoLock);
-	return id + OBX_ID_STEP + 1;
-}
-
 /*
  * The row is there for everyone at once, and stays even if the transaction
  * aborts, as what nextval() does stays: where the log is, is no matter of the
@@ -281,29 +272,112 @@ make_next(const Generation *previous, Move move)
 		.timeline = (int32) obx_timeline(),
 		.database = MyDatabaseId,
 		.xid_offset = choose_offset(previous, move),
-		.first_id = move == MOVE_NONE ? 1 : step_id_counter()
+		.first_id = move == MOVE_NONE ? 1 : obx_counter_step(0)
 	};
 
 	return next;
 }
 
-/* Begins the next generation if the log has moved; returns the current one. */
+void
+obx_generation_on_load(bool (*needs_settling) (void), int64 (*settle) (void))
+{
+	Assert(nloaders < OBX_LOADERS);
+	loaders[nloaders].needs_settling = needs_settling;
+	loaders[nloaders++].settle = settle;
+}
+
+/* Was the log, or what belongs to it, loaded, and nothing emitted since? */
+static bool
+is_loaded(const Generation *generation)
+{
+	if (obx_counter_state() == OBX_COUNTER_DRAWN)
+		return false;
+	if (generation->number > 0 || obx_segment_find_last(NULL) != NULL || obx_log_has_events())
+		return true;
+	for (int i = 0; i < nloaders; i++)
+		if (loaders[i].needs_settling())
+			return true;
+	return false;
+}
+
+bool
+obx_generation_accepts_load(void)
+{
+	Generation	generation;
+
+	switch (obx_counter_state())
+	{
+		case OBX_COUNTER_NEW:
+			return true;
+		case OBX_COUNTER_SET:
+			/* by the restore under way, or by one into a log in use */
+			generation = find_generation();
+			if (generation.number == 0 ? obx_segment_find_last(NULL) == NULL :
+				find_move(&generation) != MOVE_NONE)
+				return true;
+			break;
+		case OBX_COUNTER_DRAWN:
+			break;
+	}
+	return obx_log_is_empty() && obx_counter_rest();
+}
+
+bool
+obx_generation_is_settled(void)
+{
+	return obx_counter_state() == OBX_COUNTER_DRAWN;
+}
+
+bool
+obx_generation_is_loaded(void)
+{
+	Generation	generation = find_generation();
+
+	return is_loaded(&generation);
+}
+
+/*
+ * What was loaded came table by table, and perhaps not all of it: makes it fit
+ * together.  From the first id that is drawn on, nothing more can be loaded.
+ */
+static void
+settle_load(void)
+{
+	int64		highest = obx_log_highest_id();
+
+	obx_immutable_repair();
+	for (int i = 0; i < nloaders; i++)
+		highest = Max(highest, loaders[i].settle());
+	(void) obx_counter_step(highest);
+	CommandCounterIncrement();
+}
+
+/*
+ * Begins the next generation if the log has moved, and settles one that was
+ * loaded; returns the current generation.
+ */
 static Generation
 require_generation(void)
 {
 	Generation	generation = find_generation();
+	bool		loaded;
 	Move		move;
 
 	/* who only reads leaves it to the next one who writes */
-	if (RecoveryInProgress() || XactReadOnly || find_move(&generation) == MOVE_NONE)
+	if (RecoveryInProgress() || XactReadOnly ||
+		(find_move(&generation) == MOVE_NONE && !is_loaded(&generation)))
 		return generation;
 
 	obx_segment_lock(true);
 	generation = find_generation(); /* someone else may have been first */
 	move = find_move(&generation);
+	loaded = is_loaded(&generation);
+	if (loaded)
+		settle_load();
 	if (move == MOVE_NONE)
 	{
-		obx_segment_unlock();
+		if (!loaded)
+			obx_segment_unlock();
 		return generation;
 	}
 
@@ -312,7 +386,8 @@ require_generation(void)
 	insert_generation(&generation, move != MOVE_COPY);
 	if (move == MOVE_COPY && obx_generation_at_copy != NULL)
 		obx_generation_at_copy();
-	if (move != MOVE_COPY)
+	/* likewise what was made to fit is not there for others before the end */
+	if (move != MOVE_COPY && !loaded)
 		obx_segment_unlock();
 	ereport(LOG,
 			(errmsg("the event log goes on as generation %d", generation.number),
@@ -331,14 +406,6 @@ obx_generation_ensure(void)
 		return;
 	generation = make_next(&generation, MOVE_NONE);
 	insert_generation(&generation, false);
-}
-
-bool
-obx_generation_is_here(void)
-{
-	Generation	generation = find_generation();
-
-	return generation.number > 0 && find_move(&generation) == MOVE_NONE;
 }
 
 int32
@@ -411,6 +478,7 @@ forget_offset_in_subtransaction(SubXactEvent event, SubTransactionId subxact,
 void
 obx_generation_init(void)
 {
+	obx_counter_highest = obx_log_highest_id;
 	RegisterXactCallback(forget_offset, NULL);
 	RegisterSubXactCallback(forget_offset_in_subtransaction, NULL);
 }

@@ -38,10 +38,30 @@ extern uint64 obx_xid_own_if_any(void);
 /* Records the first generation, unless there is one; for who gives positions. */
 extern void obx_generation_ensure(void);
 
-/* Has the log been written to where it is now?  If not, it may be restored. */
-extern bool obx_generation_is_here(void);
+/*
+ * Was the log loaded, and nothing emitted since?  The restore may be under way;
+ * whoever writes first ends it, and makes what was loaded fit together.
+ */
+extern bool obx_generation_is_loaded(void);
+
+/*
+ * Can it be loaded, since nothing has been emitted here yet, and no position
+ * been given?
+ */
+extern bool obx_generation_accepts_load(void);
+
+/* Has an event been emitted here?  Then nothing is loaded any more. */
+extern bool obx_generation_is_settled(void);
 
 /* Called when the database is found to be a copy of one in the same cluster. */
 extern void (*obx_generation_at_copy) (void);
+
+/*
+ * From a room's init: "settle" is called when a log that was loaded is written
+ * to first, under the segments' lock.  It makes what the room has fit the log,
+ * and returns the highest id that it refers to.  "needs_settling" is asked
+ * where the log itself is empty.
+ */
+extern void obx_generation_on_load(bool (*needs_settling) (void), int64 (*settle) (void));
 
 #endif							/* OBX_GENERATION_H */

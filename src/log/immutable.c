@@ -1,11 +1,17 @@
 /*
- * The log refuses changes: the trigger on outbox.event, its partitions and
- * outbox.segment, enabled always.
+ * The log refuses changes: triggers on outbox.event, its partitions and
+ * outbox.segment, and, against what is loaded only, on the tables that refer
+ * to positions and ids.  All are enabled always.
  *
  * Events are written below triggers (append.c), so every statement that gets
- * here is somebody else's.  One is let through: COPY by a superuser into a log
- * that has given no position yet, or none since it moved to this database, for
- * that is what pg_restore does.
+ * here is somebody else's.  One is let through: what a superuser loads while
+ * nothing has been emitted here, for that is what a restore does, by COPY or
+ * by INSERT.  Loading into a log that has events would name them twice.
+ *
+ * pg_restore --disable-triggers would get past all that, and what it enables
+ * again it enables for ordinary sessions only.  So an event trigger tells of
+ * every ALTER TABLE: triggers of ours are not disabled while the log has
+ * events, and are enabled always when they are enabled at all.
  *
  * Nor do our tables take triggers and rules of others, which would not see
  * what is written below them: what copies a table by triggers while it is
@@ -13,6 +19,11 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
@@ -21,6 +32,9 @@
 #include "storage/proc.h"
 #include "tcop/cmdtag.h"
 #include "tcop/pquery.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/rel.h"
@@ -29,13 +43,21 @@
 #include "catalog/names.h"
 #include "log/generation.h"
 #include "log/immutable.h"
-#include "log/segment.h"
+#include "log/partition.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_refuse_change);
 PG_FUNCTION_INFO_V1(obx_sql_refuse_trigger);
 
+#define OBX_LOADED_DETAIL \
+	"The log has events: loading others, or what refers to others, would name events twice."
+#define OBX_LOADED_HINT \
+	"Restore into a database without events, or leave the log out: pg_restore --exclude-schema=outbox."
+
 /* the transaction in which retention is at work */
 static LocalTransactionId suspended_in = InvalidLocalTransactionId;
+
+/* the transaction that loads the log, and has been found to be allowed to */
+static LocalTransactionId loading_in = InvalidLocalTransactionId;
 
 void
 obx_immutable_suspend(bool suspend)
@@ -46,9 +68,42 @@ obx_immutable_suspend(bool suspend)
 static bool
 is_restore(TriggerEvent event)
 {
+	if (!TRIGGER_FIRED_BY_INSERT(event) || !superuser())
+		return false;
+	if (loading_in == obx_my_lxid())
+		return true;
+	if (!obx_generation_accepts_load())
+		return false;
+	loading_in = obx_my_lxid();
+	return true;
+}
+
+static void
+refuse_load(Relation rel)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot load rows into \"%s.%s\"", "outbox", RelationGetRelationName(rel)),
+			 errdetail(OBX_LOADED_DETAIL),
+			 errhint(OBX_LOADED_HINT)));
+}
+
+/* Is the trigger one of those that refuse only what is loaded? */
+static bool
+is_for_loads(const TriggerData *trigger)
+{
+	return strcmp(trigger->tg_trigger->tgname, "refuse_load") == 0;
+}
+
+/* Is that a COPY or INSERT of a restore?  Only for what the error says. */
+static bool
+looks_like_load(TriggerEvent event)
+{
+	static const char insert[] = "INSERT INTO outbox.";
+
 	return TRIGGER_FIRED_BY_INSERT(event) && superuser() && ActivePortal != NULL &&
-		ActivePortal->commandTag == CMDTAG_COPY &&
-		(obx_segment_find_last(NULL) == NULL || !obx_generation_is_here());
+		(ActivePortal->commandTag == CMDTAG_COPY ||
+		 strncmp(ActivePortal->sourceText, insert, strlen(insert)) == 0);
 }
 
 Datum
@@ -67,6 +122,8 @@ obx_sql_refuse_change(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) && suspended_in == obx_my_lxid())
 		return PointerGetDatum(NULL);
 
+	if (is_for_loads(trigger) || looks_like_load(trigger->tg_event))
+		refuse_load(trigger->tg_relation);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot change \"%s.%s\"", "outbox",
@@ -127,4 +184,87 @@ obx_sql_refuse_trigger(PG_FUNCTION_ARGS)
 				 errdetail("The extension writes to its tables below triggers and rules: they would miss what it writes."),
 				 errhint("Leave these tables out of what copies tables by triggers: pg_repack --exclude-extension=pg_outbox. Use VACUUM FULL or CLUSTER instead.")));
 	PG_RETURN_NULL();
+}
+
+/* ---- what may become of the triggers ---- */
+
+/* Of the table's triggers, is it one of ours? */
+static bool
+is_ours(Form_pg_trigger trigger)
+{
+	return !trigger->tgisinternal && get_func_namespace(trigger->tgfoid) == obx_schema_require();
+}
+
+static void
+refuse_disabling(Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot disable triggers of \"%s.%s\"", "outbox", get_rel_name(relid)),
+			 errdetail(OBX_LOADED_DETAIL),
+			 errhint(OBX_LOADED_HINT)));
+}
+
+/* Enables the table's triggers always; those that are disabled if "all". */
+static void
+enable_triggers(Oid relid, bool all)
+{
+	Relation	catalog = table_open(TriggerRelationId, RowExclusiveLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		changed = false;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+		HeapTuple	copy;
+
+		if (!is_ours(trigger) || trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
+			continue;
+		if (trigger->tgenabled == TRIGGER_DISABLED && !all)
+		{
+			if (!obx_generation_accepts_load())
+				refuse_disabling(relid);
+			continue;
+		}
+		copy = heap_copytuple(tuple);
+		((Form_pg_trigger) GETSTRUCT(copy))->tgenabled = TRIGGER_FIRES_ALWAYS;
+		CatalogTupleUpdate(catalog, &copy->t_self, copy);
+		heap_freetuple(copy);
+		changed = true;
+	}
+	systable_endscan(scan);
+	table_close(catalog, RowExclusiveLock);
+	if (changed)
+	{
+		CacheInvalidateRelcacheByRelid(relid);
+		CommandCounterIncrement();
+	}
+}
+
+void
+obx_immutable_follow(Oid relid)
+{
+	if (get_rel_namespace(relid) == obx_schema_require())
+		enable_triggers(relid, false);
+}
+
+void
+obx_immutable_repair(void)
+{
+	static const ObxObject guarded[] = {
+		OBX_EVENT, OBX_SEGMENT, OBX_SUBSCRIPTION, OBX_PROGRESS, OBX_DELIVERY, OBX_WINDOW,
+		OBX_FAILURE, OBX_SCHEDULE, OBX_SEEN_0, OBX_SEEN_1, OBX_SEEN_2, OBX_SEEN_TURN,
+		OBX_REGISTERED_TYPE, OBX_SCHEMA_VERSION
+	};
+	ListCell   *lc;
+
+	for (int i = 0; i < lengthof(guarded); i++)
+		enable_triggers(obx_object_require(guarded[i]), true);
+	foreach(lc, obx_partition_list())
+		enable_triggers(((ObxPartition *) lfirst(lc))->relid, true);
 }

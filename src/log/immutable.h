@@ -7,4 +7,13 @@
 /* Retention may truncate while this is on; off again when a transaction ends. */
 extern void obx_immutable_suspend(bool suspend);
 
+/*
+ * After an ALTER TABLE: what guards a table of ours is enabled always, or the
+ * command is refused.  Where the log may be loaded, it may also be disabled.
+ */
+extern void obx_immutable_follow(Oid relid);
+
+/* Enables always what guards our tables, whatever became of it. */
+extern void obx_immutable_repair(void);
+
 #endif							/* OBX_IMMUTABLE_H */

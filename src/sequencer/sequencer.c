@@ -373,6 +373,12 @@ obx_sequencer_append(bool wait, ObxSequenced *result)
 	memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox sequencer",
 								   ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(memory);
+
+	/*
+	 * what was loaded is made to fit together first, and the snapshot sees
+	 * that
+	 */
+	(void) obx_xid_offset();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	*result = append_difference();
 	PopActiveSnapshot();

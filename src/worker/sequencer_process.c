@@ -31,6 +31,7 @@
 #include "catalog/subscription.h"
 #include "sequencer/sequencer.h"
 #include "worker/housekeeping.h"
+#include "worker/loading.h"
 #include "worker/mover.h"
 #include "worker/queue.h"
 #include "worker/pool.h"
@@ -271,6 +272,10 @@ make_round(void)
 
 	worked = false;
 	needed_at = now;			/* where it ends early, it is not done */
+
+	/* the polls that come first after it see what rang meanwhile */
+	if (obx_loading_is_under_way(now, &next))
+		return next;
 
 	/* what it moves rings, too */
 	next_move = obx_mover_run(now);

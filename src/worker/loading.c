@@ -1,0 +1,114 @@
+/*
+ * Leaving a log alone that is being loaded.
+ *
+ * A restore that is not one transaction shows half of the log: events whose
+ * segments are still to come, progress whose subscriptions are.  Nothing says
+ * when it is over; so the sequencer waits until pg_restore has left the
+ * database, and nothing has been written to our tables for a while.  Whoever
+ * emits an event or subscribes meanwhile says that it is over, and so does
+ * outbox.run().
+ *
+ * Whether the log was loaded is asked once: after the first event it cannot be.
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "catalog/names.h"
+#include "log/generation.h"
+#include "worker/loading.h"
+#include "worker/process.h"
+
+/* Nothing must have been written for so long; statistics come a second late. */
+#define QUIET_INTERVAL (3 * USECS_PER_SEC)
+
+/* How often to look. */
+#define LOOK_INTERVAL (USECS_PER_SEC / 2)
+
+/* What one look finds. */
+typedef struct Look
+{
+	bool		is_settled;		/* an event was emitted: it is over for good */
+	bool		is_loaded;
+	bool		is_busy;		/* somebody is at it this moment */
+	int64		written;		/* changes with what is written */
+} Look;
+
+static Datum
+get_value(int column)
+{
+	bool		isnull;
+
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+}
+
+/* obx_process_run's step */
+static void
+look(void *arg)
+{
+	Look	   *found = arg;
+	const char *query =
+	"SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a"
+	" WHERE a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()"
+	" AND a.application_name OPERATOR(pg_catalog.=) 'pg_restore')"
+	" OR EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c"
+	" ON c.oid OPERATOR(pg_catalog.=) l.relation"
+	" WHERE l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d"
+	" WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())"
+	" AND c.relnamespace OPERATOR(pg_catalog.=) $1 AND c.relkind OPERATOR(pg_catalog.=) 'r'"
+	" AND l.mode OPERATOR(pg_catalog.=) 'RowExclusiveLock'"
+	" AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()),"
+	" (SELECT pg_catalog.sum(pg_catalog.pg_relation_size(c.oid)"
+	" OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_tuples_inserted(c.oid))::pg_catalog.int8"
+	" FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) $1"
+	" AND c.relkind OPERATOR(pg_catalog.=) 'r')";
+	Oid			type = OIDOID;
+	Datum		schema;
+
+	if (obx_process_lock_extension() != OBX_INSTALLED)
+		return;
+	found->is_settled = obx_generation_is_settled();
+	found->is_loaded = obx_generation_is_loaded();
+	if (!found->is_loaded)
+		return;
+
+	schema = ObjectIdGetDatum(obx_schema_require());
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	if (SPI_execute_with_args(query, 1, &type, &schema, NULL, true, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "could not execute \"%s\"", query);
+	found->is_busy = DatumGetBool(get_value(1));
+	found->written = DatumGetInt64(get_value(2));
+	SPI_finish();
+	PopActiveSnapshot();
+}
+
+bool
+obx_loading_is_under_way(TimestampTz now, TimestampTz *next)
+{
+	static ObxFailures failures = {.what = "could not tell whether the log is being restored"};
+	static bool over = false;
+	static int64 written = -1;
+	static TimestampTz since = 0;
+	Look		found = {0};
+
+	if (over)
+		return false;
+	*next = now + LOOK_INTERVAL;
+	if (!obx_process_run(look, &found, &failures))
+		return true;
+	over = found.is_settled;
+	if (!found.is_loaded)
+		return false;
+	if (found.is_busy || found.written != written || since > now)
+	{
+		written = found.written;
+		since = now;
+	}
+	over = now - since >= QUIET_INTERVAL;
+	return !over;
+}
