@@ -28,11 +28,13 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/doorbell.h"
 #include "capture/notice.h"
 #include "capture/rule.h"
 #include "capture/snapshot.h"
 #include "capture/version.h"
 #include "catalog/names.h"
+#include "catalog/subscription.h"
 #include "log/event.h"
 #include "log/immutable.h"
 
@@ -444,6 +446,8 @@ obx_sql_capture_follow_ddl(PG_FUNCTION_ARGS)
 		follow_table(lfirst_oid(lc), command);
 		obx_notice_names(lfirst_oid(lc), command);
 	}
+	if (IsA(command, AlterOwnerStmt) && obx_subscription_follow_owners())
+		obx_doorbell_arm_configuration();
 	if (renames_unlisted(command))
 		foreach(lc, obx_rule_list_tables())
 	{
@@ -499,6 +503,35 @@ obx_sql_capture_permit_partitions(PG_FUNCTION_ARGS)
 
 /* ---- after a drop ---- */
 
+/* What stood for a subscription was dropped, by DROP OWNED or DROP TYPE. */
+static void
+follow_owners_drop(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *types = NIL;
+	ListCell   *lc;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	if (SPI_execute("SELECT object_name FROM pg_catalog.pg_event_trigger_dropped_objects()"
+					" WHERE classid OPERATOR(pg_catalog.=) 1247"
+					" AND schema_name OPERATOR(pg_catalog.=) 'outbox'", false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not list the objects of a command");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		MemoryContext old = MemoryContextSwitchTo(caller);
+
+		if (name != NULL)
+			types = lappend(types, pstrdup(name));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	foreach(lc, types)
+		if (obx_subscription_follow_drop(lfirst(lc)))
+		obx_doorbell_arm_configuration();
+}
+
 /*
  * outbox.capture_follow_drop(): when a command has dropped tables, columns or
  * indexes.
@@ -509,6 +542,7 @@ obx_sql_capture_follow_drop(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	(void) require_event(fcinfo);
+	follow_owners_drop();
 	foreach(lc, list_oids("SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_dropped_objects()"
 						  " WHERE classid OPERATOR(pg_catalog.=) 1259"
 						  " AND objsubid OPERATOR(pg_catalog.>) 0"))

@@ -20,6 +20,7 @@
 #include "base/compat.h"
 #include "base/table.h"
 #include "catalog/names.h"
+#include "catalog/owner.h"
 #include "catalog/sequence.h"
 #include "catalog/subscription.h"
 
@@ -372,6 +373,7 @@ obx_subscription_insert(ObxSubscription *subscription)
 	fill_row(subscription, values, nulls);
 	obx_table_insert(table, values, nulls);
 	table_close(table, NoLock);
+	obx_owner_put(subscription->name, subscription->owner);
 	return subscription->id;
 }
 
@@ -411,10 +413,48 @@ void
 obx_subscription_update(const ObxSubscription *subscription)
 {
 	change_row(subscription->id, subscription);
+	obx_owner_put(subscription->name, subscription->owner);
 }
 
 void
-obx_subscription_delete(int32 id)
+obx_subscription_delete(const ObxSubscription *subscription)
 {
-	change_row(id, NULL);
+	change_row(subscription->id, NULL);
+	obx_owner_drop(subscription->name);
+}
+
+/* ---- owners ---- */
+
+bool
+obx_subscription_follow_owners(void)
+{
+	bool		changed = false;
+	ListCell   *lc;
+
+	foreach(lc, obx_subscription_list())
+	{
+		ObxSubscription *subscription = lfirst(lc);
+		Oid			owner = obx_owner_find(subscription->name);
+
+		if (!OidIsValid(owner) || owner == subscription->owner)
+			continue;
+		subscription->owner = owner;
+		obx_subscription_update(subscription);
+		changed = true;
+	}
+	return changed;
+}
+
+bool
+obx_subscription_follow_drop(const char *type)
+{
+	ListCell   *lc;
+
+	foreach(lc, obx_subscription_list())
+		if (obx_owner_is(type, ((ObxSubscription *) lfirst(lc))->name))
+	{
+		obx_subscription_delete(lfirst(lc));
+		return true;
+	}
+	return false;
 }

@@ -84,7 +84,14 @@ extern List *obx_subscription_list(void);
 /* Inserts a new one, with an id of its own, which is returned. */
 extern int32 obx_subscription_insert(ObxSubscription *subscription);
 extern void obx_subscription_update(const ObxSubscription *subscription);
-extern void obx_subscription_delete(int32 id);
+extern void obx_subscription_delete(const ObxSubscription *subscription);
+
+/*
+ * After what stands for subscriptions (catalog/owner.h) got another owner, or
+ * was dropped: the rows follow.  True if one did.
+ */
+extern bool obx_subscription_follow_owners(void);
+extern bool obx_subscription_follow_drop(const char *type);
 
 /* Of one that is not found: was it this transaction that deleted it? */
 extern bool obx_subscription_is_deleted_here(int32 id);

@@ -26,6 +26,7 @@
 #include "base/table.h"
 #include "catalog/delivery.h"
 #include "catalog/names.h"
+#include "catalog/owner.h"
 #include "catalog/progress.h"
 #include "catalog/schedule.h"
 #include "catalog/sequence.h"
@@ -192,8 +193,13 @@ settle(void)
 		begin_behind(head);
 	}
 	foreach(lc, obx_subscription_list())
-		if (is_astray(lfirst(lc), head))
-		stop_lanes(lfirst(lc));
+	{
+		const ObxSubscription *subscription = lfirst(lc);
+
+		if (is_astray(subscription, head))
+			stop_lanes(subscription);
+		obx_owner_settle(subscription->name, subscription->owner);
+	}
 	obx_doorbell_arm_configuration();
 	return find_highest_id();
 }

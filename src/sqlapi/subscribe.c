@@ -100,7 +100,7 @@ obx_sql_unsubscribe(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("outbox.unsubscribe()");
 	subscription = obx_argument_lock_subscription(fcinfo, "name");
-	obx_subscription_delete(subscription->id);
+	obx_subscription_delete(subscription);
 	for (int lane = 0; lane < subscription->concurrency && idle; lane++)
 		idle = obx_lane_lock(subscription->id, lane, false);
 	if (idle && obx_window_delete_all(subscription->id, false, &windows) &&

@@ -127,6 +127,8 @@ read_configuration(void *arg)
 	if (configuration->installed != OBX_INSTALLED)
 		return;
 
+	/* a session that had not loaded us may have reassigned them */
+	(void) obx_subscription_follow_owners();
 	subscriptions = obx_subscription_list();
 	has_subscriptions = (subscriptions != NIL);
 	context = MemoryContextSwitchTo(configuration->context);

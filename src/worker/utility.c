@@ -24,6 +24,7 @@
 #include "base/compat.h"
 #include "base/doorbell.h"
 #include "catalog/names.h"
+#include "catalog/subscription.h"
 #include "worker/hold.h"
 #include "worker/slot.h"
 #include "worker/utility.h"
@@ -32,6 +33,7 @@
 #define OBX_SCHEMA "outbox"
 
 static ProcessUtility_hook_type previous_process_utility = NULL;
+static ProcessUtility_hook_type previous_reassign = NULL;
 
 static void
 hold_database(const char *name)
@@ -218,6 +220,31 @@ process_utility(OBX_UTILITY_PARAMETERS)
 	else
 		standard_ProcessUtility(OBX_UTILITY_ARGUMENTS);
 	follow_up(command);
+}
+
+/* What stands for subscriptions may have another owner now. */
+static void
+process_reassign(OBX_UTILITY_PARAMETERS)
+{
+	/* the statement may be gone afterwards */
+	bool		is_reassign = IsA(pstmt->utilityStmt, ReassignOwnedStmt);
+
+	if (previous_reassign)
+		previous_reassign(OBX_UTILITY_ARGUMENTS);
+	else
+		standard_ProcessUtility(OBX_UTILITY_ARGUMENTS);
+	if (!is_reassign || !OidIsValid(obx_extension_find()))
+		return;
+	CommandCounterIncrement();
+	if (obx_subscription_follow_owners())
+		obx_doorbell_arm_configuration();
+}
+
+void
+obx_utility_init_reassign(void)
+{
+	previous_reassign = ProcessUtility_hook;
+	ProcessUtility_hook = process_reassign;
 }
 
 void

@@ -7,4 +7,10 @@
 /* From _PG_init, only where the library is preloaded. */
 extern void obx_utility_init(void);
 
+/*
+ * From _PG_init, preloaded or not: subscriptions follow REASSIGN OWNED, of which
+ * no event trigger tells.
+ */
+extern void obx_utility_init_reassign(void);
+
 #endif							/* OBX_UTILITY_H */

@@ -35,6 +35,7 @@ register_launcher(void)
 void
 obx_worker_init(void)
 {
+	obx_utility_init_reassign();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 

@@ -81,7 +81,9 @@ all_is_well('it goes on by itself');
 # ---- the owner is dropped while its session lives ----
 
 $node->safe_psql($db, q{
+	ALTER EVENT TRIGGER outbox_capture_follow_drop DISABLE;
 	DROP OWNED BY app;
+	ALTER EVENT TRIGGER outbox_capture_follow_drop ENABLE ALWAYS;
 	DROP ROLE app;
 	GRANT EXECUTE ON FUNCTION app_handler(jsonb) TO PUBLIC;
 });

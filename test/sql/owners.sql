@@ -1,0 +1,54 @@
+-- A subscription belongs to its owner as every object does: DROP ROLE says so,
+-- REASSIGN OWNED moves it, DROP OWNED drops it.
+CREATE EXTENSION pg_outbox;
+CREATE ROLE regress_outbox_old LOGIN;
+CREATE ROLE regress_outbox_new LOGIN;
+GRANT EXECUTE ON FUNCTION outbox.subscribe, outbox.unsubscribe, outbox.alter_subscription TO regress_outbox_old, regress_outbox_new;
+GRANT CREATE ON SCHEMA public TO regress_outbox_old, regress_outbox_new;
+CREATE VIEW subscriptions AS SELECT name, owner, state FROM outbox.status ORDER BY name;
+
+SET ROLE regress_outbox_old;
+CREATE FUNCTION handle(event outbox.event) RETURNS void LANGUAGE sql AS $$ SELECT $$;
+SELECT outbox.subscribe('s', handler => 'handle');
+SELECT outbox.subscribe('quote"d; with a long name ' || repeat('é', 40), types => '{a}');
+SELECT outbox.subscribe('quote"d; with a long name ' || repeat('é', 41), types => '{a}');
+-- nobody can use what stands for it
+CREATE TABLE t (c outbox."subscription s");
+RESET ROLE;
+
+-- refused
+REVOKE ALL ON SCHEMA public FROM regress_outbox_old;
+REVOKE ALL ON FUNCTION outbox.subscribe, outbox.unsubscribe, outbox.alter_subscription FROM regress_outbox_old;
+DROP FUNCTION handle;
+DROP ROLE regress_outbox_old;
+
+-- moved
+GRANT regress_outbox_old TO regress_outbox_new;
+SET ROLE regress_outbox_new;
+REASSIGN OWNED BY regress_outbox_old TO regress_outbox_new;
+RESET ROLE;
+SELECT left(name, 12) AS name, owner, state FROM subscriptions;
+DROP ROLE regress_outbox_old;
+
+-- moved one by one
+ALTER TYPE outbox."subscription s" OWNER TO CURRENT_USER;
+SELECT owner = current_user AS mine FROM subscriptions WHERE name = 's';
+CREATE FUNCTION handle(event outbox.event) RETURNS void LANGUAGE sql AS $$ SELECT $$;
+SELECT outbox.alter_subscription('s', owner => 'regress_outbox_new');
+
+-- dropped
+SET ROLE regress_outbox_new;
+SELECT outbox.unsubscribe(name) FROM (SELECT 'quote"d; with a long name ' || repeat('é', 40) AS name) n;
+RESET ROLE;
+SELECT count(*) FROM subscriptions;
+DROP OWNED BY regress_outbox_new;
+SELECT * FROM subscriptions;
+DROP ROLE regress_outbox_new;
+SELECT typname FROM pg_type WHERE typnamespace = 'outbox'::regnamespace AND typname LIKE 'subscription%' AND typrelid = 0 AND typelem = 0;
+
+-- goes with the extension
+SELECT outbox.subscribe('left', types => '{a}');
+DROP VIEW subscriptions;
+DROP FUNCTION handle;
+DROP EXTENSION pg_outbox;
+SELECT count(*) FROM pg_type WHERE typname = 'subscription left';
