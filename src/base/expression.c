@@ -14,6 +14,7 @@
 #include "parser/parse_clause.h"
 #include "parser/parse_collate.h"
 #include "parser/parser.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 #include "base/compat.h"
@@ -22,6 +23,56 @@
 #include "base/plain.h"
 
 #define SELECT_PREFIX "SELECT "
+
+/* ---- what text means ---- */
+
+typedef struct Setting
+{
+	const char *name;
+	const char *value;
+} Setting;
+
+static const Setting reading[] = {
+	{"standard_conforming_strings", "on"},
+	{"transform_null_equals", "off"},
+	{"array_nulls", "on"},
+	{"xmloption", "content"},
+};
+
+/* The constants in it are as these have it. */
+static const Setting made[] = {
+	{"DateStyle", "ISO"},
+	{"IntervalStyle", "postgres"},
+	{"extra_float_digits", "3"},
+	{"lc_monetary", "C"},
+};
+
+static void
+apply(const Setting *settings, int count)
+{
+	for (int i = 0; i < count; i++)
+		(void) set_config_option(settings[i].name, settings[i].value, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+int
+obx_expression_begin(bool is_made)
+{
+	int			nest_level = NewGUCNestLevel();
+
+	apply(reading, lengthof(reading));
+	if (is_made)
+		apply(made, lengthof(made));
+	return nest_level;
+}
+
+void
+obx_expression_end(int nest_level)
+{
+	AtEOXact_GUC(false, nest_level);
+}
+
+/* ---- parsing ---- */
 
 const char *
 obx_expression_query(const char *text)
@@ -129,7 +180,10 @@ obx_expression_analyze(ParseState *pstate, const char *text, const ObxExpression
 
 	PG_TRY();
 	{
+		int			nest_level = obx_expression_begin(false);
+
 		expression = analyze(pstate, text, kind, owner);
+		obx_expression_end(nest_level);
 	}
 	PG_CATCH();
 	{

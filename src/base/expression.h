@@ -18,6 +18,16 @@ typedef struct ObxExpressionKind
 } ObxExpressionKind;
 
 /*
+ * Whose session reads a text must not change what it means: a backslash in a
+ * string, or "= NULL".  Between these, the settings that decide it are
+ * PostgreSQL's defaults.  For text that we have made from an expression, those
+ * by which constants are written and read are fixed, too.  After an error, the
+ * end of the (sub)transaction ends it.
+ */
+extern int	obx_expression_begin(bool is_made);
+extern void obx_expression_end(int nest_level);
+
+/*
  * The one expression that the text holds, not analysed; NULL if it holds
  * something else.  Errors of syntax are raised.
  */

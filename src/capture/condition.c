@@ -116,6 +116,7 @@ obx_condition_parse(Relation rel, const char *text)
 	{
 		/* reading a constant can run code of the owner of its type */
 		obx_identity_assume_path(&former, rel->rd_rel->relowner, namespace_search_path);
+		(void) obx_expression_begin(false);
 		condition = analyze_expression(rel, text);
 		obx_identity_restore(&former);
 	}

@@ -128,13 +128,13 @@ static char *
 deparse(Node *expression)
 {
 	List	   *event = deparse_context_for("event", obx_object_require(OBX_EVENT));
-	int			nest_level = NewGUCNestLevel();
+	int			nest_level = obx_expression_begin(true);
 	char	   *text;
 
 	set_path(QUALIFIED_PATH);
 	text = deparse_expression(expression, event, false, false);
 
-	AtEOXact_GUC(false, nest_level);
+	obx_expression_end(nest_level);
 	return text;
 }
 
@@ -202,6 +202,7 @@ prepare_contract(Contract *contract)
 
 	error_context_stack = &callback;
 	become_registrar(&producer, contract->row, QUALIFIED_PATH);
+	(void) obx_expression_begin(true);
 	expression = obx_event_analyze(contract->row->expression, &contract_kind,
 								   contract->row->registered_by);
 	contract->is_plain = obx_expression_is_plain(expression, false);

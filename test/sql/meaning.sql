@@ -1,0 +1,62 @@
+-- What a contract, a filter, a condition or an until means does not depend on the
+-- settings of the session that reads it: neither of its author's nor of others'.
+SET client_min_messages = warning;
+CREATE EXTENSION pg_outbox;
+CREATE FUNCTION attempt(command text) RETURNS text LANGUAGE plpgsql AS
+    $$ BEGIN EXECUTE command; RETURN 'done'; EXCEPTION WHEN OTHERS THEN RETURN SQLERRM; END $$;
+CREATE FUNCTION handle(e outbox.event) RETURNS void LANGUAGE sql AS 'SELECT';
+CREATE FUNCTION reduce(state jsonb, e outbox.event) RETURNS jsonb LANGUAGE sql AS $$ SELECT $2.data $$;
+CREATE TABLE orders (id integer PRIMARY KEY, code text);
+SET DateStyle = 'ISO, MDY';
+
+-- contracts: read in the sessions of producers
+SELECT outbox.register_type('Backslash', $$ data->>'n' ~ '^\d+$' $$);
+SELECT outbox.register_type('List', $$ data->>'n' = ANY ('{1,NULL}') $$);
+-- written in a session with other settings
+SET DateStyle = 'SQL, DMY';
+SET IntervalStyle = 'sql_standard';
+SET extra_float_digits = -15;
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+SET transform_null_equals = on;
+SET array_nulls = off;
+SELECT outbox.register_type('Day', $$ '02/01/2026'::date + (data->>'n')::integer = make_date(2026, 1, 3) $$);
+SELECT outbox.register_type('Interval', $$ make_interval(hours => (data->>'n')::integer) = '-1 days +26:00:00'::interval $$);
+SELECT outbox.register_type('Float', $$ (data->>'n')::double precision = 1.23456789012345::double precision $$);
+SELECT outbox.register_type('Escaped', $$ data->>'n' = 'a\b' $$);
+SELECT type, expression FROM outbox.registered_type ORDER BY type COLLATE "C";
+RESET ALL;
+SET client_min_messages = warning;
+CREATE FUNCTION published() RETURNS TABLE (type text, data jsonb, outcome text) LANGUAGE sql AS $$
+    SELECT v.type, v.data, attempt(format('SELECT outbox.publish(%L, %L)', v.type, v.data))
+    FROM (VALUES ('Backslash', '{"n": "12"}'::jsonb), ('Backslash', '{"n": "dd"}'), ('List', '{"n": "1"}'), ('List', '{"n": "NULL"}'),
+                 ('Day', '{"n": 1}'), ('Interval', '{"n": 2}'), ('Float', '{"n": 1.23456789012345}'), ('Escaped', jsonb_build_object('n', 'a' || chr(92) || 'b'))) AS v (type, data)
+$$;
+SELECT * FROM published();
+\c
+SET client_min_messages = warning;
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+SET transform_null_equals = on;
+SET array_nulls = off;
+SET DateStyle = 'SQL, DMY';
+SET IntervalStyle = 'sql_standard';
+SELECT * FROM published();
+
+-- filters and until, in a session of their owner; conditions, when the trigger is made
+SELECT outbox.subscribe('filtered', handler => 'handle', types => '{Backslash}', filter => 'data->>''n'' ~ ''^\\d+$''');
+SELECT filter FROM outbox.subscription WHERE name = 'filtered';
+SELECT outbox.subscribe('never', handler => 'handle', types => '{Backslash}', filter => 'key = NULL');
+SELECT outbox.aggregate('folded', '{Backslash}', 'Folded', 'reduce', until => 'state->>''n'' ~ ''^\\d+$''');
+SELECT outbox.capture('orders', condition => 'new.code ~ ''^\\d+$''');
+INSERT INTO orders VALUES (1, '12'), (2, 'dd');
+SELECT outbox.publish('Backslash', '{"n": "34"}', key => 'k') > 0 AS published;
+CALL outbox.run();
+SELECT name, delivered FROM outbox.status ORDER BY name;
+SELECT type, key, data FROM outbox.event WHERE type IN ('orders.inserted', 'Folded') ORDER BY id;
+
+\c
+SET client_min_messages = warning;
+DROP EXTENSION pg_outbox CASCADE;
+DROP TABLE orders;
+DROP FUNCTION attempt, published;
