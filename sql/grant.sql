@@ -36,6 +36,7 @@ BEGIN
 END $$;
 
 GRANT USAGE ON SCHEMA outbox TO PUBLIC;
+GRANT EXECUTE ON FUNCTION outbox.worker_obstacle(integer, regrole, integer) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION outbox.current_position() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION outbox.current_attempt() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION outbox.current_subscription() TO PUBLIC;

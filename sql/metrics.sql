@@ -19,7 +19,8 @@ CROSS JOIN LATERAL (VALUES
     ('outbox_subscription_dead_events', s.dead),
     ('outbox_subscription_delivered_events_total', s.delivered),
     ('outbox_subscription_failed_attempts_total', s.failed),
-    ('outbox_subscription_last_error_timestamp_seconds', extract(epoch FROM s.last_error_at))
+    ('outbox_subscription_last_error_timestamp_seconds', extract(epoch FROM s.last_error_at)),
+    ('outbox_subscription_without_worker', (s.worker IS NOT NULL)::integer)
 ) AS m (name, value)
 WHERE m.value IS NOT NULL
 UNION ALL
@@ -67,6 +68,20 @@ CROSS JOIN LATERAL (VALUES
     ('outbox_log_size_bytes', log.bytes::double precision),
     ('outbox_log_partitions', log.partitions)
 ) AS m (name, value)
+UNION ALL
+-- what retention cannot drop, because somebody's view or column depends on it
+SELECT 'outbox_log_undroppable_partitions', '{}', count(*)
+FROM pg_catalog.pg_inherits i
+JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+JOIN pg_catalog.pg_type t ON t.oid = c.reltype
+WHERE i.inhparent = 'outbox.event'::pg_catalog.regclass
+  AND c.relname <> 'event_default'
+  AND (EXISTS (SELECT FROM pg_catalog.pg_depend d
+               WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid
+                 AND d.deptype = 'n')
+       OR EXISTS (SELECT FROM pg_catalog.pg_depend d
+                  WHERE d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
+                    AND d.refobjid IN (t.oid, t.typarray) AND d.deptype = 'n'))
 UNION ALL
 SELECT 'outbox_log_segments', '{}', greatest(c.reltuples, 0)
 FROM pg_catalog.pg_class c

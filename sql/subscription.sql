@@ -33,6 +33,8 @@ CREATE TABLE outbox.subscription (
     quiet interval,
     period interval,
     "until" text,
+    paused_by text,
+    paused_at timestamptz,
     CONSTRAINT subscription_pkey PRIMARY KEY (id),
     CONSTRAINT subscription_name_key UNIQUE (name)
 );
@@ -51,6 +53,8 @@ COMMENT ON COLUMN outbox.subscription.max_events IS 'aggregates: a window is com
 COMMENT ON COLUMN outbox.subscription.quiet IS 'aggregates: or when none has come for so long';
 COMMENT ON COLUMN outbox.subscription.period IS 'aggregates: or so long after the first one';
 COMMENT ON COLUMN outbox.subscription."until" IS 'aggregates: or when this holds of the state';
+COMMENT ON COLUMN outbox.subscription.paused_by IS
+    'the role that called pause(), by name as it was; NULL: paused because the database is a copy';
 
 -- Insert-only: a row that every batch updates would die of dead versions
 -- under a held xmin horizon.  The newest version counts; the unique index is

@@ -1,5 +1,5 @@
--- Watching.  These views read tables and PostgreSQL's own functions only, so
--- that SELECT on a view is all that its reader needs.
+-- Watching.  These views read tables and call PostgreSQL's own functions and one
+-- that PUBLIC may call, so that SELECT on a view is all that its reader needs.
 
 CREATE VIEW outbox.status AS
 WITH head AS (
@@ -104,7 +104,12 @@ SELECT s.name,
        END AS last_error,
        f.failed_at AS last_error_at,
        latency.p50 AS latency_p50,
-       latency.p99 AS latency_p99
+       latency.p99 AS latency_p99,
+       CASE WHEN NOT s.paused AND s.kind <> 'pull' AND r.oid IS NOT NULL
+           THEN outbox.worker_obstacle(s.id, s.owner, s.concurrency) END AS worker,
+       CASE WHEN s.paused THEN coalesce(s.paused_by, CASE WHEN s.paused_at IS NOT NULL THEN 'pg_outbox: the database is a copy' END)
+           END AS paused_by,
+       s.paused_at
 FROM outbox.subscription s
 CROSS JOIN head
 JOIN progress p ON p.id = s.id

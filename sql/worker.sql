@@ -13,6 +13,14 @@ LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'obx_sql_worker_slots';
 COMMENT ON FUNCTION outbox.worker_slots() IS 'what is behind outbox.worker';
 
+-- It tells no more than its arguments and pg_roles do, and PUBLIC may call it, so
+-- that SELECT on outbox.status is all that its reader needs.
+CREATE FUNCTION outbox.worker_obstacle(subscription integer, owner regrole, lanes integer) RETURNS text
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'obx_sql_worker_obstacle';
+COMMENT ON FUNCTION outbox.worker_obstacle(integer, regrole, integer) IS
+    'what is behind the column worker of outbox.status: what keeps workers from a subscription';
+
 CREATE VIEW outbox.worker AS
     SELECT w.pid, w.role, w.owner, s.name AS subscription, w.lane, w.state, w.since
     FROM outbox.worker_slots() w

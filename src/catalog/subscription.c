@@ -57,6 +57,8 @@ enum
 	QUIET,
 	PERIOD,
 	UNTIL,
+	PAUSED_BY,
+	PAUSED_AT,
 	COLUMNS
 };
 
@@ -177,6 +179,8 @@ make_subscription(HeapTuple tuple, TupleDesc tupdesc)
 	subscription->quiet = nulls[QUIET] ? 0 : read_interval(values, QUIET);
 	subscription->period = nulls[PERIOD] ? 0 : read_interval(values, PERIOD);
 	subscription->until = get_text(values, nulls, UNTIL);
+	subscription->paused_by = get_text(values, nulls, PAUSED_BY);
+	subscription->paused_at = nulls[PAUSED_AT] ? 0 : DatumGetTimestampTz(values[PAUSED_AT]);
 	return subscription;
 }
 
@@ -236,6 +240,17 @@ fill_row(const ObxSubscription *subscription, Datum *values, bool *nulls)
 	values[PERIOD] = form_interval(subscription->period);
 	nulls[PERIOD] = (subscription->period == 0);
 	set_text(values, nulls, UNTIL, subscription->until);
+	set_text(values, nulls, PAUSED_BY, subscription->paused_by);
+	values[PAUSED_AT] = TimestampTzGetDatum(subscription->paused_at);
+	nulls[PAUSED_AT] = (subscription->paused_at == 0);
+}
+
+void
+obx_subscription_set_paused(ObxSubscription *subscription, bool paused, const char *by)
+{
+	subscription->paused = paused;
+	subscription->paused_by = paused && by != NULL ? pstrdup(by) : NULL;
+	subscription->paused_at = paused ? GetCurrentTimestamp() : 0;
 }
 
 /* ---- finding ---- */

@@ -69,6 +69,11 @@ typedef struct ObxSubscription
 	int64		quiet;			/* microseconds */
 	int64		period;
 	char	   *until;			/* NULL for none */
+
+	/* while paused */
+	char	   *paused_by;		/* name of the role; NULL: by ourselves, in a
+								 * copied database */
+	TimestampTz paused_at;		/* 0: not known */
 } ObxSubscription;
 
 /* NULL when there is none; read with a new snapshot, into CurrentMemoryContext. */
@@ -95,6 +100,10 @@ extern bool obx_subscription_follow_drop(const char *type);
 
 /* Of one that is not found: was it this transaction that deleted it? */
 extern bool obx_subscription_is_deleted_here(int32 id);
+
+/* In memory; "by" is the role that does so, NULL for ourselves. */
+extern void obx_subscription_set_paused(ObxSubscription *subscription, bool paused,
+										const char *by);
 
 extern const char *obx_kind_name(ObxKind kind);
 

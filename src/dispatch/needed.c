@@ -47,7 +47,7 @@ pause_all(void)
 
 		if (subscription->paused)
 			continue;
-		subscription->paused = true;
+		obx_subscription_set_paused(subscription, true, NULL);
 		obx_subscription_update(subscription);
 	}
 	obx_doorbell_arm_configuration();

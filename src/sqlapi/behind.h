@@ -12,6 +12,14 @@
 extern void obx_behind_explain(StringInfo out, const ObxSubscription *subscription,
 							   int64 position);
 
+/* Of a paused subscription: "paused", by whom and since when. */
+extern void obx_behind_explain_pause(StringInfo out, const ObxSubscription *subscription);
+
+/*
+ * What the workers of a subscription with so many lanes lack, NULL if nothing.
+ */
+extern const char *obx_behind_find_obstacle(int32 subscription, Oid owner, int lanes);
+
 /* What the workers are to it. */
 extern void obx_behind_explain_workers(StringInfo out, const ObxSubscription *subscription);
 

@@ -268,7 +268,8 @@ explain_delivered(StringInfo out, const ObxOutcome *outcome)
 		appendStringInfo(out, ", at attempt %d", outcome->attempts);
 }
 
-static void
+/* False: it does not ask for events of this type. */
+static bool
 explain_outcome(StringInfo out, const ObxSubscription *subscription, ObxFollower *follower,
 				const ObxReadEvent *event)
 {
@@ -279,8 +280,7 @@ explain_outcome(StringInfo out, const ObxSubscription *subscription, ObxFollower
 	switch (outcome.state)
 	{
 		case OBX_OUTCOME_UNWANTED:
-			appendStringInfoString(out, "never: it does not ask for events of this type");
-			break;
+			return false;
 		case OBX_OUTCOME_EARLIER:
 			explain_earlier(out, subscription, event->position);
 			break;
@@ -327,16 +327,23 @@ explain_outcome(StringInfo out, const ObxSubscription *subscription, ObxFollower
 				appendStringInfoString(out, "passed over, by a seek for instance");
 			break;
 	}
+	return true;
 }
 
 /* What keeps a subscription from going on, if anything does. */
 static void
-append_state(StringInfo out, const char *name)
+append_state(StringInfo out, const ObxSubscription *subscription)
 {
 	Oid			type = TEXTOID;
-	Datum		value = CStringGetTextDatum(name);
+	Datum		value = CStringGetTextDatum(subscription->name);
 	char	   *error;
 
+	if (subscription->paused)
+	{
+		appendStringInfoString(out, "; the subscription is ");
+		obx_behind_explain_pause(out, subscription);
+		return;
+	}
 	if (query_rows("SELECT state, last_error FROM outbox.status WHERE name OPERATOR(pg_catalog.=) $1"
 				   " AND state OPERATOR(pg_catalog.<>) ALL (ARRAY['active', 'blocked'])",
 				   1, &type, &value) == 0)
@@ -354,6 +361,7 @@ explain_positioned(StringInfo out, ObxReadEvent *event)
 	Datum		name = slot_getattr(event->slot, OBX_EVENT_TYPE + 1, &isnull);
 	Datum		key = slot_getattr(event->slot, OBX_EVENT_KEY + 1, &isnull);
 	List	   *subscriptions = obx_subscription_list();
+	int			unwanted = 0;
 	ListCell   *lc;
 
 	appendStringInfo(out, "Event " INT64_FORMAT ", \"%s\"", event->id,
@@ -367,17 +375,25 @@ explain_positioned(StringInfo out, ObxReadEvent *event)
 	foreach(lc, subscriptions)
 	{
 		const ObxSubscription *subscription = lfirst(lc);
-		int			start = out->len + 1;
+		int			end = out->len;
+		int			start = end + 1;
 
 		appendStringInfo(out, "\n%s: ", subscription->name);
-		explain_outcome(out, subscription, obx_follower_open(subscription), event);
-		append_state(out, subscription->name);
+		if (!explain_outcome(out, subscription, obx_follower_open(subscription), event))
+		{
+			out->data[out->len = end] = '\0';
+			unwanted++;
+			continue;
+		}
+		append_state(out, subscription);
 
 		/* one line, whatever stands in errors and filters */
 		for (int i = start; i < out->len; i++)
 			if ((unsigned char) out->data[i] < ' ')
 				out->data[i] = ' ';
 	}
+	if (unwanted > 0)
+		appendStringInfo(out, "\nSubscriptions that do not ask for events of this type: %d.", unwanted);
 }
 
 /*

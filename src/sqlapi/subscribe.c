@@ -123,7 +123,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	subscription = obx_argument_lock_subscription(fcinfo, "name");
 	if (subscription->paused == paused)
 		return;
-	subscription->paused = paused;
+	obx_subscription_set_paused(subscription, paused, GetUserNameFromId(GetUserId(), false));
 	obx_subscription_update(subscription);
 	obx_doorbell_arm_configuration();
 }

@@ -1,8 +1,10 @@
 /*
- * The function behind the view outbox.worker.
+ * The functions behind the view outbox.worker and the column worker of
+ * outbox.status.
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -13,12 +15,14 @@
 #include "base/clock.h"
 #include "base/compat.h"
 #include "catalog/subscription.h"
+#include "sqlapi/behind.h"
 #include "worker/refusal.h"
 #include "worker/slot.h"
 
 #define COLUMNS 7
 
 PG_FUNCTION_INFO_V1(obx_sql_worker_slots);
+PG_FUNCTION_INFO_V1(obx_sql_worker_obstacle);
 
 static const char *
 role_name(ObxRole role)
@@ -187,4 +191,21 @@ obx_sql_worker_slots(PG_FUNCTION_ARGS)
 		put_starved(result, OBX_ROLE_SEQUENCER, starved_since);
 	put_refused(result);
 	PG_RETURN_NULL();
+}
+
+/*
+ * worker_obstacle(subscription, owner, lanes): a standby has no workers, and
+ * needs none.
+ */
+Datum
+obx_sql_worker_obstacle(PG_FUNCTION_ARGS)
+{
+	const char *obstacle;
+
+	if (RecoveryInProgress())
+		PG_RETURN_NULL();
+	obstacle = obx_behind_find_obstacle(PG_GETARG_INT32(0), PG_GETARG_OID(1), PG_GETARG_INT32(2));
+	if (obstacle == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(obstacle));
 }

@@ -82,6 +82,9 @@ typedef struct ObxWantedLane
  */
 extern int	obx_queue_reconcile(const ObxWantedLane *wanted, int count, bool afresh);
 
+/* Was there a lane too many lately?  Locked or shared. */
+extern bool obx_queue_is_short(void);
+
 /*
  * Sequencer: makes READY what has not seen the head or is due.  Returns when
  * the next one is due.  Not locked.

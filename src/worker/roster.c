@@ -99,6 +99,14 @@ remove_lanes(const ObxWantedLane *wanted, int count, bool *present, bool afresh)
 		obx_queue->used--;
 }
 
+bool
+obx_queue_is_short(void)
+{
+	TimestampTz now = obx_clock_now();
+
+	return obx_queue->short_at > now - SHORT_MEMORY && obx_queue->short_at <= now;
+}
+
 /* How many lanes our database may have while there are too many.  Locked. */
 static int
 find_share(void)
@@ -222,7 +230,7 @@ obx_queue_reconcile(const ObxWantedLane *wanted, int count, bool afresh)
 	remove_lanes(wanted, count, present, afresh);
 	if (missing > 0)
 		take_out(wanted, count, present, missing, false);
-	if (obx_queue->short_at > now - SHORT_MEMORY && obx_queue->short_at <= now)
+	if (obx_queue_is_short())
 	{
 		int			share = find_share();
 		int			used = count_lanes();

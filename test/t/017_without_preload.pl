@@ -13,6 +13,8 @@ install_orders($node, 'postgres');
 $node->safe_psql('postgres', "SELECT outbox.subscribe('s', handler => 'quick_handler')");
 insert_orders($node, 'postgres', 10);
 is($node->safe_psql('postgres', 'SELECT count(*) FROM outbox.worker'), 0, 'no processes');
+is($node->safe_psql('postgres', 'SELECT worker FROM outbox.status'),
+	'no worker: the library is not preloaded', 'as outbox.status says');
 $node->safe_psql('postgres', 'CALL outbox.run()');
 effects_are_exact($node, 'postgres', 'quick', 'run() serves, exactly once');
 

@@ -150,8 +150,11 @@ is($node->safe_psql($db, 'SELECT count(*) FROM outbox.event'), 0, 'all events ar
 is($node->safe_psql($db, q{SELECT count(*) FROM outbox.read()}), 0, 'for readers, too');
 is($node->safe_psql($db, q{SELECT count(*) FROM part WHERE upper < now() - interval '2 s'}), 2,
 	'and all partitions but those two');
+my $undroppable = q{SELECT value FROM outbox.metrics WHERE name = 'outbox_log_undroppable_partitions'};
+is($node->safe_psql($db, $undroppable), 2, 'which outbox.metrics counts');
 is(run_as('operator', 'CALL outbox.run()'), '', 'which is not tried again and again');
 $node->safe_psql($db, 'DROP VIEW planted.v; DROP TABLE composite');
+is($node->safe_psql($db, $undroppable), 0, 'as long as there are such');
 is(run_as('operator', 'CALL outbox.run()'), '', 'when nothing depends on them');
 is($node->safe_psql($db, q{SELECT count(*) FROM part WHERE upper < now() - interval '2 s'}), 0,
 	'they go');

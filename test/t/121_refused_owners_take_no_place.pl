@@ -56,7 +56,7 @@ my $err;
 for my $case (
 	[ 'lost_1', qr/"lost_1" is refused, since no worker can connect as its owner: The role is not permitted to log in/ ],
 	[ 'lost_2', qr/"lost_2" is refused.*CONNECT/ ],
-	[ 'won', qr/"won" is paused/ ])
+	[ 'won', qr/"won" is paused by postgres, since 20/ ])
 {
 	$node->safe_psql('postgres', "SELECT outbox.pause('won')") if $case->[0] eq 'won';
 	insert_orders($node, 'postgres', 1);
@@ -65,7 +65,14 @@ for my $case (
 }
 
 like($node->safe_psql('postgres', 'SELECT outbox.why_not_delivered(max(id)) FROM outbox.event'),
-	qr/^lost_1: pending.*is refused/m, 'outbox.why_not_delivered knows of it');
+	qr/^lost_1: pending.*is refused.*^won: .*; the subscription is paused by postgres, since 20/ms,
+	'outbox.why_not_delivered knows of it');
+is( $node->safe_psql('postgres', q{SELECT worker, paused_by FROM outbox.status WHERE name IN ('lost_1', 'won') ORDER BY name}),
+	"refused: The role is not permitted to log in.|\n|postgres", 'and outbox.status');
+is( $node->safe_psql('postgres', q{
+		SELECT outbox.resume('won');
+		SELECT count(*) FROM outbox.status WHERE name = 'won' AND worker IS NULL AND paused_by IS NULL AND paused_at IS NULL}),
+	"\n1", 'which knows nothing against one that is served');
 
 # they are forgotten with their subscriptions
 $node->safe_psql('postgres',

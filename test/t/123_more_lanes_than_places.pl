@@ -19,6 +19,8 @@ $node->safe_psql('postgres', q{
 	FROM generate_series(1, 40) i;
 	SELECT count(outbox.publish('a', key => 'k' || i)) FROM generate_series(1, 20) i});
 wait_until($node, 'postgres', 'SELECT count(*) = 800 FROM effect', 'every subscription is served');
+wait_until($node, 'postgres', "SELECT count(*) > 0 FROM outbox.status
+	WHERE worker ~ '^starved: lanes without a place in the queue: [0-9]+ of 128\$'", 'those that take turns are shown');
 
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 install_orders($node, 'other');
