@@ -12,13 +12,13 @@
 #include "base/settings.h"
 #include "capture/capture.h"
 #include "catalog/names.h"
-#include "dispatch/needed.h"
 #include "dispatch/restore.h"
-#include "log/append.h"
-#include "log/contract.h"
-#include "log/depth.h"
+#include "emit/append.h"
+#include "emit/contract.h"
+#include "emit/depth.h"
 #include "log/generation.h"
 #include "log/partition.h"
+#include "subscription/retention_floor.h"
 #include "worker/worker.h"
 
 PG_MODULE_MAGIC;

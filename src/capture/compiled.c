@@ -31,7 +31,7 @@
 #include "base/compat.h"
 #include "capture/capture.h"
 #include "capture/compiled.h"
-#include "capture/move.h"
+#include "capture/row_move.h"
 #include "capture/version.h"
 #include "log/event.h"
 

@@ -29,9 +29,9 @@
 
 #include "base/compat.h"
 #include "base/doorbell.h"
+#include "capture/backfill.h"
 #include "capture/notice.h"
 #include "capture/rule.h"
-#include "capture/snapshot.h"
 #include "capture/version.h"
 #include "catalog/names.h"
 #include "catalog/subscription.h"

@@ -24,8 +24,8 @@
 
 #include "base/compat.h"
 #include "capture/compiled.h"
-#include "capture/move.h"
-#include "log/append.h"
+#include "capture/row_move.h"
+#include "emit/append.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_capture_row);
 PG_FUNCTION_INFO_V1(obx_sql_capture_statement);

@@ -28,7 +28,7 @@
 
 #include "base/compat.h"
 #include "base/encoding.h"
-#include "capture/number.h"
+#include "capture/numeric.h"
 #include "capture/value.h"
 
 /* ---- preparing ---- */

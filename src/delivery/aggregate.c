@@ -30,8 +30,8 @@
 #include "base/json.h"
 #include "catalog/names.h"
 #include "delivery/aggregate.h"
-#include "delivery/until.h"
-#include "log/append.h"
+#include "delivery/completion.h"
+#include "emit/append.h"
 
 /* A key's window, as the batch has left it so far. */
 typedef struct Kept

@@ -27,7 +27,7 @@
 #include "base/compat.h"
 #include "catalog/names.h"
 #include "delivery/target.h"
-#include "log/context.h"
+#include "emit/context.h"
 
 typedef struct FunctionTarget
 {

@@ -7,10 +7,10 @@
 #include "base/limit.h"
 #include "catalog/subscription.h"
 #include "datatype/timestamp.h"
+#include "emit/context.h"
 #include "executor/tuptable.h"
-#include "utils/jsonb.h"
-#include "log/context.h"
 #include "log/event.h"
+#include "utils/jsonb.h"
 
 /* An event in the hands of a batch. */
 typedef struct ObxTargetEvent

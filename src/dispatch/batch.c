@@ -28,7 +28,7 @@
 #include "base/guard.h"
 #include "dispatch/batch.h"
 #include "dispatch/retry.h"
-#include "log/context.h"
+#include "emit/context.h"
 
 /* Failures after which a batch ends: each costs a subtransaction or two. */
 #define OBX_BATCH_FAILURES	20

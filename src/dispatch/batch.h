@@ -9,7 +9,7 @@
 #include "catalog/subscription.h"
 #include "delivery/target.h"
 #include "dispatch/filter.h"
-#include "dispatch/history.h"
+#include "dispatch/former_lanes.h"
 #include "dispatch/lane.h"
 #include "dispatch/pass.h"
 #include "dispatch/retry.h"

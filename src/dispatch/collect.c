@@ -21,7 +21,7 @@
 #include "dispatch/stream.h"
 #include "log/read.h"
 #include "log/segment.h"
-#include "log/snapshot.h"
+#include "log/xid_snapshot.h"
 
 /* Bytes of events in one batch, beyond the first. */
 #define OBX_BATCH_BYTES		(8 * 1024 * 1024)

@@ -26,7 +26,7 @@
 #include "base/plain.h"
 #include "dispatch/filter.h"
 #include "dispatch/session.h"
-#include "log/context.h"
+#include "emit/context.h"
 #include "log/event.h"
 
 struct ObxFilter

@@ -19,11 +19,11 @@
 #include "base/compat.h"
 #include "base/guard.h"
 #include "dispatch/batch.h"
+#include "dispatch/due_windows.h"
 #include "dispatch/pass.h"
 #include "dispatch/restore.h"
 #include "dispatch/session.h"
 #include "dispatch/stream.h"
-#include "dispatch/windows.h"
 #include "log/generation.h"
 #include "log/segment.h"
 

@@ -31,12 +31,12 @@
 #include "catalog/schedule.h"
 #include "catalog/sequence.h"
 #include "catalog/subscription.h"
-#include "dispatch/pull_lane.h"
 #include "dispatch/restore.h"
 #include "log/counter.h"
 #include "log/generation.h"
 #include "log/highest.h"
 #include "log/segment.h"
+#include "pull/lane.h"
 
 /* How far a counter is stepped of whose values some may be in use outside. */
 #define OBX_STEP 1000000

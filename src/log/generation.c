@@ -41,7 +41,7 @@
 #include "log/immutable.h"
 #include "log/partition.h"
 #include "log/segment.h"
-#include "log/snapshot.h"
+#include "log/xid_snapshot.h"
 
 /* Columns of outbox.generation. */
 enum

@@ -7,7 +7,7 @@
 #include "datatype/timestamp.h"
 #include "utils/snapshot.h"
 
-#include "log/snapshot.h"
+#include "log/xid_snapshot.h"
 
 /* A segment lists at most so many transactions; a larger difference takes several. */
 #define OBX_SEGMENT_TRANSACTIONS	10000

@@ -37,7 +37,7 @@
 #include "log/generation.h"
 #include "log/partition.h"
 #include "log/segment.h"
-#include "log/snapshot.h"
+#include "log/xid_snapshot.h"
 #include "sequencer/sequencer.h"
 
 /* What a difference of snapshots says of one transaction. */

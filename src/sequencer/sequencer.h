@@ -4,7 +4,7 @@
 #ifndef OBX_SEQUENCER_H
 #define OBX_SEQUENCER_H
 
-#include "log/snapshot.h"
+#include "log/xid_snapshot.h"
 
 typedef struct ObxSequenced
 {

@@ -9,7 +9,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
-#include "delivery/until.h"
+#include "delivery/completion.h"
 #include "dispatch/filter.h"
 #include "dispatch/session.h"
 #include "log/event.h"

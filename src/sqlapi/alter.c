@@ -8,11 +8,11 @@
 #include "base/compat.h"
 #include "base/doorbell.h"
 #include "catalog/delivery.h"
-#include "dispatch/lanes.h"
 #include "log/generation.h"
 #include "sqlapi/argument.h"
 #include "sqlapi/options.h"
 #include "sqlapi/start.h"
+#include "subscription/divide.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_alter_subscription);
 PG_FUNCTION_INFO_V1(obx_sql_seek);

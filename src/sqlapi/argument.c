@@ -11,7 +11,7 @@
 #include "base/compat.h"
 #include "base/error.h"
 #include "dispatch/lane.h"
-#include "log/context.h"
+#include "emit/context.h"
 #include "sqlapi/argument.h"
 
 void

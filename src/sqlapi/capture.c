@@ -17,8 +17,8 @@
 #include "utils/rel.h"
 
 #include "base/compat.h"
+#include "capture/backfill.h"
 #include "capture/rule.h"
-#include "capture/snapshot.h"
 #include "log/event.h"
 #include "sqlapi/argument.h"
 

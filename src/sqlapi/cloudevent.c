@@ -19,7 +19,7 @@
 
 #include "base/compat.h"
 #include "base/json.h"
-#include "log/context.h"
+#include "emit/context.h"
 #include "log/generation.h"
 #include "log/read.h"
 #include "sqlapi/argument.h"

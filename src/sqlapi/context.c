@@ -7,7 +7,7 @@
 #include "utils/builtins.h"
 
 #include "base/compat.h"
-#include "log/context.h"
+#include "emit/context.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_current_position);
 PG_FUNCTION_INFO_V1(obx_sql_current_attempt);

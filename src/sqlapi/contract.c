@@ -13,7 +13,7 @@
 #include "base/compat.h"
 #include "base/identity.h"
 #include "catalog/registered_type.h"
-#include "log/contract.h"
+#include "emit/contract.h"
 #include "log/event.h"
 #include "sqlapi/argument.h"
 

@@ -6,8 +6,8 @@
 #include "fmgr.h"
 
 #include "base/compat.h"
-#include "dispatch/dead_letter.h"
 #include "sqlapi/argument.h"
+#include "subscription/dead_letter.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_redrive);
 PG_FUNCTION_INFO_V1(obx_sql_discard);

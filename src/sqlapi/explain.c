@@ -16,12 +16,12 @@
 
 #include "base/compat.h"
 #include "base/settings.h"
-#include "dispatch/outcome.h"
 #include "log/generation.h"
 #include "log/read.h"
 #include "log/segment.h"
 #include "sqlapi/argument.h"
 #include "sqlapi/behind.h"
+#include "subscription/outcome.h"
 #include "worker/slot.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_why_not_delivered);

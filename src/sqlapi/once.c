@@ -6,7 +6,7 @@
 #include "utils/builtins.h"
 
 #include "base/compat.h"
-#include "log/claim.h"
+#include "emit/once.h"
 #include "sqlapi/argument.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_once);

@@ -14,8 +14,8 @@
 
 #include "base/compat.h"
 #include "base/identity.h"
+#include "delivery/completion.h"
 #include "delivery/target.h"
-#include "delivery/until.h"
 #include "dispatch/filter.h"
 #include "dispatch/match.h"
 #include "dispatch/session.h"

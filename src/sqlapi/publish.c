@@ -16,9 +16,9 @@
 #include "base/compat.h"
 #include "base/encoding.h"
 #include "base/settings.h"
-#include "log/append.h"
-#include "log/claim.h"
-#include "log/due.h"
+#include "emit/append.h"
+#include "emit/once.h"
+#include "emit/scheduled.h"
 #include "sqlapi/argument.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_publish);

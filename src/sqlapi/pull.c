@@ -12,8 +12,8 @@
 
 #include "base/compat.h"
 #include "catalog/names.h"
-#include "dispatch/handout.h"
-#include "dispatch/receipt.h"
+#include "pull/handout.h"
+#include "pull/receipt.h"
 #include "sqlapi/argument.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_receive);

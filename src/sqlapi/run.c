@@ -23,17 +23,17 @@
 #include "catalog/subscription.h"
 #include "catalog/window.h"
 #include "dispatch/guest.h"
-#include "dispatch/needed.h"
-#include "dispatch/remnants.h"
 #include "dispatch/pass.h"
+#include "emit/context.h"
+#include "emit/once.h"
+#include "emit/scheduled.h"
 #include "log/ahead.h"
-#include "log/claim.h"
-#include "log/context.h"
-#include "log/due.h"
 #include "log/generation.h"
 #include "log/retention.h"
 #include "sequencer/sequencer.h"
 #include "sqlapi/argument.h"
+#include "subscription/retention_floor.h"
+#include "subscription/upkeep.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_run);
 PG_FUNCTION_INFO_V1(obx_sql_apply_retention);

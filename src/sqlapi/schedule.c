@@ -4,7 +4,7 @@
 #include "postgres.h"
 
 #include "base/compat.h"
-#include "log/due.h"
+#include "emit/scheduled.h"
 #include "sqlapi/argument.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_cancel_scheduled);

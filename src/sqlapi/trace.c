@@ -17,9 +17,9 @@
 #include "utils/xid8.h"
 
 #include "base/compat.h"
-#include "dispatch/outcome.h"
 #include "log/read.h"
 #include "sqlapi/argument.h"
+#include "subscription/outcome.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_trace);
 

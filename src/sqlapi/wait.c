@@ -16,7 +16,7 @@
 #include "catalog/delivery.h"
 #include "catalog/progress.h"
 #include "catalog/subscription.h"
-#include "log/context.h"
+#include "emit/context.h"
 #include "log/generation.h"
 #include "log/segment.h"
 #include "sequencer/sequencer.h"

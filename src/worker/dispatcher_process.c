@@ -20,9 +20,9 @@
 #include "base/clock.h"
 #include "base/compat.h"
 #include "dispatch/session.h"
-#include "worker/light.h"
-#include "worker/queue.h"
+#include "worker/cheap_lane.h"
 #include "worker/process.h"
+#include "worker/queue.h"
 
 #define MS(n) ((n) * INT64CONST(1000))
 

@@ -22,9 +22,9 @@
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/settings.h"
-#include "worker/queue.h"
 #include "worker/pool.h"
 #include "worker/process.h"
+#include "worker/queue.h"
 #include "worker/refusal.h"
 #include "worker/room.h"
 

@@ -32,11 +32,11 @@
 #include "sequencer/sequencer.h"
 #include "worker/housekeeping.h"
 #include "worker/loading.h"
-#include "worker/mover.h"
-#include "worker/queue.h"
 #include "worker/pool.h"
 #include "worker/process.h"
+#include "worker/queue.h"
 #include "worker/refusal.h"
+#include "worker/scheduled.h"
 
 #define MS(n) ((n) * INT64CONST(1000))
 

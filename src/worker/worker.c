@@ -9,8 +9,8 @@
 
 #include "worker/hold.h"
 #include "worker/queue.h"
-#include "worker/suspect.h"
 #include "worker/slot.h"
+#include "worker/suspect.h"
 #include "worker/utility.h"
 #include "worker/worker.h"
 

@@ -1,0 +1,21 @@
+/*
+ * Existing rows as events.
+ */
+#ifndef OBX_BACKFILL_H
+#define OBX_BACKFILL_H
+
+#include "nodes/pg_list.h"
+#include "utils/rel.h"
+
+/*
+ * Emits the next rows of a captured table, at most about batch_size of them,
+ * and remembers how far it came; returns how many there were.  0: that was
+ * all, and the next call starts over.  The rows stay locked until the
+ * transaction ends.  Reads as the table's owner, in a restricted operation.
+ */
+extern int64 obx_snapshot_batch(Relation rel, int batch_size);
+
+/* Forgets how far the snapshots of tables came that are gone, by their oids. */
+extern void obx_snapshot_forget(List *relations);
+
+#endif							/* OBX_BACKFILL_H */

@@ -1,0 +1,51 @@
+/*
+ * What a subscription dealt with before its lanes were moved or divided anew.
+ */
+#ifndef OBX_FORMER_LANES_H
+#define OBX_FORMER_LANES_H
+
+#include "catalog/subscription.h"
+
+/*
+ * Lanes that there were: each dealt with its events from "first" up to its
+ * "passed".  Until the next seek these are not to be dealt with again; after
+ * it, dealing with them again is a replay.
+ */
+typedef struct ObxStretch
+{
+	bool		replayed;		/* a seek came after it */
+	bool		keyed;			/* lanes were taken by the key, else by the id */
+	int64		first;
+	int			nlanes;
+	int64	   *passed;			/* of each lane */
+	int64		last;			/* the highest of these */
+} ObxStretch;
+
+/* A list of ObxStretch, in CurrentMemoryContext; and back. */
+extern List *obx_history_list(const ObxSubscription *subscription);
+extern void obx_history_set(ObxSubscription *subscription, const List *history);
+
+/* The subscription's lanes as a stretch; NULL for what they passed is nothing. */
+extern ObxStretch *obx_stretch_make(const ObxSubscription *subscription,
+									const int64 *passed);
+
+/* Do both take the same lane for every event? */
+extern bool obx_stretch_divides_alike(const ObxStretch *one, const ObxStretch *other);
+
+/* Adds a stretch, and drops what that makes superfluous. */
+extern List *obx_history_add(List *history, ObxStretch *stretch);
+
+/* A seek: all that was dealt with is so no more. */
+extern List *obx_history_replay(List *history);
+
+/*
+ * Drops what tells nothing any more: all lanes have passed that position, and
+ * nothing is kept of what is before "oldest".
+ */
+extern List *obx_history_trim(List *history, int64 passed_by_all, int64 oldest);
+
+/* Has the event been dealt with?  "replayed" asks for before, or since, a seek. */
+extern bool obx_history_has(const List *history, bool replayed, int64 position, int64 id,
+							bool has_key, int64 key_hash);
+
+#endif							/* OBX_FORMER_LANES_H */

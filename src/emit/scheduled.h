@@ -1,0 +1,49 @@
+/*
+ * Scheduled events: set aside now, and in the log when they are due.
+ */
+#ifndef OBX_SCHEDULED_H
+#define OBX_SCHEDULED_H
+
+#include "catalog/schedule.h"
+
+/* Events that one call of obx_due_move() moves at most. */
+#define OBX_DUE_BATCH 10000
+
+/*
+ * Sets aside an event for that time, which is finite.  "values" are those of
+ * obx_event_append(), checked; the event inherits now.  The key (or 0) is the
+ * one claimed for it, at "now".  Returns its id in outbox.schedule.
+ */
+extern int64 obx_due_schedule(Datum *values, bool *nulls, TimestampTz deliver_at,
+							  Datum idempotency_key, TimestampTz now);
+
+typedef struct ObxDueMove
+{
+	bool		busy;			/* somebody else is moving; all else is 0 */
+	int			moved;
+	bool		more;			/* the batch was full */
+	TimestampTz next;			/* else, when the next one is due; DT_NOEND
+								 * for none */
+	bool		skipped;		/* some are held by open transactions that may
+								 * cancel them */
+	int64		search;			/* microseconds until the first was found */
+} ObxDueMove;
+
+/*
+ * Moves events that are due, behind a place, into the log, in the order of
+ * their time and then of their publishing; and the place behind them.  To be
+ * called in a READ COMMITTED transaction of its own: what it holds is held
+ * until that ends.  Takes no transaction id when nothing is due.
+ *
+ * Behind the place means: the caller knows of none before it.  Those that were
+ * skipped, and those that are committed later, are before it then.
+ */
+extern void obx_due_move(ObxSchedulePlace *place, bool wait, ObxDueMove *result);
+
+/*
+ * Removes a scheduled event; false if there is none, or none any more.  Waits
+ * for who is moving or cancelling it.
+ */
+extern bool obx_due_cancel(int64 id);
+
+#endif							/* OBX_SCHEDULED_H */

@@ -1,0 +1,31 @@
+/*
+ * All lanes of a subscription at once: moving them, and dividing them anew.
+ */
+#ifndef OBX_DIVIDE_H
+#define OBX_DIVIDE_H
+
+#include "catalog/subscription.h"
+
+/* What a seek drops. */
+typedef struct ObxDropped
+{
+	int64		retries;
+	int64		parked;
+	int64		windows;		/* of an aggregate, that were open */
+} ObxDropped;
+
+/*
+ * Makes "position" the next one that all lanes deal with, and writes that to
+ * *subscription and its row.  The caller holds the subscription's lock; waits
+ * for the lanes'.
+ */
+extern void obx_lanes_seek(ObxSubscription *subscription, int64 position, ObxDropped *dropped);
+
+/*
+ * Makes the lanes those of *new, which is the same subscription as *old but
+ * for what was asked of it; the caller writes its row.  No event is lost or
+ * dealt with twice.  Locks as above.
+ */
+extern void obx_lanes_divide(const ObxSubscription *old, ObxSubscription *new);
+
+#endif							/* OBX_DIVIDE_H */

@@ -1,0 +1,60 @@
+/*
+ * From which position on events are still needed.
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+#include "base/doorbell.h"
+#include "catalog/delivery.h"
+#include "catalog/progress.h"
+#include "catalog/subscription.h"
+#include "log/generation.h"
+#include "subscription/retention_floor.h"
+
+int64
+obx_needed_from(void)
+{
+	int64		needed = PG_INT64_MAX;
+	ListCell   *lc;
+
+	foreach(lc, obx_subscription_list())
+	{
+		ObxSubscription *subscription = lfirst(lc);
+		int64		oldest = obx_delivery_oldest(subscription->id);
+
+		if (oldest > 0)
+			needed = Min(needed, oldest);
+		for (int lane = 0; lane < subscription->concurrency; lane++)
+		{
+			ObxProgress progress;
+
+			if (obx_progress_find(subscription->id, lane, &progress))
+				needed = Min(needed, progress.position + 1);
+		}
+	}
+	return needed;
+}
+
+/* In a copy, every handler would do again what it does in the original. */
+static void
+pause_all(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, obx_subscription_list())
+	{
+		ObxSubscription *subscription = lfirst(lc);
+
+		if (subscription->paused)
+			continue;
+		obx_subscription_set_paused(subscription, true, NULL);
+		obx_subscription_update(subscription);
+	}
+	obx_doorbell_arm_configuration();
+}
+
+void
+obx_dispatch_init(void)
+{
+	obx_generation_at_copy = pause_all;
+}

@@ -1,0 +1,53 @@
+/*
+ * Which lanes are light.
+ *
+ * A dispatcher keeps what it has read of the log for the lanes that come next.
+ * One that costs less than the reading, because next to nothing matches, is
+ * better left to whom has read already than taken by a process that reads for
+ * it.  Who happens to come first, and so reads, is no heavier for that; and
+ * what reading costs is measured, because machines differ.
+ *
+ * Must not know what becomes of lanes that are light.
+ */
+#include "postgres.h"
+
+#include "base/cpu.h"
+#include "dispatch/stream.h"
+#include "worker/cheap_lane.h"
+
+/* Passes that read fewer events of the log tell more of beginning and ending. */
+#define MEASURED_EVENTS 256
+
+/* A lane is light if it costs at most that part of the reading. */
+#define LIGHT_PART 0.5
+
+/* Microseconds of an event that is read, 0 while not known; the last ones weigh most. */
+static double reading_cost = 0;
+
+/* When the pass began. */
+static int64 began_cpu;
+static ObxReading began_reading;
+
+void
+obx_light_begin(void)
+{
+	began_reading = obx_stream_reading();
+	began_cpu = obx_cpu_time();
+}
+
+bool
+obx_light_end(int64 read)
+{
+	int64		cpu = obx_cpu_time() - began_cpu;
+	ObxReading	reading = obx_stream_reading();
+	int64		events = reading.events - began_reading.events;
+	int64		reading_cpu = reading.cpu - began_reading.cpu;
+
+	if (events >= MEASURED_EVENTS)
+	{
+		double		cost = (double) reading_cpu / events;
+
+		reading_cost = reading_cost == 0 ? cost : (3 * reading_cost + cost) / 4;
+	}
+	return cpu - reading_cpu <= read * reading_cost * LIGHT_PART;
+}

@@ -1,0 +1,14 @@
+/*
+ * Which lanes are light: they cost less than to read the log for them.
+ */
+#ifndef OBX_CHEAP_LANE_H
+#define OBX_CHEAP_LANE_H
+
+/*
+ * Around a pass, which moved its lane by "read" positions: true if what it cost,
+ * but for reading the log, was little for each.
+ */
+extern void obx_light_begin(void);
+extern bool obx_light_end(int64 read);
+
+#endif							/* OBX_CHEAP_LANE_H */
