@@ -25,7 +25,7 @@
  * when a transaction ends, may not.  An abort pops what was pushed.
  */
 bool
-obx_snapshot_ensure(void)
+obx_active_snapshot_ensure(void)
 {
 	if (ActiveSnapshotSet())
 		return false;
@@ -34,7 +34,7 @@ obx_snapshot_ensure(void)
 }
 
 void
-obx_snapshot_release(bool pushed)
+obx_active_snapshot_release(bool pushed)
 {
 	if (pushed)
 		PopActiveSnapshot();
@@ -48,17 +48,17 @@ HeapTuple
 obx_table_insert(Relation table, Datum *values, bool *nulls)
 {
 	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(table), values, nulls);
-	bool		pushed = obx_snapshot_ensure();
+	bool		pushed = obx_active_snapshot_ensure();
 
 	CatalogTupleInsert(table, tuple);
-	obx_snapshot_release(pushed);
+	obx_active_snapshot_release(pushed);
 	return tuple;
 }
 
 void
 obx_inserter_begin(ObxInserter *inserter, Oid table)
 {
-	inserter->pushed = obx_snapshot_ensure();
+	inserter->pushed = obx_active_snapshot_ensure();
 	inserter->table = table_open(table, RowExclusiveLock);
 	inserter->indexes = CatalogOpenIndexes(inserter->table);
 }
@@ -78,7 +78,7 @@ obx_inserter_end(ObxInserter *inserter)
 {
 	CatalogCloseIndexes(inserter->indexes);
 	table_close(inserter->table, NoLock);
-	obx_snapshot_release(inserter->pushed);
+	obx_active_snapshot_release(inserter->pushed);
 }
 
 /*
@@ -90,20 +90,20 @@ obx_table_update(Relation table, HeapTuple old, Datum *values, bool *nulls, bool
 {
 	HeapTuple	tuple = heap_modify_tuple(old, RelationGetDescr(table), values, nulls,
 										  replace);
-	bool		pushed = obx_snapshot_ensure();
+	bool		pushed = obx_active_snapshot_ensure();
 
 	CatalogTupleUpdate(table, &old->t_self, tuple);
-	obx_snapshot_release(pushed);
+	obx_active_snapshot_release(pushed);
 	heap_freetuple(tuple);
 }
 
 void
 obx_table_delete(Relation table, HeapTuple tuple)
 {
-	bool		pushed = obx_snapshot_ensure();
+	bool		pushed = obx_active_snapshot_ensure();
 
 	CatalogTupleDelete(table, &tuple->t_self);
-	obx_snapshot_release(pushed);
+	obx_active_snapshot_release(pushed);
 }
 
 void

@@ -42,8 +42,8 @@ extern void obx_inserter_end(ObxInserter *inserter);
  * Around what writes to a table that may keep values out of line, where no
  * statement runs; the second one takes what the first one returned.
  */
-extern bool obx_snapshot_ensure(void);
-extern void obx_snapshot_release(bool pushed);
+extern bool obx_active_snapshot_ensure(void);
+extern void obx_active_snapshot_release(bool pushed);
 
 extern HeapTuple obx_table_insert(Relation table, Datum *values, bool *nulls);
 extern void obx_table_update(Relation table, HeapTuple old, Datum *values, bool *nulls,

@@ -169,7 +169,7 @@ store_progress(SnapshotBatch *batch)
 }
 
 void
-obx_snapshot_forget(List *relations)
+obx_backfill_forget(List *relations)
 {
 	Oid			types[] = {OIDARRAYOID};
 	Datum	   *oids = palloc(list_length(relations) * sizeof(Datum) + 1);
@@ -434,7 +434,7 @@ read_batch(SnapshotBatch *batch, int batch_size)
 }
 
 int64
-obx_snapshot_batch(Relation rel, int batch_size)
+obx_backfill_batch(Relation rel, int batch_size)
 {
 	SnapshotBatch batch = {0};
 	ObxIdentity former;

@@ -13,9 +13,9 @@
  * all, and the next call starts over.  The rows stay locked until the
  * transaction ends.  Reads as the table's owner, in a restricted operation.
  */
-extern int64 obx_snapshot_batch(Relation rel, int batch_size);
+extern int64 obx_backfill_batch(Relation rel, int batch_size);
 
 /* Forgets how far the snapshots of tables came that are gone, by their oids. */
-extern void obx_snapshot_forget(List *relations);
+extern void obx_backfill_forget(List *relations);
 
 #endif							/* OBX_BACKFILL_H */

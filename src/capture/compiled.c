@@ -363,6 +363,6 @@ obx_capture_init(void)
 	CacheRegisterSyscacheCallback(CASTSOURCETARGET, forget_all, (Datum) 0);
 	CacheRegisterSyscacheCallback(PROCOID, forget_all, (Datum) 0);
 	RegisterXactCallback(end_transaction, NULL);
-	obx_move_init();
+	obx_row_move_init();
 	obx_version_init();
 }

@@ -564,7 +564,7 @@ obx_sql_capture_follow_drop(PG_FUNCTION_ARGS)
 		foreach(lc, obx_rule_list_tables())
 			obx_notice_key(lfirst_oid(lc));
 
-	obx_snapshot_forget(list_oids("SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_dropped_objects()"
+	obx_backfill_forget(list_oids("SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_dropped_objects()"
 								  " WHERE classid OPERATOR(pg_catalog.=) 1259"
 								  " AND objsubid OPERATOR(pg_catalog.=) 0"
 								  " AND object_type OPERATOR(pg_catalog.=) ANY ('{table,foreign table}'::pg_catalog.text[])"

@@ -21,7 +21,7 @@
 #define BASE			10000
 
 int
-obx_number_from_int64(char *out, int64 value)
+obx_numeric_from_int64(char *out, int64 value)
 {
 	uint64		rest = value < 0 ? -(uint64) value : (uint64) value;
 	int16		digits[5];		/* least significant first */
@@ -53,7 +53,7 @@ obx_number_from_int64(char *out, int64 value)
 }
 
 bool
-obx_number_is_special(const char *number)
+obx_numeric_is_special(const char *number)
 {
 	uint16		header;
 

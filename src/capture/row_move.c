@@ -56,7 +56,7 @@ static ProcessUtility_hook_type previous_process_utility = NULL;
 /* ---- rows ---- */
 
 bool
-obx_move_is_departure(HeapTuple old)
+obx_row_move_is_departure(HeapTuple old)
 {
 	return HeapTupleHeaderIndicatesMovedPartitions(old->t_data);
 }
@@ -77,7 +77,7 @@ find_departure(Oid rule)
 }
 
 void
-obx_move_begin(Oid rule, Oid partition, HeapTuple old, int64 event)
+obx_row_move_begin(Oid rule, Oid partition, HeapTuple old, int64 event)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
 	Departure  *departure = find_departure(rule);
@@ -106,7 +106,7 @@ is_arrival(const Departure *departure, HeapTuple new)
 }
 
 TupleTableSlot *
-obx_move_finish(Oid rule, Relation partition, HeapTuple new, int64 *event)
+obx_row_move_finish(Oid rule, Relation partition, HeapTuple new, int64 *event)
 {
 	Departure  *departure = departures == NIL ? NULL : find_departure(rule);
 	Relation	from;
@@ -147,7 +147,7 @@ obx_move_finish(Oid rule, Relation partition, HeapTuple new, int64 *event)
 /* ---- TRUNCATE ---- */
 
 bool
-obx_truncate_is_covered(Oid trigger, Oid source_trigger)
+obx_row_move_covers_truncate(Oid trigger, Oid source_trigger)
 {
 	MemoryContext caller;
 
@@ -212,7 +212,7 @@ end_transaction(XactEvent event, void *arg)
 }
 
 void
-obx_move_init(void)
+obx_row_move_init(void)
 {
 	previous_process_utility = ProcessUtility_hook;
 	ProcessUtility_hook = process_utility;

@@ -270,14 +270,14 @@ capture_delete(ObxCompiledRule *rule, TriggerData *data)
 	Emission	emission;
 	int64		id = 0;
 
-	if (rule->is_partition && obx_move_is_departure(data->tg_trigtuple))
+	if (rule->is_partition && obx_row_move_is_departure(data->tg_trigtuple))
 	{
 		if (rule->operations & OBX_CAPTURE_DELETE)
 		{
 			build_row(&emission, rule, OBX_OPERATION_DELETE, data->tg_trigslot);
 			id = obx_event_append_held(emission.values, emission.nulls);
 		}
-		obx_move_begin(rule->source_trigger, rule->relation, data->tg_trigtuple, id);
+		obx_row_move_begin(rule->source_trigger, rule->relation, data->tg_trigtuple, id);
 		return;
 	}
 	if (!(rule->operations & OBX_CAPTURE_DELETE))
@@ -294,8 +294,8 @@ capture_insert(ObxCompiledRule *rule, TriggerData *data)
 	TupleTableSlot *old = NULL;
 
 	if (rule->is_partition)
-		old = obx_move_finish(rule->source_trigger, data->tg_relation, data->tg_trigtuple,
-							  &departure);
+		old = obx_row_move_finish(rule->source_trigger, data->tg_relation, data->tg_trigtuple,
+								  &departure);
 	if (old != NULL && (departure == 0 || obx_event_retract(departure)))
 	{
 		if (rule->operations & OBX_CAPTURE_UPDATE)
@@ -362,7 +362,7 @@ obx_sql_capture_statement(PG_FUNCTION_ARGS)
 
 	refuse_while_decoding();
 	rule = find_rule(fcinfo, data, &firing);
-	if (!obx_truncate_is_covered(data->tg_trigger->tgoid, rule->source_trigger))
+	if (!obx_row_move_covers_truncate(data->tg_trigger->tgoid, rule->source_trigger))
 	{
 		start_emission(&emission, rule, OBX_OPERATION_TRUNCATE);
 		emission.values[OBX_EVENT_DATA] = rule->no_data;

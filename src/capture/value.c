@@ -210,7 +210,7 @@ write_integer(ObxWriter *writer, int64 value)
 
 	pad(writer);
 	out = obx_writer_reserve(writer, OBX_NUMBER_INT64_SIZE);
-	writer->length += obx_number_from_int64(out, value);
+	writer->length += obx_numeric_from_int64(out, value);
 	return JENTRY_ISNUMERIC;
 }
 
@@ -240,7 +240,7 @@ write_numeric(ObxWriter *writer, Datum value)
 	struct varlena *number = PG_DETOAST_DATUM_PACKED(value);
 	Size		length = VARSIZE_ANY_EXHDR(number);
 
-	if (obx_number_is_special(VARDATA_ANY(number)))
+	if (obx_numeric_is_special(VARDATA_ANY(number)))
 		return write_number_text(writer,
 								 DatumGetCString(DirectFunctionCall1(numeric_out, value)));
 

@@ -85,7 +85,7 @@ obx_progress_is_leased(const ObxProgress *progress)
 
 /* Of two times that an aggregate may be due, 0 for never. */
 static inline TimestampTz
-obx_due_earlier(TimestampTz one, TimestampTz other)
+obx_scheduled_earlier(TimestampTz one, TimestampTz other)
 {
 	if (one == 0 || other == 0)
 		return one == 0 ? other : one;

@@ -90,7 +90,7 @@ typedef struct AggregateTarget
 {
 	ObxTarget	target;
 	FmgrInfo	reducer;
-	ObxUntil   *until;			/* NULL for none */
+	ObxCompletion *until;		/* NULL for none */
 	MemoryContext memory;		/* of the groups; lives as long as the batch */
 	MemoryContext call_memory;	/* reset after each call */
 	groups_hash *groups;
@@ -188,7 +188,7 @@ end_run(ObxTarget *base, bool undone)
 			if (entry->group->run == target->run)
 				entry->group->now = entry->group->before;
 		if (target->until != NULL)
-			obx_until_reset(target->until);
+			obx_completion_reset(target->until);
 	}
 	target->run++;
 }
@@ -404,7 +404,7 @@ is_complete(AggregateTarget *target, const ObxWindow *window)
 	const ObxSubscription *subscription = target->target.subscription;
 
 	return (subscription->max_events > 0 && window->events >= subscription->max_events) ||
-		(target->until != NULL && obx_until_holds(target->until, window->state));
+		(target->until != NULL && obx_completion_holds(target->until, window->state));
 }
 
 static void
@@ -476,7 +476,7 @@ obx_aggregate_open(const ObxSubscription *subscription)
 	target->target.end_run = end_run;
 	target->target.save = save_groups;
 	fmgr_info(reducer, &target->reducer);
-	target->until = obx_until_open(subscription);
+	target->until = obx_completion_open(subscription);
 	target->memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox windows",
 										   ALLOCSET_DEFAULT_SIZES);
 	target->call_memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox reducer call",

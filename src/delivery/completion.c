@@ -21,7 +21,7 @@
 #include "base/expression.h"
 #include "delivery/completion.h"
 
-struct ObxUntil
+struct ObxCompletion
 {
 	const ObxSubscription *subscription;
 	Node	   *expression;		/* analysed */
@@ -89,20 +89,20 @@ analyze_until(const ObxSubscription *subscription)
 }
 
 void
-obx_until_check(const ObxSubscription *subscription)
+obx_completion_check(const ObxSubscription *subscription)
 {
 	(void) analyze_until(subscription);
 }
 
-ObxUntil *
-obx_until_open(const ObxSubscription *subscription)
+ObxCompletion *
+obx_completion_open(const ObxSubscription *subscription)
 {
-	ObxUntil   *until;
+	ObxCompletion *until;
 	MemoryContext old;
 
 	if (subscription->until == NULL)
 		return NULL;
-	until = palloc0(sizeof(ObxUntil));
+	until = palloc0(sizeof(ObxCompletion));
 	until->subscription = subscription;
 	until->memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox until",
 										  ALLOCSET_DEFAULT_SIZES);
@@ -117,7 +117,7 @@ obx_until_open(const ObxSubscription *subscription)
 /* ---- evaluation ---- */
 
 static void
-plan_until(ObxUntil *until)
+plan_until(ObxCompletion *until)
 {
 	MemoryContext old = MemoryContextSwitchTo(until->memory);
 	Expr	   *planned = expression_planner((Expr *) copyObject(until->expression));
@@ -129,7 +129,7 @@ plan_until(ObxUntil *until)
 }
 
 bool
-obx_until_holds(ObxUntil *until, Jsonb *state)
+obx_completion_holds(ObxCompletion *until, Jsonb *state)
 {
 	ErrorContextCallback callback = {
 		.previous = error_context_stack,
@@ -155,7 +155,7 @@ obx_until_holds(ObxUntil *until, Jsonb *state)
 }
 
 void
-obx_until_reset(ObxUntil *until)
+obx_completion_reset(ObxCompletion *until)
 {
 	until->state = NULL;
 }

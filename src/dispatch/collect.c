@@ -45,7 +45,7 @@ obx_batch_make(const ObxSubscription *subscription, ObxLane *lane, ObxPassYield 
 	batch->lane = lane;
 	batch->yield = yield;
 	batch->retry_before = batch->read_before = PG_INT64_MAX;
-	batch->history = obx_history_list(subscription);
+	batch->history = obx_former_lanes_list(subscription);
 	batch->room = Min(subscription->batch_size, OBX_BATCH_ROOM);
 	batch->items = palloc(batch->room * sizeof(ObxItem));
 	return batch;
@@ -67,8 +67,8 @@ add_item(ObxBatch *batch, const ObxStreamEvent *event)
 	item->event.id = event->id;
 	item->event.attempt = 1;
 	if (unlikely(batch->history != NIL))
-		item->event.is_replay = obx_history_has(batch->history, true, event->position,
-												event->id, event->has_key, event->key_hash);
+		item->event.is_replay = obx_former_lanes_has(batch->history, true, event->position,
+													 event->id, event->has_key, event->key_hash);
 	item->event.positioned_at = event->positioned_at;
 	item->event.tuple = event->tuple;
 	item->event.causation_id = event->causation_id;
@@ -223,20 +223,20 @@ obx_batch_collect_retries(ObxBatch *batch, int limit)
 
 /* Is it this lane's, and does it match? */
 static bool
-is_wanted(const ObxBatch *batch, const ObxSnapshot *start, const ObxStreamEvent *event)
+is_wanted(const ObxBatch *batch, const ObxXidSnapshot *start, const ObxStreamEvent *event)
 {
 	const ObxSubscription *subscription = batch->subscription;
 	bool		has_key = event->has_key;
 	int64		key_hash = event->key_hash;
 
 	/* had its transaction ended before the subscription began? */
-	if (start != NULL && obx_snapshot_has_ended(start, event->xid))
+	if (start != NULL && obx_xid_snapshot_has_ended(start, event->xid))
 		return false;
 	if (!obx_subscription_wants_type(subscription, event->type))
 		return false;
 	/* had a lane dealt with it before lanes were divided anew? */
 	if (batch->history != NIL &&
-		obx_history_has(batch->history, false, event->position, event->id, has_key, key_hash))
+		obx_former_lanes_has(batch->history, false, event->position, event->id, has_key, key_hash))
 		return false;
 
 	if (subscription->concurrency == 1)
@@ -273,13 +273,13 @@ bool
 obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, int limit)
 {
 	int			read_limit = batch->is_shared ? OBX_BATCH_READ_SHARED : OBX_BATCH_READ;
-	ObxSnapshot *start = NULL;
+	ObxXidSnapshot *start = NULL;
 	const ObxStreamEvent *event;
 	int			read = 0;
 	Size		bytes = 0;
 
 	if (batch->subscription->start_snapshot != (Datum) 0)
-		start = obx_snapshot_from_datum(batch->subscription->start_snapshot);
+		start = obx_xid_snapshot_from_datum(batch->subscription->start_snapshot);
 
 	batch->read_position = progress->position;
 	batch->read_id = progress->event_id;

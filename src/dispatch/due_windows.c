@@ -36,7 +36,7 @@ longest_wait(const ObxSubscription *subscription)
 }
 
 bool
-obx_windows_are_due(const ObxSubscription *subscription, TimestampTz due, TimestampTz now)
+obx_scheduled_windows_are_due(const ObxSubscription *subscription, TimestampTz due, TimestampTz now)
 {
 	return due != 0 &&
 		(due <= now || obx_clock_was_ahead(due, longest_wait(subscription)));
@@ -47,7 +47,7 @@ obx_windows_are_due(const ObxSubscription *subscription, TimestampTz due, Timest
  * until it is there again.  "time" may be that of a segment.
  */
 static void
-list_ahead(ObxWindows *windows, TimestampTz time, int limit)
+list_ahead(ObxDueWindows *windows, TimestampTz time, int limit)
 {
 	int64		longest = longest_wait(windows->subscription);
 	ObxWindowScan scan;
@@ -63,7 +63,7 @@ list_ahead(ObxWindows *windows, TimestampTz time, int limit)
 }
 
 void
-obx_windows_list(ObxWindows *windows, TimestampTz from, TimestampTz time, int limit)
+obx_scheduled_windows_list(ObxDueWindows *windows, TimestampTz from, TimestampTz time, int limit)
 {
 	ObxWindowScan scan;
 	ObxWindow	window;
@@ -79,12 +79,12 @@ obx_windows_list(ObxWindows *windows, TimestampTz from, TimestampTz time, int li
 
 		if (window.due > time || windows->count == limit)
 		{
-			windows->bound = obx_due_earlier(windows->bound, window.due);
+			windows->bound = obx_scheduled_earlier(windows->bound, window.due);
 			windows->next = window.due;
 			break;
 		}
 		if (blocked)
-			windows->bound = obx_due_earlier(windows->bound, window.due);
+			windows->bound = obx_scheduled_earlier(windows->bound, window.due);
 		else
 			windows->windows[windows->count++] = window;
 	}
@@ -97,7 +97,7 @@ obx_windows_list(ObxWindows *windows, TimestampTz from, TimestampTz time, int li
 /* What one guarded run does. */
 typedef struct Run
 {
-	ObxWindows *windows;
+	ObxDueWindows *windows;
 	int			first;
 	int			end;
 	int			current;
@@ -136,7 +136,7 @@ describe_window(void *arg)
 static ErrorData *
 guard_run(Run *run)
 {
-	ObxWindows *windows = run->windows;
+	ObxDueWindows *windows = run->windows;
 	ObxFault	fault;
 	ErrorData  *error = obx_guard_catch(complete_run, run, CurrentMemoryContext, &fault);
 
@@ -151,7 +151,7 @@ guard_run(Run *run)
 }
 
 static void
-put_off(ObxWindows *windows, const ObxWindow *window, const ErrorData *error)
+put_off(ObxDueWindows *windows, const ObxWindow *window, const ErrorData *error)
 {
 	const ObxSubscription *subscription = windows->subscription;
 	TimestampTz now = GetCurrentTimestamp();
@@ -172,7 +172,7 @@ put_off(ObxWindows *windows, const ObxWindow *window, const ErrorData *error)
 }
 
 void
-obx_windows_complete(ObxWindows *windows)
+obx_scheduled_windows_complete(ObxDueWindows *windows)
 {
 	Run			run = {.windows = windows,.end = windows->count};
 	ErrorContextCallback context = {
@@ -188,8 +188,8 @@ obx_windows_complete(ObxWindows *windows)
 		if (windows->count > OBX_WINDOWS_SINGLY)
 		{
 			windows->count = OBX_WINDOWS_SINGLY;
-			windows->bound = obx_due_earlier(windows->bound,
-											 windows->windows[OBX_WINDOWS_SINGLY].due);
+			windows->bound = obx_scheduled_earlier(windows->bound,
+												   windows->windows[OBX_WINDOWS_SINGLY].due);
 		}
 		for (int i = 0; i < windows->count; i++)
 		{

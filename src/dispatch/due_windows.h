@@ -12,7 +12,7 @@
 /* So many are completed in one pass: their states are in memory together. */
 #define OBX_WINDOWS_AT_ONCE 1000
 
-typedef struct ObxWindows
+typedef struct ObxDueWindows
 {
 	const ObxSubscription *subscription;
 	const ObxLane *lane;
@@ -22,26 +22,26 @@ typedef struct ObxWindows
 	TimestampTz next;			/* when to look again */
 	int			count;
 	struct ObxWindow *windows;
-} ObxWindows;
+} ObxDueWindows;
 
 /*
  * Is it time for windows of which none is due before "due", 0 for never?  Also
  * if that was noted by a clock that was ahead.
  */
-extern bool obx_windows_are_due(const ObxSubscription *subscription, TimestampTz due,
-								TimestampTz now);
+extern bool obx_scheduled_windows_are_due(const ObxSubscription *subscription, TimestampTz due,
+										  TimestampTz now);
 
 /*
  * Lists up to "limit" windows that are due at "time": every event that got its
  * position before has been dealt with, or is open.  Windows of blocked keys
  * wait for those.
  */
-extern void obx_windows_list(ObxWindows *windows, TimestampTz from, TimestampTz time, int limit);
+extern void obx_scheduled_windows_list(ObxDueWindows *windows, TimestampTz from, TimestampTz time, int limit);
 
 /*
  * Completes them, in a subtransaction or a few; what cannot be emitted is put
  * off.  The caller saves the target.
  */
-extern void obx_windows_complete(ObxWindows *windows);
+extern void obx_scheduled_windows_complete(ObxDueWindows *windows);
 
 #endif							/* OBX_DUE_WINDOWS_H */

@@ -24,7 +24,7 @@
 #define STRETCH_HEADER		3
 
 static void
-find_last(ObxStretch *stretch)
+find_last(ObxFormerLanes *stretch)
 {
 	stretch->last = 0;
 	for (int lane = 0; lane < stretch->nlanes; lane++)
@@ -34,13 +34,13 @@ find_last(ObxStretch *stretch)
 /* ---- the row ---- */
 
 List *
-obx_history_list(const ObxSubscription *subscription)
+obx_former_lanes_list(const ObxSubscription *subscription)
 {
 	List	   *history = NIL;
 
 	for (int i = 0; i + STRETCH_HEADER <= subscription->nhistory;)
 	{
-		ObxStretch *stretch = palloc(sizeof(ObxStretch));
+		ObxFormerLanes *stretch = palloc(sizeof(ObxFormerLanes));
 		int64		flags = subscription->history[i++];
 
 		stretch->replayed = (flags & STRETCH_REPLAYED) != 0;
@@ -60,21 +60,21 @@ obx_history_list(const ObxSubscription *subscription)
 }
 
 void
-obx_history_set(ObxSubscription *subscription, const List *history)
+obx_former_lanes_set(ObxSubscription *subscription, const List *history)
 {
 	int			count = 0;
 	int64	   *numbers;
 	ListCell   *lc;
 
 	foreach(lc, history)
-		count += STRETCH_HEADER + ((ObxStretch *) lfirst(lc))->nlanes;
+		count += STRETCH_HEADER + ((ObxFormerLanes *) lfirst(lc))->nlanes;
 	subscription->history = palloc(count * sizeof(int64));
 	subscription->nhistory = count;
 
 	numbers = subscription->history;
 	foreach(lc, history)
 	{
-		const ObxStretch *stretch = lfirst(lc);
+		const ObxFormerLanes *stretch = lfirst(lc);
 
 		*numbers++ = (stretch->replayed ? STRETCH_REPLAYED : 0) |
 			(stretch->keyed ? STRETCH_KEYED : 0);
@@ -85,10 +85,10 @@ obx_history_set(ObxSubscription *subscription, const List *history)
 	}
 }
 
-ObxStretch *
-obx_stretch_make(const ObxSubscription *subscription, const int64 *passed)
+ObxFormerLanes *
+obx_former_lanes_make(const ObxSubscription *subscription, const int64 *passed)
 {
-	ObxStretch *stretch = palloc(sizeof(ObxStretch));
+	ObxFormerLanes *stretch = palloc(sizeof(ObxFormerLanes));
 
 	stretch->replayed = false;
 	stretch->keyed = subscription->ordering != OBX_ORDERING_NONE ||
@@ -105,7 +105,7 @@ obx_stretch_make(const ObxSubscription *subscription, const int64 *passed)
 /* ---- what a stretch covers ---- */
 
 static int64
-lowest_passed(const ObxStretch *stretch)
+lowest_passed(const ObxFormerLanes *stretch)
 {
 	int64		lowest = PG_INT64_MAX;
 
@@ -115,20 +115,20 @@ lowest_passed(const ObxStretch *stretch)
 }
 
 bool
-obx_stretch_divides_alike(const ObxStretch *one, const ObxStretch *other)
+obx_former_lanes_divide_alike(const ObxFormerLanes *one, const ObxFormerLanes *other)
 {
 	return one->nlanes == other->nlanes && one->keyed == other->keyed;
 }
 
 /* Does it say all that the other one says? */
 static bool
-covers(const ObxStretch *stretch, const ObxStretch *other)
+covers(const ObxFormerLanes *stretch, const ObxFormerLanes *other)
 {
 	if (stretch->replayed != other->replayed || stretch->first > other->first)
 		return false;
 	if (lowest_passed(stretch) >= other->last)
 		return true;
-	if (!obx_stretch_divides_alike(stretch, other))
+	if (!obx_former_lanes_divide_alike(stretch, other))
 		return false;
 	for (int lane = 0; lane < stretch->nlanes; lane++)
 		if (stretch->passed[lane] < other->passed[lane])
@@ -138,9 +138,9 @@ covers(const ObxStretch *stretch, const ObxStretch *other)
 
 /* Makes one of two that meet in every lane. */
 static bool
-absorb(ObxStretch *stretch, const ObxStretch *other)
+absorb(ObxFormerLanes *stretch, const ObxFormerLanes *other)
 {
-	if (stretch->replayed != other->replayed || !obx_stretch_divides_alike(stretch, other))
+	if (stretch->replayed != other->replayed || !obx_former_lanes_divide_alike(stretch, other))
 		return false;
 	for (int lane = 0; lane < stretch->nlanes; lane++)
 		if (stretch->passed[lane] < other->first - 1 ||
@@ -155,7 +155,7 @@ absorb(ObxStretch *stretch, const ObxStretch *other)
 }
 
 List *
-obx_history_add(List *history, ObxStretch *stretch)
+obx_former_lanes_add(List *history, ObxFormerLanes *stretch)
 {
 	List	   *result = NIL;
 	ListCell   *lc;
@@ -164,7 +164,7 @@ obx_history_add(List *history, ObxStretch *stretch)
 		return history;
 	foreach(lc, history)
 	{
-		ObxStretch *former = lfirst(lc);
+		ObxFormerLanes *former = lfirst(lc);
 
 		if (covers(former, stretch))
 			return history;
@@ -175,30 +175,30 @@ obx_history_add(List *history, ObxStretch *stretch)
 }
 
 List *
-obx_history_replay(List *history)
+obx_former_lanes_replay(List *history)
 {
 	List	   *result = NIL;
 	ListCell   *lc;
 
 	foreach(lc, history)
 	{
-		ObxStretch *stretch = lfirst(lc);
+		ObxFormerLanes *stretch = lfirst(lc);
 
 		stretch->replayed = true;
-		result = obx_history_add(result, stretch);
+		result = obx_former_lanes_add(result, stretch);
 	}
 	return result;
 }
 
 List *
-obx_history_trim(List *history, int64 passed_by_all, int64 oldest)
+obx_former_lanes_trim(List *history, int64 passed_by_all, int64 oldest)
 {
 	List	   *result = NIL;
 	ListCell   *lc;
 
 	foreach(lc, history)
 	{
-		ObxStretch *stretch = lfirst(lc);
+		ObxFormerLanes *stretch = lfirst(lc);
 
 		if (stretch->last >= (stretch->replayed ? oldest : passed_by_all + 1))
 			result = lappend(result, stretch);
@@ -210,20 +210,20 @@ obx_history_trim(List *history, int64 passed_by_all, int64 oldest)
 
 /* The event's lane at that time. */
 static int
-lane_then(const ObxStretch *stretch, int64 id, bool has_key, int64 key_hash)
+lane_then(const ObxFormerLanes *stretch, int64 id, bool has_key, int64 key_hash)
 {
 	return obx_lane_of_event(stretch->nlanes, stretch->keyed && has_key, key_hash, id);
 }
 
 bool
-obx_history_has(const List *history, bool replayed, int64 position, int64 id, bool has_key,
-				int64 key_hash)
+obx_former_lanes_has(const List *history, bool replayed, int64 position, int64 id, bool has_key,
+					 int64 key_hash)
 {
 	ListCell   *lc;
 
 	foreach(lc, history)
 	{
-		const ObxStretch *stretch = lfirst(lc);
+		const ObxFormerLanes *stretch = lfirst(lc);
 
 		if (stretch->replayed == replayed && position >= stretch->first &&
 			position <= stretch->last &&

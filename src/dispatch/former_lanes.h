@@ -11,7 +11,7 @@
  * "passed".  Until the next seek these are not to be dealt with again; after
  * it, dealing with them again is a replay.
  */
-typedef struct ObxStretch
+typedef struct ObxFormerLanes
 {
 	bool		replayed;		/* a seek came after it */
 	bool		keyed;			/* lanes were taken by the key, else by the id */
@@ -19,33 +19,33 @@ typedef struct ObxStretch
 	int			nlanes;
 	int64	   *passed;			/* of each lane */
 	int64		last;			/* the highest of these */
-} ObxStretch;
+} ObxFormerLanes;
 
-/* A list of ObxStretch, in CurrentMemoryContext; and back. */
-extern List *obx_history_list(const ObxSubscription *subscription);
-extern void obx_history_set(ObxSubscription *subscription, const List *history);
+/* A list of ObxFormerLanes, in CurrentMemoryContext; and back. */
+extern List *obx_former_lanes_list(const ObxSubscription *subscription);
+extern void obx_former_lanes_set(ObxSubscription *subscription, const List *history);
 
 /* The subscription's lanes as a stretch; NULL for what they passed is nothing. */
-extern ObxStretch *obx_stretch_make(const ObxSubscription *subscription,
-									const int64 *passed);
+extern ObxFormerLanes *obx_former_lanes_make(const ObxSubscription *subscription,
+											 const int64 *passed);
 
 /* Do both take the same lane for every event? */
-extern bool obx_stretch_divides_alike(const ObxStretch *one, const ObxStretch *other);
+extern bool obx_former_lanes_divide_alike(const ObxFormerLanes *one, const ObxFormerLanes *other);
 
 /* Adds a stretch, and drops what that makes superfluous. */
-extern List *obx_history_add(List *history, ObxStretch *stretch);
+extern List *obx_former_lanes_add(List *history, ObxFormerLanes *stretch);
 
 /* A seek: all that was dealt with is so no more. */
-extern List *obx_history_replay(List *history);
+extern List *obx_former_lanes_replay(List *history);
 
 /*
  * Drops what tells nothing any more: all lanes have passed that position, and
  * nothing is kept of what is before "oldest".
  */
-extern List *obx_history_trim(List *history, int64 passed_by_all, int64 oldest);
+extern List *obx_former_lanes_trim(List *history, int64 passed_by_all, int64 oldest);
 
 /* Has the event been dealt with?  "replayed" asks for before, or since, a seek. */
-extern bool obx_history_has(const List *history, bool replayed, int64 position, int64 id,
-							bool has_key, int64 key_hash);
+extern bool obx_former_lanes_has(const List *history, bool replayed, int64 position, int64 id,
+								 bool has_key, int64 key_hash);
 
 #endif							/* OBX_FORMER_LANES_H */

@@ -41,7 +41,7 @@ typedef struct Pass
 	ObxBatch   *batch;
 	int64		lost_until;		/* as in the batch of new events */
 	TimestampTz settled;		/* what got its position before is seen */
-	ObxWindows *windows;		/* of an aggregate, to be completed */
+	ObxDueWindows *windows;		/* of an aggregate, to be completed */
 	bool		looked;			/* for all windows that are due now */
 	TimestampTz next_window;	/* then look again; 0 for never */
 	ObxPassResult *result;
@@ -229,7 +229,7 @@ require_target(Pass *pass)
 static bool
 has_due_windows(const Pass *pass)
 {
-	return obx_windows_are_due(pass->subscription, pass->progress.due, GetCurrentTimestamp());
+	return obx_scheduled_windows_are_due(pass->subscription, pass->progress.due, GetCurrentTimestamp());
 }
 
 /*
@@ -254,17 +254,17 @@ static bool
 collect_windows(Pass *pass, bool at_end)
 {
 	TimestampTz time = lane_time(pass, at_end);
-	ObxWindows *windows;
+	ObxDueWindows *windows;
 	int			limit = OBX_WINDOWS_AT_ONCE;
 
-	if (!obx_windows_are_due(pass->subscription, pass->progress.due, time))
+	if (!obx_scheduled_windows_are_due(pass->subscription, pass->progress.due, time))
 		return false;
-	windows = palloc0(sizeof(ObxWindows));
+	windows = palloc0(sizeof(ObxDueWindows));
 	windows->subscription = pass->subscription;
 	windows->lane = pass->lane;
 	if (pass->request->max_events > 0)
 		limit = (int) Min(limit, pass->request->max_events);
-	obx_windows_list(windows, pass->progress.due, time, limit);
+	obx_scheduled_windows_list(windows, pass->progress.due, time, limit);
 
 	pass->looked = at_end;
 	pass->next_window = windows->next;
@@ -283,8 +283,8 @@ save_target(Pass *pass)
 
 	if (target == NULL || target->save == NULL)
 		return;
-	pass->progress.due = obx_due_earlier(pass->progress.due,
-										 target->save(target, pass->progress.version + 1));
+	pass->progress.due = obx_scheduled_earlier(pass->progress.due,
+											   target->save(target, pass->progress.version + 1));
 }
 
 /* ---- the transaction ---- */
@@ -364,7 +364,7 @@ write_state(Pass *pass)
 static bool
 complete_windows(Pass *pass)
 {
-	ObxWindows *windows = pass->windows;
+	ObxDueWindows *windows = pass->windows;
 
 	pass->batch = obx_batch_make(pass->subscription, pass->lane, pass->request->yield);
 	if (windows->count > 0)
@@ -373,7 +373,7 @@ complete_windows(Pass *pass)
 		if (!require_target(pass))
 			return true;
 		windows->target = pass->batch->target;
-		obx_windows_complete(windows);
+		obx_scheduled_windows_complete(windows);
 		pass->ops->clear_session();
 	}
 	if (!is_still_wanted(pass))

@@ -49,7 +49,7 @@ query_number(const char *query)
 	ObxIdentity former;
 	bool		isnull;
 	Datum		value;
-	bool		pushed = obx_snapshot_ensure();
+	bool		pushed = obx_active_snapshot_ensure();
 
 	obx_identity_assume(&former, log->rd_rel->relowner);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -59,7 +59,7 @@ query_number(const char *query)
 	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	SPI_finish();
 	obx_identity_restore(&former);
-	obx_snapshot_release(pushed);
+	obx_active_snapshot_release(pushed);
 	table_close(log, NoLock);
 	return isnull ? 0 : DatumGetInt64(value);
 }
@@ -130,7 +130,7 @@ begin_behind(int64 position)
 	ObxSegment	end = {
 		.first_position = position + 1,
 		.time = GetCurrentTimestamp(),
-		.snapshot = last != NULL ? last->snapshot : obx_snapshot_empty()
+		.snapshot = last != NULL ? last->snapshot : obx_xid_snapshot_empty()
 	};
 
 	if (last != NULL && last->events == 0 && last->first_position == end.first_position)

@@ -228,7 +228,7 @@ flush_buffer(bool all)
 		scratch = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox flush",
 										ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(scratch);
-	pushed = obx_snapshot_ensure();
+	pushed = obx_active_snapshot_ensure();
 	for (int i = first; i < end;)
 	{
 		Relation	partition = obx_partition_open(buffer.events[i].time);
@@ -241,7 +241,7 @@ flush_buffer(bool all)
 		relation_close(partition, NoLock);
 		i = next;
 	}
-	obx_snapshot_release(pushed);
+	obx_active_snapshot_release(pushed);
 	MemoryContextSwitchTo(old);
 	if (scratch != old)
 		MemoryContextDelete(scratch);

@@ -73,7 +73,7 @@ hash_text(Datum value, uint64 seed)
 
 /* Sub-object 0 is not for keys. */
 static void
-set_lock_tag(ObxClaim *claim)
+set_lock_tag(ObxOnce *claim)
 {
 	uint64		hash = hash_text(claim->key.key, hash_text(claim->key.consumer, 0));
 
@@ -83,7 +83,7 @@ set_lock_tag(ObxClaim *claim)
 
 /* Publishers' keys only can be those of scheduled events. */
 static void
-find_uses(ObxClaim *claim, ObxScheduleUse *scheduled, ObxSeen *seen)
+find_uses(ObxOnce *claim, ObxScheduleUse *scheduled, ObxSeen *seen)
 {
 	TimestampTz since;
 	ObxSeenTurns turns;
@@ -102,7 +102,7 @@ find_uses(ObxClaim *claim, ObxScheduleUse *scheduled, ObxSeen *seen)
 }
 
 bool
-obx_claim_begin(ObxClaim *claim, Datum consumer, Datum key, ObxClaimUse *use)
+obx_once_begin(ObxOnce *claim, Datum consumer, Datum key, ObxOnceUse *use)
 {
 	ObxScheduleUse scheduled;
 	ObxSeen		seen;
@@ -183,21 +183,21 @@ lock_turn(int64 turn)
 }
 
 void
-obx_claim_finish(ObxClaim *claim, int64 event_id)
+obx_once_finish(ObxOnce *claim, int64 event_id)
 {
 	obx_seen_insert(lock_turn(claim->turn), &claim->key, event_id, claim->time);
 	LockRelease(&claim->lock, ExclusiveLock, false);
 }
 
 void
-obx_claim_leave(ObxClaim *claim)
+obx_once_leave(ObxOnce *claim)
 {
 	LockRelease(&claim->lock, ExclusiveLock, false);
 }
 
 /* Whoever asks for the key meets the row that is being deleted, and waits. */
 void
-obx_claim_complete(Datum key, TimestampTz time, int64 event_id)
+obx_once_complete(Datum key, TimestampTz time, int64 event_id)
 {
 	ObxSeenKey	seen = {PointerGetDatum(cstring_to_text("")), key};
 	ObxSeenTurns turns;
@@ -291,7 +291,7 @@ forget_expired(void)
 }
 
 void
-obx_claim_forget(void)
+obx_once_forget(void)
 {
 	Relation	table = table_open(obx_object_require(OBX_SEEN_TURN), AccessShareLock);
 	Oid			owner = table->rd_rel->relowner;

@@ -9,25 +9,25 @@
 #include "catalog/seen.h"
 
 /* The first use of a key. */
-typedef struct ObxClaimUse
+typedef struct ObxOnceUse
 {
 	int64		event_id;		/* 0: it is scheduled, and gets one later */
 	int64		scheduled_id;	/* its id in outbox.schedule then */
-} ObxClaimUse;
+} ObxOnceUse;
 
-typedef struct ObxClaim
+typedef struct ObxOnce
 {
 	ObxSeenKey	key;
 	LOCKTAG		lock;
 	TimestampTz time;
 	int64		turn;
-} ObxClaim;
+} ObxOnce;
 
 /*
  * Asks for a key, both texts checked; "consumer" is empty for a publisher's.
  * True: nobody has used it within outbox.idempotency_window, nor does an event
  * with it wait in outbox.schedule.  Then nobody else can use it until
- * obx_claim_finish() or obx_claim_leave(), one of which must follow in this
+ * obx_once_finish() or obx_once_leave(), one of which must follow in this
  * subtransaction and soon; and who asks later waits for this transaction's end.
  *
  * False: it has been used, *use tells for what.  Waits for open transactions
@@ -36,25 +36,25 @@ typedef struct ObxClaim
  * In a transaction of one snapshot, a use that this does not show is a
  * serialization failure.
  */
-extern bool obx_claim_begin(ObxClaim *claim, Datum consumer, Datum key, ObxClaimUse *use);
+extern bool obx_once_begin(ObxOnce *claim, Datum consumer, Datum key, ObxOnceUse *use);
 
 /* Records the use; the transaction's rollback, or a savepoint's, frees the key. */
-extern void obx_claim_finish(ObxClaim *claim, int64 event_id);
+extern void obx_once_finish(ObxOnce *claim, int64 event_id);
 
 /* Likewise where the use is a row that was inserted into outbox.schedule. */
-extern void obx_claim_leave(ObxClaim *claim);
+extern void obx_once_leave(ObxOnce *claim);
 
 /*
  * The use of a key at that time by an event that was scheduled, in the
  * transaction that deletes its row and appends it.
  */
-extern void obx_claim_complete(Datum key, TimestampTz time, int64 event_id);
+extern void obx_once_complete(Datum key, TimestampTz time, int64 event_id);
 
 /*
  * Forgets keys that are older than the window, as far as that can be done
  * without waiting.  In a transaction of its own; takes no transaction id when
  * there is nothing to do.
  */
-extern void obx_claim_forget(void);
+extern void obx_once_forget(void);
 
 #endif							/* OBX_ONCE_H */

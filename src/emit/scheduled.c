@@ -54,14 +54,14 @@ static const struct
 typedef struct Batch
 {
 	ObxSchedulePlace *place;
-	ObxDueMove *result;
+	ObxScheduledMove *result;
 	TimestampTz now;
 	Size		bytes;
 } Batch;
 
 int64
-obx_due_schedule(Datum *values, bool *nulls, TimestampTz deliver_at, Datum idempotency_key,
-				 TimestampTz now)
+obx_scheduled_schedule(Datum *values, bool *nulls, TimestampTz deliver_at, Datum idempotency_key,
+					   TimestampTz now)
 {
 	int64		id;
 	Datum		row[OBX_SCHEDULE_COLUMNS];
@@ -130,8 +130,8 @@ move_event(Batch *batch, const Datum *row, const bool *row_nulls, ItemPointer ti
 
 	event_id = obx_event_append_complete(values, nulls, has_key);
 	if (has_key)
-		obx_claim_complete(row[OBX_SCHEDULE_IDEMPOTENCY_KEY],
-						   DatumGetTimestampTz(row[OBX_SCHEDULE_SCHEDULED_AT]), event_id);
+		obx_once_complete(row[OBX_SCHEDULE_IDEMPOTENCY_KEY],
+						  DatumGetTimestampTz(row[OBX_SCHEDULE_SCHEDULED_AT]), event_id);
 	return true;
 }
 
@@ -140,7 +140,7 @@ static void
 move_batch(void *arg)
 {
 	Batch	   *batch = arg;
-	ObxDueMove *result = batch->result;
+	ObxScheduledMove *result = batch->result;
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox due event",
 												 ALLOCSET_DEFAULT_SIZES);
 	TimestampTz begin = GetCurrentTimestamp();
@@ -199,12 +199,12 @@ move_batch(void *arg)
 }
 
 void
-obx_due_move(ObxSchedulePlace *place, bool wait, ObxDueMove *result)
+obx_scheduled_move(ObxSchedulePlace *place, bool wait, ObxScheduledMove *result)
 {
 	Batch		batch = {.place = place,.result = result};
 	LOCKTAG		tag;
 
-	memset(result, 0, sizeof(ObxDueMove));
+	memset(result, 0, sizeof(ObxScheduledMove));
 	result->next = DT_NOEND;
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SCHEDULE), 1, 0);
 	if (LockAcquire(&tag, ExclusiveLock, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
@@ -221,7 +221,7 @@ obx_due_move(ObxSchedulePlace *place, bool wait, ObxDueMove *result)
 /* ---- cancelling ---- */
 
 bool
-obx_due_cancel(int64 id)
+obx_scheduled_cancel(int64 id)
 {
 	ItemPointerData tid;
 

@@ -6,7 +6,7 @@
 
 #include "catalog/schedule.h"
 
-/* Events that one call of obx_due_move() moves at most. */
+/* Events that one call of obx_scheduled_move() moves at most. */
 #define OBX_DUE_BATCH 10000
 
 /*
@@ -14,10 +14,10 @@
  * obx_event_append(), checked; the event inherits now.  The key (or 0) is the
  * one claimed for it, at "now".  Returns its id in outbox.schedule.
  */
-extern int64 obx_due_schedule(Datum *values, bool *nulls, TimestampTz deliver_at,
-							  Datum idempotency_key, TimestampTz now);
+extern int64 obx_scheduled_schedule(Datum *values, bool *nulls, TimestampTz deliver_at,
+									Datum idempotency_key, TimestampTz now);
 
-typedef struct ObxDueMove
+typedef struct ObxScheduledMove
 {
 	bool		busy;			/* somebody else is moving; all else is 0 */
 	int			moved;
@@ -27,7 +27,7 @@ typedef struct ObxDueMove
 	bool		skipped;		/* some are held by open transactions that may
 								 * cancel them */
 	int64		search;			/* microseconds until the first was found */
-} ObxDueMove;
+} ObxScheduledMove;
 
 /*
  * Moves events that are due, behind a place, into the log, in the order of
@@ -38,12 +38,12 @@ typedef struct ObxDueMove
  * Behind the place means: the caller knows of none before it.  Those that were
  * skipped, and those that are committed later, are before it then.
  */
-extern void obx_due_move(ObxSchedulePlace *place, bool wait, ObxDueMove *result);
+extern void obx_scheduled_move(ObxSchedulePlace *place, bool wait, ObxScheduledMove *result);
 
 /*
  * Removes a scheduled event; false if there is none, or none any more.  Waits
  * for who is moving or cancelling it.
  */
-extern bool obx_due_cancel(int64 id);
+extern bool obx_scheduled_cancel(int64 id);
 
 #endif							/* OBX_SCHEDULED_H */

@@ -194,10 +194,10 @@ find_move(const Generation *generation)
 static uint64
 find_oldest_running(void)
 {
-	ObxSnapshot *snapshot;
+	ObxXidSnapshot *snapshot;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	snapshot = obx_snapshot_from_datum(OidFunctionCall0(F_PG_CURRENT_SNAPSHOT));
+	snapshot = obx_xid_snapshot_from_datum(OidFunctionCall0(F_PG_CURRENT_SNAPSHOT));
 	PopActiveSnapshot();
 	return snapshot->xmin;
 }
@@ -233,12 +233,12 @@ insert_lasting(Relation table, Datum *values, bool *nulls)
 {
 	Relation	index = index_open(obx_object_require(OBX_GENERATION_PKEY), RowExclusiveLock);
 	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(table), values, nulls);
-	bool		pushed = obx_snapshot_ensure();
+	bool		pushed = obx_active_snapshot_ensure();
 
 	heap_insert(table, tuple, GetCurrentCommandId(true), HEAP_INSERT_FROZEN, NULL);
 	(void) obx_index_insert(index, &values[GENERATION], &nulls[GENERATION], &tuple->t_self, table,
 							UNIQUE_CHECK_YES, BuildIndexInfo(index));
-	obx_snapshot_release(pushed);
+	obx_active_snapshot_release(pushed);
 	index_close(index, RowExclusiveLock);
 }
 

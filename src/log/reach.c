@@ -77,7 +77,7 @@ has_event(const Probe *probe, uint64 from, uint64 to)
 }
 
 static bool
-is_beyond(const Probe *probe, const ObxSnapshot *snapshot)
+is_beyond(const Probe *probe, const ObxXidSnapshot *snapshot)
 {
 	if (has_event(probe, snapshot->xmax, PG_UINT64_MAX))
 		return true;
@@ -94,7 +94,7 @@ obx_reach_is_empty(Oid partition)
 }
 
 bool
-obx_reach_is_beyond(Oid partition, const ObxSnapshot *snapshot)
+obx_reach_is_beyond(Oid partition, const ObxXidSnapshot *snapshot)
 {
 	Probe		probe;
 	bool		result;

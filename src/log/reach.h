@@ -16,7 +16,7 @@ extern bool obx_reach_is_empty(Oid partition);
  * snapshot?  Looks at a few places of an index, however large the partition.
  * NULL: any event at all.
  */
-extern bool obx_reach_is_beyond(Oid partition, const ObxSnapshot *snapshot);
+extern bool obx_reach_is_beyond(Oid partition, const ObxXidSnapshot *snapshot);
 
 /*
  * The last segment before a position after which no other one has the same

@@ -93,7 +93,7 @@ find_cut(int64 before)
 }
 
 static void
-find_limits(Limits *limits, ObxNeededFrom needed_from)
+find_limits(Limits *limits, ObxRetentionFloor needed_from)
 {
 	int			shortest = obx_retention < 0 ? obx_max_retention :
 	obx_max_retention < 0 ? obx_retention : Min(obx_retention, obx_max_retention);
@@ -305,7 +305,7 @@ list_partitions(void)
 
 /* Locks that producers wait for come last. */
 static int
-drop_all(ObxNeededFrom needed_from)
+drop_all(ObxRetentionFloor needed_from)
 {
 	Limits		limits;
 	List	   *candidates = NIL;
@@ -344,7 +344,7 @@ find_owner(void)
 }
 
 int
-obx_retention_apply(ObxNeededFrom needed_from)
+obx_retention_apply(ObxRetentionFloor needed_from)
 {
 	ObxIdentity former;
 	int			dropped;
@@ -401,7 +401,7 @@ find_next(ObxRetentionRound *round, const Limits *limits, Candidate *candidate, 
 
 /* Returns whether there may be more to do. */
 static bool
-take_step(ObxRetentionRound *round, ObxNeededFrom needed_from)
+take_step(ObxRetentionRound *round, ObxRetentionFloor needed_from)
 {
 	Limits		limits;
 	Candidate	candidate;
@@ -424,7 +424,7 @@ take_step(ObxRetentionRound *round, ObxNeededFrom needed_from)
 }
 
 bool
-obx_retention_step(ObxRetentionRound *round, ObxNeededFrom needed_from)
+obx_retention_step(ObxRetentionRound *round, ObxRetentionFloor needed_from)
 {
 	ObxIdentity former;
 	bool		more = false;

@@ -10,7 +10,7 @@
  * Tells the first position that some subscription still needs; whoever makes
  * that an earlier one keeps ROW SHARE on outbox.event until it is committed.
  */
-typedef int64 (*ObxNeededFrom) (void);
+typedef int64 (*ObxRetentionFloor) (void);
 
 /*
  * Drops every partition whose events are all past retention and past every
@@ -18,7 +18,7 @@ typedef int64 (*ObxNeededFrom) (void);
  * in the current transaction, waits for no lock: what is in use is left for
  * the next time.  Returns how many partitions went.
  */
-extern int	obx_retention_apply(ObxNeededFrom needed_from);
+extern int	obx_retention_apply(ObxRetentionFloor needed_from);
 
 /* Where a round of steps stands; zeroed at first. */
 typedef struct ObxRetentionRound
@@ -33,6 +33,6 @@ typedef struct ObxRetentionRound
  * a number of segments.  Returns whether there may be more to do; if not, the
  * round is over, and zeroed.
  */
-extern bool obx_retention_step(ObxRetentionRound *round, ObxNeededFrom needed_from);
+extern bool obx_retention_step(ObxRetentionRound *round, ObxRetentionFloor needed_from);
 
 #endif							/* OBX_RETENTION_H */

@@ -136,7 +136,7 @@ make_segment(HeapTuple tuple, TupleDesc tupdesc)
 	segment->first_position = DatumGetInt64(values[FIRST_POSITION]);
 	segment->events = DatumGetInt64(values[EVENTS]);
 	segment->time = DatumGetTimestampTz(values[TIME]);
-	segment->snapshot = obx_snapshot_from_datum(values[SNAPSHOT]);
+	segment->snapshot = obx_xid_snapshot_from_datum(values[SNAPSHOT]);
 	if (!nulls[MIN_ID])
 	{
 		segment->min_id = DatumGetInt64(values[MIN_ID]);
@@ -212,7 +212,7 @@ obx_segment_insert(ObxSegment *segment, const ObxSegment *before)
 	values[FIRST_POSITION] = Int64GetDatum(segment->first_position);
 	values[EVENTS] = Int64GetDatum(segment->events);
 	values[TIME] = TimestampTzGetDatum(segment->time);
-	values[SNAPSHOT] = obx_snapshot_to_datum(segment->snapshot);
+	values[SNAPSHOT] = obx_xid_snapshot_to_datum(segment->snapshot);
 	values[MIN_ID] = Int64GetDatum(segment->min_id);
 	values[MAX_ID] = Int64GetDatum(segment->max_id);
 	values[MIN_TIME] = TimestampTzGetDatum(segment->min_time);
@@ -407,10 +407,10 @@ has_id(const Datum *values, const void *arg)
 static bool
 has_ended(const Datum *values, const void *arg)
 {
-	ObxSnapshot *snapshot = obx_snapshot_from_datum(values[SNAPSHOT]);
-	bool		result = obx_snapshot_has_ended(snapshot, *(const uint64 *) arg);
+	ObxXidSnapshot *snapshot = obx_xid_snapshot_from_datum(values[SNAPSHOT]);
+	bool		result = obx_xid_snapshot_has_ended(snapshot, *(const uint64 *) arg);
 
-	obx_snapshot_free(snapshot);
+	obx_xid_snapshot_free(snapshot);
 	return result;
 }
 
@@ -473,11 +473,11 @@ obx_segment_search(ObxIdSearch *search, int64 event_id, Snapshot snapshot)
 static bool
 is_within(ObxIdSearch *search, const Datum *values)
 {
-	ObxSnapshot *snapshot = obx_snapshot_from_datum(values[SNAPSHOT]);
+	ObxXidSnapshot *snapshot = obx_xid_snapshot_from_datum(values[SNAPSHOT]);
 	uint64		xmin = snapshot->xmin;
 	uint64		xmax = snapshot->xmax;
 
-	obx_snapshot_free(snapshot);
+	obx_xid_snapshot_free(snapshot);
 	if (search->last_xmax != 0)
 		return xmax == search->last_xmax;
 	if (search->first_xmax == 0)

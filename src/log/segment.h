@@ -23,7 +23,7 @@ typedef struct ObxSegment
 	int64		first_position;
 	int64		events;
 	TimestampTz time;			/* when it was made */
-	ObxSnapshot *snapshot;		/* up to here events have positions */
+	ObxXidSnapshot *snapshot;	/* up to here events have positions */
 	int64		min_id;			/* of its events, as are the next three */
 	int64		max_id;
 	TimestampTz min_time;

@@ -15,10 +15,10 @@
 #include "log/generation.h"
 #include "log/xid_snapshot.h"
 
-ObxSnapshot *
-obx_snapshot_current(void)
+ObxXidSnapshot *
+obx_generation_snapshot(void)
 {
-	ObxSnapshot *snapshot = obx_snapshot_from_datum(OidFunctionCall0(F_PG_CURRENT_SNAPSHOT));
+	ObxXidSnapshot *snapshot = obx_xid_snapshot_from_datum(OidFunctionCall0(F_PG_CURRENT_SNAPSHOT));
 	uint64		offset = obx_xid_offset();
 
 	snapshot->xmin += offset;
@@ -28,20 +28,20 @@ obx_snapshot_current(void)
 	return snapshot;
 }
 
-ObxSnapshot *
-obx_snapshot_empty(void)
+ObxXidSnapshot *
+obx_xid_snapshot_empty(void)
 {
-	ObxSnapshot *snapshot = palloc0(sizeof(ObxSnapshot));
+	ObxXidSnapshot *snapshot = palloc0(sizeof(ObxXidSnapshot));
 
 	snapshot->xmin = snapshot->xmax = FirstNormalTransactionId;
 	return snapshot;
 }
 
-ObxSnapshot *
-obx_snapshot_from_datum(Datum datum)
+ObxXidSnapshot *
+obx_xid_snapshot_from_datum(Datum datum)
 {
 	char	   *text = DatumGetCString(DirectFunctionCall1(pg_snapshot_out, datum));
-	ObxSnapshot *snapshot = palloc0(sizeof(ObxSnapshot));
+	ObxXidSnapshot *snapshot = palloc0(sizeof(ObxXidSnapshot));
 	char	   *next;
 	int			commas = 0;
 
@@ -63,14 +63,14 @@ obx_snapshot_from_datum(Datum datum)
 }
 
 void
-obx_snapshot_free(ObxSnapshot *snapshot)
+obx_xid_snapshot_free(ObxXidSnapshot *snapshot)
 {
 	pfree(snapshot->running);
 	pfree(snapshot);
 }
 
 Datum
-obx_snapshot_to_datum(const ObxSnapshot *snapshot)
+obx_xid_snapshot_to_datum(const ObxXidSnapshot *snapshot)
 {
 	StringInfoData text;
 
@@ -82,11 +82,11 @@ obx_snapshot_to_datum(const ObxSnapshot *snapshot)
 	return DirectFunctionCall1(pg_snapshot_in, CStringGetDatum(text.data));
 }
 
-ObxSnapshot *
-obx_snapshot_copy(const ObxSnapshot *snapshot, MemoryContext context)
+ObxXidSnapshot *
+obx_xid_snapshot_copy(const ObxXidSnapshot *snapshot, MemoryContext context)
 {
 	Size		running = snapshot->nrunning * sizeof(uint64);
-	ObxSnapshot *copy = MemoryContextAlloc(context, sizeof(ObxSnapshot) + running);
+	ObxXidSnapshot *copy = MemoryContextAlloc(context, sizeof(ObxXidSnapshot) + running);
 
 	*copy = *snapshot;
 	copy->running = (uint64 *) (copy + 1);

@@ -6,34 +6,34 @@
 #ifndef OBX_XID_SNAPSHOT_H
 #define OBX_XID_SNAPSHOT_H
 
-typedef struct ObxSnapshot
+typedef struct ObxXidSnapshot
 {
 	uint64		xmin;			/* everything before has ended */
 	uint64		xmax;			/* nothing from here on has ended */
 	int			nrunning;
 	uint64	   *running;		/* running in between, ascending */
-} ObxSnapshot;
+} ObxXidSnapshot;
 
 /* The active snapshot, in the log's transaction ids; allocated in CurrentMemoryContext. */
-extern ObxSnapshot *obx_snapshot_current(void);
+extern ObxXidSnapshot *obx_generation_snapshot(void);
 
 /* From and to SQL's pg_snapshot. */
-extern ObxSnapshot *obx_snapshot_from_datum(Datum datum);
-extern Datum obx_snapshot_to_datum(const ObxSnapshot *snapshot);
-extern void obx_snapshot_free(ObxSnapshot *snapshot);
+extern ObxXidSnapshot *obx_xid_snapshot_from_datum(Datum datum);
+extern Datum obx_xid_snapshot_to_datum(const ObxXidSnapshot *snapshot);
+extern void obx_xid_snapshot_free(ObxXidSnapshot *snapshot);
 
 /* One in which no transaction has ended. */
-extern ObxSnapshot *obx_snapshot_empty(void);
+extern ObxXidSnapshot *obx_xid_snapshot_empty(void);
 
 /* A copy in another memory context, as one piece of memory. */
-extern ObxSnapshot *obx_snapshot_copy(const ObxSnapshot *snapshot, MemoryContext context);
+extern ObxXidSnapshot *obx_xid_snapshot_copy(const ObxXidSnapshot *snapshot, MemoryContext context);
 
 /*
  * Had the transaction ended (committed or not)?  A snapshot does not list the
  * transaction that took it: for that one the answer means nothing.
  */
 static inline bool
-obx_snapshot_has_ended(const ObxSnapshot *snapshot, uint64 xid)
+obx_xid_snapshot_has_ended(const ObxXidSnapshot *snapshot, uint64 xid)
 {
 	int			low = 0;
 	int			high = snapshot->nrunning - 1;

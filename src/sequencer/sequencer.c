@@ -60,7 +60,7 @@ static struct
 {
 	Oid			segment;		/* OID of outbox.segment */
 	int64		head;
-	ObxSnapshot *snapshot;
+	ObxXidSnapshot *snapshot;
 }			scanned;
 
 /* A scan of one partition's index on (xid, id). */
@@ -146,7 +146,7 @@ count_events(HTAB *transactions, const PartitionScan *scan, uint64 from, uint64 
  * have aborted, or have rolled back to a savepoint.
  */
 static HTAB *
-find_difference(const ObxSnapshot *lower, const ObxSnapshot *upper, Snapshot snapshot)
+find_difference(const ObxXidSnapshot *lower, const ObxXidSnapshot *upper, Snapshot snapshot)
 {
 	HASHCTL		control = {
 		.keysize = sizeof(uint64),
@@ -165,7 +165,7 @@ find_difference(const ObxSnapshot *lower, const ObxSnapshot *upper, Snapshot sna
 		open_scan(&scan, &partitions[i], snapshot);
 		count_events(transactions, &scan, lower->xmax, upper->xmax);
 		for (int j = 0; j < lower->nrunning; j++)
-			if (obx_snapshot_has_ended(upper, lower->running[j]))
+			if (obx_xid_snapshot_has_ended(upper, lower->running[j]))
 				count_events(transactions, &scan, lower->running[j], lower->running[j] + 1);
 		close_scan(&scan);
 	}
@@ -204,7 +204,7 @@ sort_transactions(HTAB *hash, int *count)
 /* Appends one segment of the given transactions, and returns it. */
 static ObxSegment *
 append_segment(const Transaction *transactions, int count, const ObxSegment *last,
-			   ObxSnapshot *upper)
+			   ObxXidSnapshot *upper)
 {
 	ObxSegment *segment = palloc0(sizeof(ObxSegment));
 
@@ -234,9 +234,9 @@ append_segment(const Transaction *transactions, int count, const ObxSegment *las
 }
 
 static void
-remember_scanned(int64 head, const ObxSnapshot *upper)
+remember_scanned(int64 head, const ObxXidSnapshot *upper)
 {
-	ObxSnapshot *copy = obx_snapshot_copy(upper, TopMemoryContext);
+	ObxXidSnapshot *copy = obx_xid_snapshot_copy(upper, TopMemoryContext);
 
 	if (scanned.snapshot != NULL)
 		pfree(scanned.snapshot);
@@ -246,13 +246,13 @@ remember_scanned(int64 head, const ObxSnapshot *upper)
 }
 
 /* Where the next difference starts. */
-static const ObxSnapshot *
+static const ObxXidSnapshot *
 find_lower(const ObxSegment *last, int64 head)
 {
 	if (scanned.snapshot != NULL && scanned.head == head &&
 		scanned.segment == obx_object_require(OBX_SEGMENT))
 		return scanned.snapshot;
-	return last != NULL ? last->snapshot : obx_snapshot_empty();
+	return last != NULL ? last->snapshot : obx_xid_snapshot_empty();
 }
 
 /*
@@ -260,7 +260,7 @@ find_lower(const ObxSegment *last, int64 head)
  * unfinished for ever: say so instead of waiting.
  */
 static void
-check_counter(const ObxSegment *last, const ObxSnapshot *upper)
+check_counter(const ObxSegment *last, const ObxXidSnapshot *upper)
 {
 	if (last != NULL && last->snapshot->xmax > upper->xmax)
 		ereport(ERROR,
@@ -277,7 +277,7 @@ append_difference(void)
 {
 	Snapshot	snapshot = GetActiveSnapshot();
 	ObxSegment *last = obx_segment_find_last(snapshot);
-	ObxSnapshot *upper = obx_snapshot_current();
+	ObxXidSnapshot *upper = obx_generation_snapshot();
 	int64		head = last != NULL ? obx_segment_last_position(last) : 0;
 	ObxSequenced result = {.head = head};
 	Transaction *transactions;
@@ -307,7 +307,7 @@ append_difference(void)
 
 /* Has the partition a visible event with from <= xid < to, other than "own"'s? */
 static bool
-has_event(IndexScanDesc scan, TupleTableSlot *slot, const ObxSnapshot *upto,
+has_event(IndexScanDesc scan, TupleTableSlot *slot, const ObxXidSnapshot *upto,
 		  uint64 from, uint64 to, uint64 own)
 {
 	set_range(scan, from, to);
@@ -318,18 +318,18 @@ has_event(IndexScanDesc scan, TupleTableSlot *slot, const ObxSnapshot *upto,
 												   DatumGetFullTransactionId(slot_getattr(slot, OBX_EVENT_XID + 1, &isnull)));
 
 		CHECK_FOR_INTERRUPTS();
-		if (xid != own && obx_snapshot_has_ended(upto, xid))
+		if (xid != own && obx_xid_snapshot_has_ended(upto, xid))
 			return true;
 	}
 	return false;
 }
 
 bool
-obx_sequencer_is_behind(const ObxSnapshot *upto, uint64 own)
+obx_sequencer_is_behind(const ObxXidSnapshot *upto, uint64 own)
 {
 	Snapshot	snapshot;
 	ObxSegment *last;
-	const ObxSnapshot *lower;
+	const ObxXidSnapshot *lower;
 	bool		behind = false;
 	int			count;
 	const ObxPartition *partitions;
@@ -337,7 +337,7 @@ obx_sequencer_is_behind(const ObxSnapshot *upto, uint64 own)
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	last = obx_segment_find_last(snapshot);
-	lower = last != NULL ? last->snapshot : obx_snapshot_empty();
+	lower = last != NULL ? last->snapshot : obx_xid_snapshot_empty();
 	partitions = obx_partition_array(&count);
 	for (int i = 0; !behind && i < count; i++)
 	{

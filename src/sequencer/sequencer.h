@@ -29,6 +29,6 @@ extern bool obx_sequencer_append(bool wait, ObxSequenced *result);
  * Is there an event without a position, of a transaction that "upto" regards
  * as ended, other than "own"?  Reads with a new snapshot.
  */
-extern bool obx_sequencer_is_behind(const ObxSnapshot *upto, uint64 own);
+extern bool obx_sequencer_is_behind(const ObxXidSnapshot *upto, uint64 own);
 
 #endif							/* OBX_SEQUENCER_H */

@@ -103,7 +103,7 @@ fill_completion(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 				 errdetail("It would fold events for ever and emit none."),
 				 errhint("Give at least one of max_events, quiet, period and until.")));
 	if (subscription->until != NULL)
-		obx_session_check_as_owner(subscription, obx_until_check);
+		obx_session_check_as_owner(subscription, obx_completion_check);
 }
 
 /*

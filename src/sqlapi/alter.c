@@ -45,7 +45,7 @@ obx_sql_alter_subscription(PG_FUNCTION_ARGS)
 	if (must_divide(old, &new))
 	{
 		obx_argument_refuse_inside(old, "outbox.alter_subscription()");
-		obx_lanes_divide(old, &new);
+		obx_divide_lanes(old, &new);
 	}
 	obx_subscription_update(&new);
 	(void) obx_failure_clear(new.id);
@@ -87,7 +87,7 @@ obx_sql_seek(PG_FUNCTION_ARGS)
 	obx_argument_refuse_inside(subscription, "outbox.seek()");
 	obx_start_hold();
 	position = get_position(fcinfo);
-	obx_lanes_seek(subscription, position, &dropped);
+	obx_divide_seek(subscription, position, &dropped);
 	if (dropped.retries > 0 || dropped.parked > 0)
 		ereport(NOTICE,
 				(errmsg("dropped " INT64_FORMAT " retries and " INT64_FORMAT

@@ -379,7 +379,7 @@ obx_sql_snapshot(PG_FUNCTION_ARGS)
 	batch_size = obx_argument_require_number(fcinfo, 1, "batch_size", false, 1, 10000000);
 	rel = open_owned(fcinfo, RowShareLock);
 	obx_rule_check_relation(rel);
-	count = obx_snapshot_batch(rel, batch_size);
+	count = obx_backfill_batch(rel, batch_size);
 	relation_close(rel, NoLock);
 	PG_RETURN_INT64(count);
 }

@@ -226,11 +226,11 @@ append_blocker(StringInfo out, const ObxDelivery *blocker)
 }
 
 static void
-explain_pending(StringInfo out, const ObxSubscription *subscription, ObxFollower *follower,
+explain_pending(StringInfo out, const ObxSubscription *subscription, ObxOutcomes *follower,
 				const ObxOutcome *outcome, int64 position)
 {
 	const ObxDelivery *blocker = find_blocker(subscription, outcome->lane, NULL, position);
-	int64		reached = obx_follower_position(follower, outcome->lane);
+	int64		reached = obx_outcome_position(follower, outcome->lane);
 
 	if (blocker != NULL)
 		append_blocker(out, blocker);
@@ -270,13 +270,13 @@ explain_delivered(StringInfo out, const ObxOutcome *outcome)
 
 /* False: it does not ask for events of this type. */
 static bool
-explain_outcome(StringInfo out, const ObxSubscription *subscription, ObxFollower *follower,
+explain_outcome(StringInfo out, const ObxSubscription *subscription, ObxOutcomes *follower,
 				const ObxReadEvent *event)
 {
 	ObxOutcome	outcome;
 	const ObxDelivery *blocker;
 
-	obx_follower_find(follower, event, &outcome);
+	obx_outcome_find(follower, event, &outcome);
 	switch (outcome.state)
 	{
 		case OBX_OUTCOME_UNWANTED:
@@ -379,7 +379,7 @@ explain_positioned(StringInfo out, ObxReadEvent *event)
 		int			start = end + 1;
 
 		appendStringInfo(out, "\n%s: ", subscription->name);
-		if (!explain_outcome(out, subscription, obx_follower_open(subscription), event))
+		if (!explain_outcome(out, subscription, obx_outcome_open(subscription), event))
 		{
 			out->data[out->len = end] = '\0';
 			unwanted++;

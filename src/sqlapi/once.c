@@ -39,10 +39,10 @@ check_consumer(text *consumer)
 Datum
 obx_sql_once(PG_FUNCTION_ARGS)
 {
-	ObxClaim	claim;
+	ObxOnce		claim;
 	text	   *consumer;
 	int64		event_id;
-	ObxClaimUse former;
+	ObxOnceUse	former;
 
 	PreventCommandIfReadOnly("outbox.once()");
 	obx_argument_require(fcinfo, 0, "consumer");
@@ -50,9 +50,9 @@ obx_sql_once(PG_FUNCTION_ARGS)
 	check_consumer(consumer);
 	event_id = obx_argument_require_number(fcinfo, 1, "event_id", true, 1, PG_INT64_MAX);
 
-	if (!obx_claim_begin(&claim, PointerGetDatum(consumer),
-						 CStringGetTextDatum(psprintf(INT64_FORMAT, event_id)), &former))
+	if (!obx_once_begin(&claim, PointerGetDatum(consumer),
+						CStringGetTextDatum(psprintf(INT64_FORMAT, event_id)), &former))
 		PG_RETURN_BOOL(false);
-	obx_claim_finish(&claim, event_id);
+	obx_once_finish(&claim, event_id);
 	PG_RETURN_BOOL(true);
 }

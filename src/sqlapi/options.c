@@ -221,7 +221,7 @@ check_taken_over(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 	if (subscription->filter != NULL && PG_ARGISNULL(FILTER))
 		obx_filter_check(subscription);
 	if (subscription->until != NULL)
-		obx_session_check_as_owner(subscription, obx_until_check);
+		obx_session_check_as_owner(subscription, obx_completion_check);
 }
 
 static void

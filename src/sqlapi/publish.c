@@ -57,7 +57,7 @@ static const char *const outcome_name[] = {
 typedef struct Outcome
 {
 	OutcomeKind kind;
-	ObxClaimUse event;			/* the new one, or the first one with its key */
+	ObxOnceUse	event;			/* the new one, or the first one with its key */
 } Outcome;
 
 /* ---- one event ---- */
@@ -149,7 +149,7 @@ static void
 emit_event(const PublishArguments *publication, Datum *values, bool *nulls, TimestampTz now,
 		   Outcome *outcome)
 {
-	memset(&outcome->event, 0, sizeof(ObxClaimUse));
+	memset(&outcome->event, 0, sizeof(ObxOnceUse));
 	if (!publication->is_scheduled || publication->deliver_at <= now)
 	{
 		outcome->kind = EMITTED;
@@ -158,8 +158,8 @@ emit_event(const PublishArguments *publication, Datum *values, bool *nulls, Time
 	}
 	outcome->kind = SCHEDULED;
 	outcome->event.scheduled_id =
-		obx_due_schedule(values, nulls, publication->deliver_at,
-						 PointerGetDatum(publication->idempotency_key), now);
+		obx_scheduled_schedule(values, nulls, publication->deliver_at,
+							   PointerGetDatum(publication->idempotency_key), now);
 }
 
 /* Checks and emits, unless the idempotency key has been used. */
@@ -168,7 +168,7 @@ publish_event(const PublishArguments *publication, Outcome *outcome)
 {
 	Datum		values[OBX_EVENT_COLUMNS];
 	bool		nulls[OBX_EVENT_COLUMNS];
-	ObxClaim	claim;
+	ObxOnce		claim;
 
 	fill_event(publication, values, nulls);
 	if (publication->is_scheduled)
@@ -181,17 +181,17 @@ publish_event(const PublishArguments *publication, Outcome *outcome)
 	}
 
 	check_idempotency_key(publication->idempotency_key);
-	if (!obx_claim_begin(&claim, PointerGetDatum(cstring_to_text("")),
-						 PointerGetDatum(publication->idempotency_key), &outcome->event))
+	if (!obx_once_begin(&claim, PointerGetDatum(cstring_to_text("")),
+						PointerGetDatum(publication->idempotency_key), &outcome->event))
 	{
 		outcome->kind = DUPLICATE;
 		return;
 	}
 	emit_event(publication, values, nulls, claim.time, outcome);
 	if (outcome->event.event_id != 0)
-		obx_claim_finish(&claim, outcome->event.event_id);
+		obx_once_finish(&claim, outcome->event.event_id);
 	else
-		obx_claim_leave(&claim);
+		obx_once_leave(&claim);
 }
 
 static text *

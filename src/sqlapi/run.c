@@ -183,11 +183,11 @@ static void
 move_due(void)
 {
 	ObxSchedulePlace place = {DT_NOBEGIN, 0};
-	ObxDueMove	result;
+	ObxScheduledMove result;
 
 	do
 	{
-		obx_due_move(&place, true, &result);
+		obx_scheduled_move(&place, true, &result);
 		SPI_commit();
 	} while (result.more);
 }
@@ -230,7 +230,7 @@ apply_retention(void)
 
 	do
 	{
-		more = obx_retention_step(&round, obx_needed_from);
+		more = obx_retention_step(&round, obx_retention_floor);
 		SPI_commit();
 	} while (more);
 }
@@ -258,10 +258,10 @@ keep_house(void)
 		SPI_commit();
 	while (obx_window_clean())
 		SPI_commit();
-	while (obx_remnants_clean())
+	while (obx_upkeep_clean())
 		SPI_commit();
 	SPI_commit();
-	obx_claim_forget();
+	obx_once_forget();
 	SPI_commit();
 }
 
@@ -345,7 +345,7 @@ obx_sql_apply_retention(PG_FUNCTION_ARGS)
 				 errmsg("outbox.apply_retention() needs a read committed transaction"),
 				 errdetail("An older snapshot could miss events that have no position yet."),
 				 errhint("Call it in a transaction of its own.")));
-	PG_RETURN_INT32(obx_retention_apply(obx_needed_from));
+	PG_RETURN_INT32(obx_retention_apply(obx_retention_floor));
 }
 
 /*

@@ -17,5 +17,5 @@ obx_sql_cancel_scheduled(PG_FUNCTION_ARGS)
 {
 	PreventCommandIfReadOnly("outbox.cancel_scheduled()");
 	obx_argument_require(fcinfo, 0, "id");
-	PG_RETURN_BOOL(obx_due_cancel(PG_GETARG_INT64(0)));
+	PG_RETURN_BOOL(obx_scheduled_cancel(PG_GETARG_INT64(0)));
 }

@@ -26,15 +26,15 @@
 static Datum
 make_start_snapshot(void)
 {
-	ObxSnapshot *snapshot;
+	ObxXidSnapshot *snapshot;
 	uint64		xid = obx_xid_own_if_any();
 	Datum		result;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	snapshot = obx_snapshot_current();
+	snapshot = obx_generation_snapshot();
 	PopActiveSnapshot();
 
-	if (xid != 0 && obx_snapshot_has_ended(snapshot, xid))
+	if (xid != 0 && obx_xid_snapshot_has_ended(snapshot, xid))
 	{
 		int			i = snapshot->nrunning++;
 
@@ -45,7 +45,7 @@ make_start_snapshot(void)
 		snapshot->running[i] = xid;
 		snapshot->xmin = Min(snapshot->xmin, xid);
 	}
-	result = obx_snapshot_to_datum(snapshot);
+	result = obx_xid_snapshot_to_datum(snapshot);
 	return result;
 }
 

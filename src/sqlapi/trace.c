@@ -118,7 +118,7 @@ open_followers(Trace *trace)
 
 	trace->subscriptions = obx_subscription_list();
 	foreach(lc, trace->subscriptions)
-		trace->followers = lappend(trace->followers, obx_follower_open(lfirst(lc)));
+		trace->followers = lappend(trace->followers, obx_outcome_open(lfirst(lc)));
 }
 
 /* ---- the tree ---- */
@@ -243,7 +243,7 @@ put_node(const Trace *trace, const TracedEvent *node, int depth)
 	{
 		ObxOutcome	outcome;
 
-		obx_follower_find(lfirst(follower), &event, &outcome);
+		obx_outcome_find(lfirst(follower), &event, &outcome);
 		if (obx_outcome_name(outcome.state) == NULL)
 			continue;
 		put_row(trace, node, depth, ((ObxSubscription *) lfirst(subscription))->name, &outcome);

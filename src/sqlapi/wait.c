@@ -37,7 +37,7 @@ PG_FUNCTION_INFO_V1(obx_sql_wait);
 typedef struct Wait
 {
 	char	   *name;			/* of one subscription, or NULL for all */
-	ObxSnapshot *upto;			/* what had ended at the call */
+	ObxXidSnapshot *upto;		/* what had ended at the call */
 	uint64		own;			/* the caller's transaction */
 	int64		position;		/* the last position to be handled; -1: not
 								 * known yet */
@@ -135,7 +135,7 @@ begin_wait(Wait *wait)
 	wait->own = obx_xid_own_if_any();
 	wait->position = -1;
 	PushActiveSnapshot(GetLatestSnapshot());
-	wait->upto = obx_snapshot_current();
+	wait->upto = obx_generation_snapshot();
 	PopActiveSnapshot();
 }
 

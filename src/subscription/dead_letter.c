@@ -92,8 +92,8 @@ comes_again(const Change *change, const ObxDelivery *delivery, ObxProgress *prog
 		obx_event_key(event, &has_key, &key_hash);
 		comes = obx_patterns_match(subscription->types, subscription->ntypes,
 								   VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)) &&
-			!obx_history_has(obx_history_list(subscription), false, delivery->position,
-							 delivery->event_id, has_key, key_hash);
+			!obx_former_lanes_has(obx_former_lanes_list(subscription), false, delivery->position,
+								  delivery->event_id, has_key, key_hash);
 	}
 	ExecDropSingleTupleTableSlot(event);
 	return comes;

@@ -55,14 +55,14 @@ read_lanes(const ObxSubscription *subscription)
 }
 
 /* The lanes as they stand, as a part of the history. */
-static ObxStretch *
+static ObxFormerLanes *
 make_stretch(const ObxSubscription *subscription, const ObxProgress *lanes)
 {
 	int64	   *passed = palloc(subscription->concurrency * sizeof(int64));
 
 	for (int lane = 0; lane < subscription->concurrency; lane++)
 		passed[lane] = lanes[lane].position;
-	return obx_stretch_make(subscription, passed);
+	return obx_former_lanes_make(subscription, passed);
 }
 
 static int64
@@ -82,18 +82,18 @@ oldest_kept(void)
 static int64
 first_delivered(const ObxSubscription *subscription, int64 last)
 {
-	ObxSnapshot *start;
+	ObxXidSnapshot *start;
 	ObxReader  *reader;
 	ObxReadEvent event;
 	int64		first = subscription->first_position;
 
 	if (subscription->start_snapshot == (Datum) 0 || last < first)
 		return first;
-	start = obx_snapshot_from_datum(subscription->start_snapshot);
+	start = obx_xid_snapshot_from_datum(subscription->start_snapshot);
 	PushActiveSnapshot(GetLatestSnapshot());
 	reader = obx_reader_begin(GetActiveSnapshot(), first - 1, 0, false);
 	while (first <= last && obx_reader_next(reader, &event) &&
-		   obx_snapshot_has_ended(start, event.xid))
+		   obx_xid_snapshot_has_ended(start, event.xid))
 	{
 		CHECK_FOR_INTERRUPTS();
 		first = event.position + 1;
@@ -107,13 +107,13 @@ first_delivered(const ObxSubscription *subscription, int64 last)
 static void
 remember_delivered(ObxSubscription *subscription, const ObxProgress *lanes)
 {
-	List	   *history = obx_history_replay(obx_history_list(subscription));
-	ObxStretch *stretch = make_stretch(subscription, lanes);
+	List	   *history = obx_former_lanes_replay(obx_former_lanes_list(subscription));
+	ObxFormerLanes *stretch = make_stretch(subscription, lanes);
 
 	stretch->first = first_delivered(subscription, stretch->last);
 	stretch->replayed = true;
-	history = obx_history_add(history, stretch);
-	obx_history_set(subscription, obx_history_trim(history, 0, oldest_kept()));
+	history = obx_former_lanes_add(history, stretch);
+	obx_former_lanes_set(subscription, obx_former_lanes_trim(history, 0, oldest_kept()));
 }
 
 typedef struct Seeking
@@ -152,7 +152,7 @@ drop_open(ObxDelivery *delivery, void *arg)
 }
 
 void
-obx_lanes_seek(ObxSubscription *subscription, int64 position, ObxDropped *dropped)
+obx_divide_seek(ObxSubscription *subscription, int64 position, ObxDropped *dropped)
 {
 	ObxProgress *lanes;
 	Seeking		seeking = {.position = position,.dropped = dropped};
@@ -325,7 +325,7 @@ write_lanes(const ObxSubscription *old, const ObxSubscription *new, const ObxPro
 	{
 		ObxProgress *heir = &written[lane < new->concurrency ? lane : 0];
 
-		heir->due = obx_due_earlier(heir->due, lanes[lane].due);
+		heir->due = obx_scheduled_earlier(heir->due, lanes[lane].due);
 		heir->delivered += lanes[lane].delivered;
 		heir->failed += lanes[lane].failed;
 	}
@@ -343,12 +343,12 @@ write_lanes(const ObxSubscription *old, const ObxSubscription *new, const ObxPro
 }
 
 void
-obx_lanes_divide(const ObxSubscription *old, ObxSubscription *new)
+obx_divide_lanes(const ObxSubscription *old, ObxSubscription *new)
 {
 	ObxProgress *lanes;
-	ObxStretch *stretch;
+	ObxFormerLanes *stretch;
 	bool		begin_anew;
-	List	   *history = obx_history_list(old);
+	List	   *history = obx_former_lanes_list(old);
 
 	lock_lanes(old->id, Max(old->concurrency, new->concurrency));
 	lanes = read_lanes(old);
@@ -356,12 +356,12 @@ obx_lanes_divide(const ObxSubscription *old, ObxSubscription *new)
 		take_back(old, &lanes[lane]);
 
 	stretch = make_stretch(old, lanes);
-	begin_anew = !obx_stretch_divides_alike(stretch, obx_stretch_make(new, NULL));
+	begin_anew = !obx_former_lanes_divide_alike(stretch, obx_former_lanes_make(new, NULL));
 	if (begin_anew)
-		history = obx_history_add(history, stretch);
-	obx_history_set(new, obx_history_trim(history,
-										  find_hindmost(lanes, old->concurrency)->position,
-										  oldest_kept()));
+		history = obx_former_lanes_add(history, stretch);
+	obx_former_lanes_set(new, obx_former_lanes_trim(history,
+													find_hindmost(lanes, old->concurrency)->position,
+													oldest_kept()));
 	move_deliveries(old, new);
 	write_lanes(old, new, lanes, begin_anew);
 	obx_doorbell_arm_configuration();

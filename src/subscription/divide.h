@@ -19,13 +19,13 @@ typedef struct ObxDropped
  * *subscription and its row.  The caller holds the subscription's lock; waits
  * for the lanes'.
  */
-extern void obx_lanes_seek(ObxSubscription *subscription, int64 position, ObxDropped *dropped);
+extern void obx_divide_seek(ObxSubscription *subscription, int64 position, ObxDropped *dropped);
 
 /*
  * Makes the lanes those of *new, which is the same subscription as *old but
  * for what was asked of it; the caller writes its row.  No event is lost or
  * dealt with twice.  Locks as above.
  */
-extern void obx_lanes_divide(const ObxSubscription *old, ObxSubscription *new);
+extern void obx_divide_lanes(const ObxSubscription *old, ObxSubscription *new);
 
 #endif							/* OBX_DIVIDE_H */

@@ -37,33 +37,33 @@ typedef struct FollowedLane
 	ObxPassage *passages;		/* from the newest on */
 } FollowedLane;
 
-struct ObxFollower
+struct ObxOutcomes
 {
 	const ObxSubscription *subscription;
 	List	   *history;
-	ObxSnapshot *start;			/* NULL for none */
+	ObxXidSnapshot *start;		/* NULL for none */
 	bool		filter_opened;
 	ObxFilter  *filter;			/* NULL for none, or one that cannot be asked */
 	int64		oldest_delivery;	/* lowest position with a row, 0: none */
 	FollowedLane *lanes;
 };
 
-ObxFollower *
-obx_follower_open(const ObxSubscription *subscription)
+ObxOutcomes *
+obx_outcome_open(const ObxSubscription *subscription)
 {
-	ObxFollower *follower = palloc0(sizeof(ObxFollower));
+	ObxOutcomes *follower = palloc0(sizeof(ObxOutcomes));
 
 	follower->subscription = subscription;
-	follower->history = obx_history_list(subscription);
+	follower->history = obx_former_lanes_list(subscription);
 	if (subscription->start_snapshot != (Datum) 0)
-		follower->start = obx_snapshot_from_datum(subscription->start_snapshot);
+		follower->start = obx_xid_snapshot_from_datum(subscription->start_snapshot);
 	follower->oldest_delivery = obx_delivery_oldest(subscription->id);
 	follower->lanes = palloc0(subscription->concurrency * sizeof(FollowedLane));
 	return follower;
 }
 
 static FollowedLane *
-load_lane(ObxFollower *follower, int number)
+load_lane(ObxOutcomes *follower, int number)
 {
 	FollowedLane *lane = &follower->lanes[number];
 	int32		subscription = follower->subscription->id;
@@ -80,7 +80,7 @@ load_lane(ObxFollower *follower, int number)
 }
 
 int64
-obx_follower_position(ObxFollower *follower, int lane)
+obx_outcome_position(ObxOutcomes *follower, int lane)
 {
 	return load_lane(follower, lane)->progress.position;
 }
@@ -98,7 +98,7 @@ has_position(const int64 *positions, int count, int64 position)
 
 /* Fills in what the event's row in outbox.delivery says; false if it has none. */
 static bool
-find_exception(ObxFollower *follower, const FollowedLane *lane, int64 position,
+find_exception(ObxOutcomes *follower, const FollowedLane *lane, int64 position,
 			   ObxOutcome *outcome)
 {
 	const ObxProgress *progress = &lane->progress;
@@ -168,7 +168,7 @@ find_settled(const FollowedLane *lane, int64 position, ObxOutcome *outcome)
 
 /* Did the event pass the filter?  1 for yes, 0 for no, -1: not known. */
 static int
-ask_filter(ObxFollower *follower, const ObxReadEvent *event)
+ask_filter(ObxOutcomes *follower, const ObxReadEvent *event)
 {
 	const ObxSubscription *subscription = follower->subscription;
 	TupleTableSlot *slot;
@@ -197,7 +197,7 @@ ask_filter(ObxFollower *follower, const ObxReadEvent *event)
 
 /* Of an event in a batch that delivered something. */
 static void
-find_delivered(ObxFollower *follower, const ObxReadEvent *event, TimestampTz time,
+find_delivered(ObxOutcomes *follower, const ObxReadEvent *event, TimestampTz time,
 			   ObxOutcome *outcome)
 {
 	switch (ask_filter(follower, event))
@@ -218,7 +218,7 @@ find_delivered(ObxFollower *follower, const ObxReadEvent *event, TimestampTz tim
 
 /* Of an event that the lane has dealt with and that was no exception. */
 static void
-find_passage(ObxFollower *follower, const FollowedLane *lane, const ObxReadEvent *event,
+find_passage(ObxOutcomes *follower, const FollowedLane *lane, const ObxReadEvent *event,
 			 ObxOutcome *outcome)
 {
 	int64		position = event->position;
@@ -266,7 +266,7 @@ is_ahead(const FollowedLane *lane, int64 position, ObxOutcome *outcome)
 }
 
 void
-obx_follower_find(ObxFollower *follower, const ObxReadEvent *event, ObxOutcome *outcome)
+obx_outcome_find(ObxOutcomes *follower, const ObxReadEvent *event, ObxOutcome *outcome)
 {
 	const ObxSubscription *subscription = follower->subscription;
 	FollowedLane *lane;
@@ -277,7 +277,7 @@ obx_follower_find(ObxFollower *follower, const ObxReadEvent *event, ObxOutcome *
 	if (!obx_subscription_wants_event(subscription, event->slot))
 		return;
 	outcome->state = OBX_OUTCOME_EARLIER;
-	if (follower->start != NULL && obx_snapshot_has_ended(follower->start, event->xid))
+	if (follower->start != NULL && obx_xid_snapshot_has_ended(follower->start, event->xid))
 		return;
 	outcome->state = OBX_OUTCOME_PENDING;
 	if (event->position == 0)
@@ -299,10 +299,10 @@ obx_follower_find(ObxFollower *follower, const ObxReadEvent *event, ObxOutcome *
 	if (outcome->at == 0 && event->position < subscription->first_position)
 	{
 		obx_event_key(event->slot, &has_key, &key_hash);
-		if (!obx_history_has(follower->history, true, event->position, event->id,
-							 has_key, key_hash) &&
-			!obx_history_has(follower->history, false, event->position, event->id,
-							 has_key, key_hash))
+		if (!obx_former_lanes_has(follower->history, true, event->position, event->id,
+								  has_key, key_hash) &&
+			!obx_former_lanes_has(follower->history, false, event->position, event->id,
+								  has_key, key_hash))
 			outcome->state = OBX_OUTCOME_EARLIER;
 	}
 }

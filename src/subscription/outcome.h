@@ -34,20 +34,20 @@ typedef struct ObxOutcome
 } ObxOutcome;
 
 /* A subscription that is asked about events. */
-typedef struct ObxFollower ObxFollower;
+typedef struct ObxOutcomes ObxOutcomes;
 
 /*
  * Reads what is needed for many questions once, into CurrentMemoryContext,
  * which must stay the same for all that follows.
  */
-extern ObxFollower *obx_follower_open(const ObxSubscription *subscription);
+extern ObxOutcomes *obx_outcome_open(const ObxSubscription *subscription);
 
 /* The event's position may be 0: it has none yet. */
-extern void obx_follower_find(ObxFollower *follower, const ObxReadEvent *event,
-							  ObxOutcome *outcome);
+extern void obx_outcome_find(ObxOutcomes *follower, const ObxReadEvent *event,
+							 ObxOutcome *outcome);
 
 /* The position up to which the event's lane has come. */
-extern int64 obx_follower_position(ObxFollower *follower, int lane);
+extern int64 obx_outcome_position(ObxOutcomes *follower, int lane);
 
 /* The word for a state, NULL for an event that does not concern the subscription. */
 extern const char *obx_outcome_name(ObxOutcomeState state);

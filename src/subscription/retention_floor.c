@@ -12,7 +12,7 @@
 #include "subscription/retention_floor.h"
 
 int64
-obx_needed_from(void)
+obx_retention_floor(void)
 {
 	int64		needed = PG_INT64_MAX;
 	ListCell   *lc;

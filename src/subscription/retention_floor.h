@@ -8,7 +8,7 @@
  * The first position that some subscription has not dealt with, or that one of
  * its retries or dead letters refers to; PG_INT64_MAX where none does.
  */
-extern int64 obx_needed_from(void);
+extern int64 obx_retention_floor(void);
 
 /* From _PG_init: in a database that turns out to be a copy, subscriptions pause. */
 extern void obx_dispatch_init(void);

@@ -124,7 +124,7 @@ delete_rows(int32 subscription, int remaining, int budget)
 }
 
 bool
-obx_remnants_clean(void)
+obx_upkeep_clean(void)
 {
 	for (int i = 0; i < OBX_REMNANT_SUBSCRIPTIONS; i++)
 	{

@@ -10,6 +10,6 @@
  * using it: a bounded number of them, and goes on there with the next call.
  * True if there are more.  Waits for nobody's transaction.
  */
-extern bool obx_remnants_clean(void);
+extern bool obx_upkeep_clean(void);
 
 #endif							/* OBX_UPKEEP_H */

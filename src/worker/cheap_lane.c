@@ -29,14 +29,14 @@ static int64 began_cpu;
 static ObxReading began_reading;
 
 void
-obx_light_begin(void)
+obx_cheap_lane_begin(void)
 {
 	began_reading = obx_stream_reading();
 	began_cpu = obx_cpu_time();
 }
 
 bool
-obx_light_end(int64 read)
+obx_cheap_lane_end(int64 read)
 {
 	int64		cpu = obx_cpu_time() - began_cpu;
 	ObxReading	reading = obx_stream_reading();

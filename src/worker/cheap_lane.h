@@ -8,7 +8,7 @@
  * Around a pass, which moved its lane by "read" positions: true if what it cost,
  * but for reading the log, was little for each.
  */
-extern void obx_light_begin(void);
-extern bool obx_light_end(int64 read);
+extern void obx_cheap_lane_begin(void);
+extern bool obx_cheap_lane_end(int64 read);
 
 #endif							/* OBX_CHEAP_LANE_H */

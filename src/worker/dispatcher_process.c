@@ -122,7 +122,7 @@ note_under_way(int64 position)
 
 /* One pass over one lane. */
 static void
-serve_lane(const ObxClaim *claim)
+serve_lane(const ObxLaneClaim *claim)
 {
 	static ObxFailures failures = {.what = "could not dispatch"};
 	MemoryContext context = CurrentMemoryContext;
@@ -141,7 +141,7 @@ serve_lane(const ObxClaim *claim)
 						   psprintf("dispatching subscription \"%s\" lane %d",
 									claim->name, claim->lane));
 	contention_checked = 0;
-	obx_light_begin();
+	obx_cheap_lane_begin();
 
 	PG_TRY();
 	{
@@ -156,7 +156,7 @@ serve_lane(const ObxClaim *claim)
 	PG_END_TRY();
 
 	MemoryContextSwitchTo(context);
-	obx_queue_release(claim, &result, obx_light_end(result.read));
+	obx_queue_release(claim, &result, obx_cheap_lane_end(result.read));
 }
 
 /* Serves whatever is READY for us; on return we are idle, to look again then. */
@@ -164,7 +164,7 @@ static TimestampTz
 serve_lanes(void)
 {
 	MemoryContext context = CurrentMemoryContext;
-	ObxClaim	claim;
+	ObxLaneClaim claim;
 	TimestampTz look_at;
 
 	while (obx_queue_claim(&claim, &look_at))

@@ -123,7 +123,7 @@ apply_retention(void)
 {
 	static ObxRetentionRound round;
 
-	retention_left = obx_retention_step(&round, obx_needed_from);
+	retention_left = obx_retention_step(&round, obx_retention_floor);
 }
 
 /* Superseded rows come with progress; some go only when old snapshots have. */
@@ -148,7 +148,7 @@ clean_progress(void)
 static void
 clean_remnants(void)
 {
-	remnants_left = obx_remnants_clean();
+	remnants_left = obx_upkeep_clean();
 }
 
 static int64
@@ -220,7 +220,7 @@ static Task tasks[] = {
 	{
 		.failures = {.what = "could not forget idempotency keys"},
 		.activity = "forgetting idempotency keys",
-		.perform = obx_claim_forget,
+		.perform = obx_once_forget,
 		.interval = forget_interval
 	},
 };

@@ -38,7 +38,7 @@
 ObxQueue   *obx_queue = NULL;
 
 /* What this dispatcher has in its hands; index -1 for nothing. */
-static ObxClaim held = {.index = -1};
+static ObxLaneClaim held = {.index = -1};
 
 static void initialize_queue(void *region, LWLockPadded *locks);
 
@@ -253,7 +253,7 @@ obx_queue_left_until(const ObxQueuedLane *lane, const ObxSlot *own, TimestampTz 
 }
 
 bool
-obx_queue_claim(ObxClaim *claim, TimestampTz *look_at)
+obx_queue_claim(ObxLaneClaim *claim, TimestampTz *look_at)
 {
 	ObxQueuedLane *best = NULL;
 	ObxSlot    *own = obx_own_slot;
@@ -314,7 +314,7 @@ obx_queue_claim(ObxClaim *claim, TimestampTz *look_at)
 
 /* What a pass found decides when its lane is looked at again. */
 static void
-settle_lane(ObxQueuedLane *lane, const ObxClaim *claim, const ObxPassResult *result,
+settle_lane(ObxQueuedLane *lane, const ObxLaneClaim *claim, const ObxPassResult *result,
 			int64 head, TimestampTz now)
 {
 	lane->state = OBX_QUEUED_IDLE;
@@ -381,7 +381,7 @@ wake_for_work(const ObxQueuedLane *lane, const ObxSlot *sequencer)
 }
 
 void
-obx_queue_release(const ObxClaim *claim, const ObxPassResult *result, bool light)
+obx_queue_release(const ObxLaneClaim *claim, const ObxPassResult *result, bool light)
 {
 	ObxQueuedLane *lane = &obx_queue->lanes[claim->index];
 	TimestampTz now = obx_clock_now();

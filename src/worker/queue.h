@@ -95,7 +95,7 @@ extern TimestampTz obx_queue_refresh(int64 head, TimestampTz now);
 extern void obx_queue_withdraw(Oid owner);
 
 /* A lane in a dispatcher's hands. */
-typedef struct ObxClaim
+typedef struct ObxLaneClaim
 {
 	int			index;
 	uint32		generation;
@@ -106,7 +106,7 @@ typedef struct ObxClaim
 	int64		suspect;		/* as in ObxPassRequest */
 	int			careful;
 	char		name[NAMEDATALEN];
-} ObxClaim;
+} ObxLaneClaim;
 
 /*
  * Until when a READY lane is better left to other dispatchers of its owner than
@@ -123,13 +123,13 @@ extern TimestampTz obx_queue_left_until(const ObxQueuedLane *lane, const ObxSlot
  * there is none, it is IDLE from then on, and looks again at *look_at.  Not
  * locked.
  */
-extern bool obx_queue_claim(ObxClaim *claim, TimestampTz *look_at);
+extern bool obx_queue_claim(ObxLaneClaim *claim, TimestampTz *look_at);
 
 /*
  * Dispatcher: gives it back; "light" if it cost little for each event.  Not
  * locked.
  */
-extern void obx_queue_release(const ObxClaim *claim, const ObxPassResult *result, bool light);
+extern void obx_queue_release(const ObxLaneClaim *claim, const ObxPassResult *result, bool light);
 
 /*
  * Dispatcher: true when another lane of its owner waits and nobody but us will

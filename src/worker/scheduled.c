@@ -32,7 +32,7 @@
 typedef struct Step
 {
 	ObxInstalled installed;
-	ObxDueMove	result;
+	ObxScheduledMove result;
 } Step;
 
 /* There is nothing before it that is known of. */
@@ -64,7 +64,7 @@ move_batch(void *arg)
 	step->result.busy = true;
 	step->installed = obx_process_lock_extension();
 	if (step->installed == OBX_INSTALLED)
-		obx_due_move(&place, false, &step->result);
+		obx_scheduled_move(&place, false, &step->result);
 }
 
 /* What commits have told since the last call. */
@@ -83,7 +83,7 @@ hear_of_scheduled(void)
 
 /* Where to go on, and when. */
 static void
-note_result(const ObxDueMove *result, bool looking, TimestampTz now)
+note_result(const ObxScheduledMove *result, bool looking, TimestampTz now)
 {
 	if (looking)
 	{
@@ -102,13 +102,13 @@ note_result(const ObxDueMove *result, bool looking, TimestampTz now)
 }
 
 TimestampTz
-obx_mover_due(void)
+obx_scheduled_due(void)
 {
 	return obx_clock_from_time(next_due);
 }
 
 TimestampTz
-obx_mover_run(TimestampTz now)
+obx_scheduled_run(TimestampTz now)
 {
 	static ObxFailures failures = {.what = "could not move scheduled events"};
 	ObxSchedulePlace before;
@@ -117,8 +117,8 @@ obx_mover_run(TimestampTz now)
 
 	hear_of_scheduled();
 	looking = next_look() <= now;
-	if (failures.retry_at > now || (!looking && obx_mover_due() > now))
-		return Max(failures.retry_at, Min(obx_mover_due(), next_look()));
+	if (failures.retry_at > now || (!looking && obx_scheduled_due() > now))
+		return Max(failures.retry_at, Min(obx_scheduled_due(), next_look()));
 
 	before = place;
 	if (looking)
@@ -140,5 +140,5 @@ obx_mover_run(TimestampTz now)
 	if (looking)
 		looked_at = obx_clock_now();
 	note_result(&step.result, looking, GetCurrentTimestamp());
-	return Min(obx_mover_due(), next_look());
+	return Min(obx_scheduled_due(), next_look());
 }

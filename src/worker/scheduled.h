@@ -11,9 +11,9 @@
  * after the doorbell's flag was lowered.  Returns when to call it again if
  * nobody rings; that may be at once.
  */
-extern TimestampTz obx_mover_run(TimestampTz now);
+extern TimestampTz obx_scheduled_run(TimestampTz now);
 
 /* When the next event is due that was known of by then. */
-extern TimestampTz obx_mover_due(void);
+extern TimestampTz obx_scheduled_due(void);
 
 #endif							/* OBX_WORKER_SCHEDULED_H */

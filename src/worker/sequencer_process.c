@@ -280,7 +280,7 @@ make_round(void)
 		return next;
 
 	/* what it moves rings, too */
-	next_move = obx_mover_run(now);
+	next_move = obx_scheduled_run(now);
 	rung = (!gathering && obx_doorbell_clear()) || rung;
 
 	if (sequence_failures.retry_at <= now &&
@@ -297,7 +297,7 @@ make_round(void)
 
 	now = obx_clock_now();
 	next = obx_queue_refresh(head, now);
-	needed_at = Min(next, obx_mover_due());
+	needed_at = Min(next, obx_scheduled_due());
 	if (sequence_failures.retry_at != 0)
 		needed_at = Min(needed_at, sequence_failures.retry_at);
 	next = Min(next, obx_pool_adjust(now));
