@@ -12,7 +12,7 @@
 #include "base/settings.h"
 #include "capture/capture.h"
 #include "catalog/names.h"
-#include "dispatch/restore.h"
+#include "subscription/restore.h"
 #include "emit/append.h"
 #include "emit/contract.h"
 #include "emit/depth.h"

@@ -37,6 +37,10 @@ typedef struct ObxPositions
 /* The position of a lane whose place in the log nobody knows, after a restore. */
 #define OBX_POSITION_UNKNOWN (-1)
 
+/* What outbox.status says of one whose lanes are at OBX_POSITION_UNKNOWN. */
+#define OBX_UNKNOWN_ERROR \
+	"how far it has come is not known: the log and the progress of subscriptions were not restored together"
+
 typedef struct ObxProgress
 {
 	int32		subscription;

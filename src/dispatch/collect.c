@@ -19,6 +19,7 @@
 #include "dispatch/batch.h"
 #include "dispatch/match.h"
 #include "dispatch/stream.h"
+#include "log/find.h"
 #include "log/read.h"
 #include "log/segment.h"
 #include "log/xid_snapshot.h"

@@ -21,7 +21,6 @@
 #include "dispatch/batch.h"
 #include "dispatch/due_windows.h"
 #include "dispatch/pass.h"
-#include "dispatch/restore.h"
 #include "dispatch/session.h"
 #include "dispatch/stream.h"
 #include "log/generation.h"

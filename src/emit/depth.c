@@ -29,6 +29,7 @@
 #include "catalog/names.h"
 #include "emit/context.h"
 #include "emit/depth.h"
+#include "log/find.h"
 #include "log/read.h"
 
 #define OBX_DEPTHS 8192

@@ -39,15 +39,6 @@ extern ObxReader *obx_reader_begin(Snapshot snapshot, int64 after, int64 after_i
 extern bool obx_reader_next(ObxReader *reader, ObxReadEvent *event);
 extern void obx_reader_end(ObxReader *reader);
 
-/*
- * One event by its transaction and id; false if it is not kept.  Its position
- * says in which partition to look; 0, if it is not known, costs a look at
- * each.  The slot is made by the caller by obx_event_make_slot().
- */
-extern bool obx_event_find(Snapshot snapshot, uint64 xid, int64 id, int64 position,
-						   TupleTableSlot *slot);
-extern TupleTableSlot *obx_event_make_slot(void);
-
 /* One that has a position, by its id alone; false if none such is kept. */
 extern bool obx_event_find_by_id(Snapshot snapshot, int64 id, TupleTableSlot *slot);
 
@@ -70,15 +61,5 @@ typedef struct ObxPlace
 } ObxPlace;
 
 extern int64 obx_event_locate(Snapshot snapshot, uint64 xid, int64 id, ObxPlace *place);
-
-/*
- * Shows the newest events, newest first, those without a position among them,
- * until the visitor says false or "limit" were shown.  Between transactions
- * that ran beside each other the order is roughly that of their ids.
- */
-typedef bool (*ObxEventVisitor) (TupleTableSlot *slot, void *arg);
-
-extern void obx_event_visit_newest(Snapshot snapshot, int64 limit, ObxEventVisitor visit,
-								   void *arg);
 
 #endif							/* OBX_READ_H */

@@ -7,21 +7,22 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "utils/builtins.h"
-#include "utils/snapmgr.h"
-#include "utils/timestamp.h"
-#include "utils/xid8.h"
 
 #include "base/compat.h"
 #include "base/settings.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "log/find.h"
 #include "log/generation.h"
 #include "log/read.h"
 #include "log/segment.h"
 #include "sqlapi/argument.h"
 #include "sqlapi/behind.h"
 #include "subscription/outcome.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
 #include "worker/slot.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_why_not_delivered);

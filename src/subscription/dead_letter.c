@@ -24,6 +24,7 @@
 #include "dispatch/match.h"
 #include "dispatch/settle.h"
 #include "log/event.h"
+#include "log/find.h"
 #include "log/read.h"
 #include "subscription/dead_letter.h"
 

@@ -27,6 +27,7 @@
 #include "dispatch/lane.h"
 #include "dispatch/match.h"
 #include "dispatch/settle.h"
+#include "log/find.h"
 #include "log/read.h"
 #include "log/segment.h"
 #include "pull/lane.h"

@@ -24,6 +24,7 @@
 #include "dispatch/former_lanes.h"
 #include "dispatch/lane.h"
 #include "dispatch/match.h"
+#include "log/find.h"
 #include "log/xid_snapshot.h"
 #include "subscription/outcome.h"
 

@@ -31,7 +31,7 @@
 #include "catalog/schedule.h"
 #include "catalog/sequence.h"
 #include "catalog/subscription.h"
-#include "dispatch/restore.h"
+#include "subscription/restore.h"
 #include "log/counter.h"
 #include "log/generation.h"
 #include "log/highest.h"
