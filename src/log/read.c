@@ -40,6 +40,9 @@ struct ObxReader
 	int64		position;		/* of the event last returned */
 	int64		resume_after;	/* position asked for */
 	int64		resume_id;
+	int64		last_position;	/* of the event last returned, 0 for none */
+	int64		last_id;
+	uint64		last_xid;
 	ObxPartitionScan *last;		/* where the event last returned came from */
 	int			nscans;
 	ObxPartitionScan *scans;
@@ -189,6 +192,28 @@ skip_dropped(ObxReader *reader)
 }
 
 /*
+ * Where this process read last: who reads a large transaction in several calls
+ * mostly goes on there, and then need not count what lies before.  A position
+ * names the same event for ever.
+ */
+static struct
+{
+	Oid			segment;		/* OID of outbox.segment: another log has the
+								 * same positions */
+	uint64		xid;
+	int64		position;
+	int64		id;
+}			read_last;
+
+/* Is that in this transaction, and not behind the position? */
+static bool
+is_on_the_way(uint64 xid, int64 position)
+{
+	return read_last.xid == xid && read_last.position <= position &&
+		read_last.segment == obx_object_require(OBX_SEGMENT);
+}
+
+/*
  * Goes to the transaction and the place in it from which "resume_after" says
  * to go on, within the segment just begun.
  */
@@ -203,11 +228,20 @@ resume(ObxReader *reader)
 
 		if (events > skip)
 		{
+			int64		after_id = reader->resume_id;
+
 			reader->transaction++;
 			reader->left = events - skip;
-			begin_transaction(reader, reader->resume_id);
+			if (after_id == 0 &&
+				is_on_the_way(reader->segment->transactions[reader->transaction].xid,
+							  reader->resume_after))
+			{
+				after_id = read_last.id;
+				reader->position = read_last.position;
+			}
+			begin_transaction(reader, after_id);
 			/* without the id, the events before have to be counted */
-			for (int64 i = 0; reader->resume_id == 0 && i < skip; i++)
+			while (reader->resume_id == 0 && reader->position < reader->resume_after)
 			{
 				CHECK_FOR_INTERRUPTS();
 				if (next_scan(reader) == NULL)
@@ -296,12 +330,22 @@ obx_reader_next(ObxReader *reader, ObxReadEvent *event)
 	event->xid = reader->segment->transactions[reader->transaction].xid;
 	event->positioned_at = reader->segment->time;
 	event->slot = scan->slot;
+	reader->last_position = event->position;
+	reader->last_id = event->id;
+	reader->last_xid = event->xid;
 	return true;
 }
 
 void
 obx_reader_end(ObxReader *reader)
 {
+	if (reader->last_id != 0)
+	{
+		read_last.segment = obx_object_require(OBX_SEGMENT);
+		read_last.xid = reader->last_xid;
+		read_last.position = reader->last_position;
+		read_last.id = reader->last_id;
+	}
 	for (int i = 0; i < reader->nscans; i++)
 		obx_partition_scan_close(&reader->scans[i], reader->keep_locks);
 	MemoryContextDelete(reader->segment_memory);

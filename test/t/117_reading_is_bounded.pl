@@ -144,5 +144,35 @@ is($node->safe_psql($db, 'SELECT min(position), max(position), count(*) FROM out
 	'501|1200|700', 'and reading begins there');
 $node->safe_psql($db, "COMMIT PREPARED 'held'");
 
+# ---- a large transaction, read in parts ----
+
+$node->safe_psql($db, "SELECT count(outbox.publish('Large')) FROM generate_series(1, 10000) i");
+$node->safe_psql($db, 'CALL outbox.run()');
+
+# Events that were fetched by sessions that have ended.
+sub events_fetched
+{
+	return $node->safe_psql($db, q{
+		SELECT sum(idx_tup_fetch) FROM pg_stat_all_indexes
+		WHERE schemaname = 'outbox' AND relname ~ '^event_(p|default)'});
+}
+
+$before = events_fetched();
+is($node->safe_psql($db, q{
+	DO $$
+	DECLARE
+		place bigint := outbox.head() - 5000;
+		read bigint := 0;
+		n integer;
+	BEGIN
+		FOR i IN 1..50 LOOP
+			SELECT count(*), max(position) INTO n, place FROM outbox.read(place, 100);
+			read := read + n;
+		END LOOP;
+		PERFORM set_config('test.read', read || ' up to ' || (outbox.head() - place), false);
+	END $$;
+	SELECT current_setting('test.read')}), '5000 up to 0', 'a large transaction is read in parts');
+cmp_ok(events_fetched() - $before, '<', 20000, 'each goes on where the one before ended');
+
 $node->stop;
 done_testing();
