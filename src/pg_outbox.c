@@ -12,6 +12,7 @@
 #include "base/settings.h"
 #include "capture/capture.h"
 #include "catalog/names.h"
+#include "dispatch/guest.h"
 #include "subscription/restore.h"
 #include "emit/append.h"
 #include "emit/contract.h"
@@ -39,6 +40,7 @@ _PG_init(void)
 	obx_partition_init();
 	obx_generation_init();
 	obx_dispatch_init();
+	obx_guest_init();
 	obx_restore_init();
 	obx_capture_init();
 	obx_worker_init();

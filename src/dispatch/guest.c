@@ -28,6 +28,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
+#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/portal.h"
@@ -61,6 +62,8 @@ typedef struct Host
 } Host;
 
 static Host *host = NULL;
+
+static ProcessUtility_hook_type previous_process_utility = NULL;
 
 /* ---- what there is ---- */
 
@@ -286,6 +289,68 @@ release_locks(void)
 				;
 	}
 }
+
+/* ---- what is the host's ---- */
+
+static void
+discard(DiscardMode target)
+{
+	if (target == DISCARD_TEMP)
+		drop_temporary();
+	else if (target == DISCARD_SEQUENCES && !host->sequences)
+		ResetSequenceCaches();
+}
+
+/*
+ * Commands that need no rights on what they remove, and remove all there is of a
+ * kind: for guests that is all that is theirs.  Returns whether it was one.
+ */
+static bool
+remove_own(Node *command)
+{
+	switch (nodeTag(command))
+	{
+		case T_DiscardStmt:
+			if (((DiscardStmt *) command)->target != DISCARD_TEMP &&
+				((DiscardStmt *) command)->target != DISCARD_SEQUENCES)
+				return false;
+			discard(((DiscardStmt *) command)->target);
+			return true;
+		case T_DeallocateStmt:
+			if (((DeallocateStmt *) command)->name != NULL)
+				return false;
+			drop_prepared();
+			return true;
+		case T_ClosePortalStmt:
+			if (((ClosePortalStmt *) command)->portalname != NULL)
+				return false;
+			close_cursors();
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Code that runs as another role removes nothing: PostgreSQL refuses it. */
+static void
+process_utility(OBX_UTILITY_PARAMETERS)
+{
+	if (host != NULL && !InSecurityRestrictedOperation() && remove_own(pstmt->utilityStmt))
+		return;
+	if (previous_process_utility)
+		previous_process_utility(OBX_UTILITY_ARGUMENTS);
+	else
+		standard_ProcessUtility(OBX_UTILITY_ARGUMENTS);
+}
+
+void
+obx_guest_init(void)
+{
+	previous_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+}
+
+/* ---- the end of a batch ---- */
 
 void
 obx_guest_clear(void)

@@ -4,9 +4,13 @@
 #ifndef OBX_GUEST_H
 #define OBX_GUEST_H
 
+/* Once, when the library is loaded. */
+extern void obx_guest_init(void);
+
 /*
  * Notes what the session has (prepared statements, advisory locks, channels it
- * listens to), so that this stays.  Inside a transaction, before handlers run;
+ * listens to), so that this stays, also when a handler discards all there is of a
+ * kind.  Inside a transaction, before handlers run;
  * all that was noted is kept in CurrentMemoryContext, which must live until
  * obx_guest_end().
  */

@@ -93,6 +93,36 @@ SELECT outbox.publish('x') > 0 AS emitted;
 CALL outbox.run();
 SELECT * FROM session_has ORDER BY 1, 2;
 SELECT outbox.unsubscribe('replace');
+-- what it discards is its own, all but what the caller had
+PREPARE ours AS SELECT ours FROM secret;
+DECLARE ours CURSOR WITH HOLD FOR SELECT ours FROM secret;
+CREATE FUNCTION discard_all(e outbox.event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    CREATE TEMP TABLE theirs (i integer);
+    PREPARE theirs AS SELECT 1;
+    EXECUTE 'DECLARE theirs CURSOR WITH HOLD FOR SELECT 1';
+    DISCARD TEMP;
+    DEALLOCATE ALL;
+    EXECUTE 'CLOSE ALL';
+    DISCARD SEQUENCES;
+    DISCARD PLANS;
+    INSERT INTO ran SELECT 'left: ' || coalesce(string_agg(name, ', '), 'nothing') FROM
+        (SELECT name FROM pg_prepared_statements WHERE name = 'theirs' UNION ALL SELECT name FROM pg_cursors WHERE name = 'theirs'
+         UNION ALL SELECT relname FROM pg_class WHERE relname = 'theirs') AS there;
+END $$;
+SELECT outbox.subscribe('discard', handler => 'discard_all', max_attempts => 1);
+TRUNCATE ran;
+SELECT outbox.publish('x') > 0 AS emitted;
+CALL outbox.run();
+TABLE ran;
+SELECT * FROM session_has ORDER BY 1, 2;
+EXECUTE ours;
+FETCH ours;
+SELECT * FROM ours;
+SELECT currval('ours_counter');
+SELECT outbox.unsubscribe('discard');
+DEALLOCATE ours;
+CLOSE ours;
 DROP TABLE pg_temp.ours;
 UNLISTEN *;
 RESET work_mem;
