@@ -91,6 +91,22 @@ $(shlib): src/exports.map
 
 all installcheck: test/expected
 
+# The client program has a Makefile of its own, for PGXS builds a module or a
+# program.
+all: program
+program:
+	@$(MAKE) -C src/bin all PG_CONFIG='$(PG_CONFIG)'
+install: install-program
+install-program:
+	@$(MAKE) -C src/bin install PG_CONFIG='$(PG_CONFIG)' DESTDIR='$(DESTDIR)'
+uninstall: uninstall-program
+uninstall-program:
+	@$(MAKE) -C src/bin uninstall PG_CONFIG='$(PG_CONFIG)' DESTDIR='$(DESTDIR)'
+clean: clean-program
+clean-program:
+	@$(MAKE) -C src/bin clean PG_CONFIG='$(PG_CONFIG)'
+.PHONY: program install-program uninstall-program clean-program
+
 # PostgreSQL 15's pg_regress looks for expected/ in its input directory only.
 test/expected:
 	ln -sfn ../expected $@

@@ -137,7 +137,8 @@ copy_tree()
 	find "$WORK/src" -mindepth 1 ! -type d ! -name '*.[od]' -delete
 	tar -C "$TREE" -cf - --exclude=./.git --exclude='*.[od]' --exclude='*.so' \
 		--exclude=./results --exclude=./output_iso --exclude=./tmp_check \
-		--exclude=./.build --exclude='./pg_outbox--*.sql' . |
+		--exclude=./.build --exclude='./pg_outbox--*.sql' \
+		--exclude=./src/bin/pg_outbox --exclude=./src/bin/pg_outbox.1 . |
 		tar -C "$WORK/src" -xf -
 	give_to_unprivileged "$WORK/src"
 }
