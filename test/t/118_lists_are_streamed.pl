@@ -36,7 +36,7 @@ sub fill
 {
 	my ($name) = @_;
 
-	$node->safe_psql($db, qq{
+	by_hand($node, $db, 'delivery', qq{
 		DELETE FROM outbox.delivery;
 		INSERT INTO outbox.delivery (subscription, lane, "position", state, open, key_hash, xid,
 			event_id, attempts, sqlstate, error, failed_at)

@@ -44,7 +44,7 @@ SKIP:
 # ---- behind subscriptions that are gone ----
 
 # Leaves rows of a subscription that is gone, and a lane of one that is not.
-$node->safe_psql($db, q{
+by_hand($node, $db, 'delivery progress', q{
 	SELECT outbox.subscribe('stays', handler => 'handler', concurrency => 2);
 	SELECT outbox.subscribe('goes', handler => 'handler', concurrency => 2);
 	CREATE TABLE gone AS SELECT id FROM outbox.subscription WHERE name = 'goes';
@@ -70,7 +70,7 @@ cmp_ok($ended - $began, '>', 28000 / 2000, 'in transactions of their own, a boun
 
 # ---- superseded progress ----
 
-$node->safe_psql($db, q{
+by_hand($node, $db, 'progress', q{
 	SELECT outbox.subscribe('lanes' || i, handler => 'handler', concurrency => 100)
 	FROM generate_series(1, 5) i;
 	INSERT INTO outbox.progress (subscription, lane, version, "position", event_id, delivered, failed, "time")

@@ -19,7 +19,7 @@ BEGIN
 
 our @EXPORT = qw(new_node new_server install_orders insert_orders wait_until
   wait_for_effects effects_are_exact worker_pid wait_for_worker
-  wait_for_new_worker wait_for_recovery quick kill_hard server_log);
+  wait_for_new_worker wait_for_recovery quick kill_hard server_log by_hand);
 
 sub new_node
 {
@@ -193,7 +193,6 @@ sub wait_for_recovery
 	return 0;
 }
 
-# SIGKILL, after which the whole server restarts.
 # What the server has logged, from an offset on.
 sub server_log
 {
@@ -205,6 +204,24 @@ sub server_log
 	return substr($log, $since // 0);
 }
 
+# Statements that write to the named tables of ours, which refuse that to
+# everyone once the log has events.
+sub by_hand
+{
+	my ($node, $database, $tables, $statements) = @_;
+	my @tables = split / /, $tables;
+
+	# which would let nobody disable the triggers
+	$node->safe_psql($database, join("\n",
+		'ALTER EVENT TRIGGER outbox_capture_follow_ddl DISABLE;',
+		(map { "ALTER TABLE outbox.$_ DISABLE TRIGGER refuse_load;" } @tables),
+		"$statements;",
+		(map { "ALTER TABLE outbox.$_ ENABLE ALWAYS TRIGGER refuse_load;" } @tables),
+		'ALTER EVENT TRIGGER outbox_capture_follow_ddl ENABLE ALWAYS;'));
+	return;
+}
+
+# SIGKILL, after which the whole server restarts.
 sub kill_hard
 {
 	my ($node, $pid) = @_;
