@@ -129,6 +129,8 @@ obx_window_write(ObxInserter *inserter, const ObxWindow *window)
 
 /* ---- finding ---- */
 
+/* Who finds a window goes on to write it, and locks the table for that at once. */
+
 static void
 init_subscription_key(ScanKey key, StrategyNumber strategy, RegProcedure function,
 					  int32 subscription)
@@ -162,7 +164,7 @@ begin_scan_of_key(ObxScan *scan, int32 subscription, text *key)
 
 	init_subscription_key(&keys[0], BTEqualStrategyNumber, F_INT4EQ, subscription);
 	init_window_key(&keys[1], BTEqualStrategyNumber, F_TEXTEQ, key);
-	begin_scan(scan, OBX_WINDOW_KEY_IDX, keys, 2, AccessShareLock, BackwardScanDirection);
+	begin_scan(scan, OBX_WINDOW_KEY_IDX, keys, 2, RowExclusiveLock, BackwardScanDirection);
 }
 
 void
@@ -207,7 +209,7 @@ obx_window_scan_begin(ObxWindowScan *scan, int32 subscription, TimestampTz from)
 	init_subscription_key(&keys[0], BTEqualStrategyNumber, F_INT4EQ, subscription);
 	ScanKeyInit(&keys[1], DUE + 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
 				TimestampTzGetDatum(from));
-	begin_scan(&scan->scan, OBX_WINDOW_DUE_IDX, keys, 2, AccessShareLock,
+	begin_scan(&scan->scan, OBX_WINDOW_DUE_IDX, keys, 2, RowExclusiveLock,
 			   ForwardScanDirection);
 }
 

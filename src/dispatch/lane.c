@@ -13,7 +13,6 @@
 
 #include "access/xact.h"
 #include "common/hashfn.h"
-#include "storage/lmgr.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -542,53 +541,7 @@ obx_lane_settle(ObxLane *lane)
 	lane->unsettled = NIL;
 }
 
-/* ---- locks ---- */
-
-/* an "object" of the class that our table is, so no other extension's */
-static LOCKTAG
-lock_tag(int32 subscription, int32 lane)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SUBSCRIPTION),
-					   (Oid) subscription, (uint16) lane);
-	return tag;
-}
-
-bool
-obx_lane_lock(int32 subscription, int32 lane, bool wait)
-{
-	LOCKTAG		tag = lock_tag(subscription, lane);
-
-	if (LockAcquire(&tag, ExclusiveLock, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
-		return false;
-
-	/* what will be written is locked before it is read: REINDEX is between */
-	LockRelationOid(obx_object_require(OBX_PROGRESS), RowExclusiveLock);
-	LockRelationOid(obx_object_require(OBX_DELIVERY), RowExclusiveLock);
-	return true;
-}
-
-/* a lane that there never is */
-void
-obx_subscription_lock(int32 subscription)
-{
-	(void) obx_lane_lock(subscription, PG_UINT16_MAX, true);
-}
-
-bool
-obx_subscription_lock_nowait(int32 subscription)
-{
-	return obx_lane_lock(subscription, PG_UINT16_MAX, false);
-}
-
-void
-obx_lane_unlock(int32 subscription, int32 lane)
-{
-	LOCKTAG		tag = lock_tag(subscription, lane);
-
-	LockRelease(&tag, ExclusiveLock, false);
-}
+/* ---- keys ---- */
 
 static int64
 hash_text(text *key)

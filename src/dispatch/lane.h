@@ -132,7 +132,17 @@ extern int64 obx_lane_first_strict(const ObxLane *lane);
 /* The lane's state is not what was loaded any more. */
 extern void obx_lane_forget(ObxLane *lane);
 
-/* Takes the lane's lock until the transaction ends; false if someone has it. */
+/*
+ * What a transaction will write it locks before it reads it: REINDEX waits for
+ * readers of the index while it lets nobody write, and would be waited for.
+ * Whoever reads before it has a lane calls this first.
+ */
+extern void obx_lane_lock_tables(void);
+
+/*
+ * Takes the lane's lock, and those of the tables, until the transaction ends;
+ * false if someone has it.
+ */
 extern bool obx_lane_lock(int32 subscription, int32 lane, bool wait);
 
 /* Gives the lock back at once, taken once and nothing changed under it. */

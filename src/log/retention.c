@@ -278,12 +278,15 @@ try_partition(const Candidate *candidate)
 
 /*
  * Only one at a time, and while nobody is about to need what is forgotten; it
- * is no lock that producers would need, nor readers.
+ * is no lock that producers would need, nor readers.  Segments are locked as
+ * for deleting them before they are read, or a REINDEX in between and we would
+ * wait for each other.
  */
 static bool
 lock_retention(void)
 {
-	return ConditionalLockRelationOid(obx_object_require(OBX_EVENT), ExclusiveLock);
+	return ConditionalLockRelationOid(obx_object_require(OBX_EVENT), ExclusiveLock) &&
+		ConditionalLockRelationOid(obx_object_require(OBX_SEGMENT), RowExclusiveLock);
 }
 
 static List *

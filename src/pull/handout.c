@@ -407,6 +407,7 @@ obx_handout_receive(const ObxSubscription *subscription, int max_events, int64 l
 {
 	ListCell   *lc;
 
+	obx_lane_lock_tables();
 	foreach(lc, list_lanes(subscription))
 	{
 		const ObxProgress *progress = lfirst(lc);

@@ -30,6 +30,7 @@ require_handout(ObxPullLane *work, const ObxSubscription *subscription, int64 re
 {
 	int			lane;
 
+	obx_lane_lock_tables();
 	for (lane = 0; lane < subscription->concurrency; lane++)
 		if (obx_progress_find(subscription->id, lane, &work->progress) &&
 			work->progress.receipt == receipt)

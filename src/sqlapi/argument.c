@@ -4,12 +4,14 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/error.h"
+#include "catalog/names.h"
 #include "dispatch/lane.h"
 #include "emit/context.h"
 #include "sqlapi/argument.h"
@@ -186,6 +188,8 @@ obx_argument_lock_subscription(FunctionCallInfo fcinfo, const char *name)
 	ObxSubscription *subscription;
 
 	obx_argument_require(fcinfo, 0, name);
+	/* before it is read, as obx_lane_lock_tables() says */
+	LockRelationOid(obx_object_require(OBX_SUBSCRIPTION), RowExclusiveLock);
 	subscription = obx_argument_require_subscription(fcinfo);
 	obx_subscription_lock(subscription->id);
 

@@ -126,6 +126,7 @@ delete_rows(int32 subscription, int remaining, int budget)
 bool
 obx_upkeep_clean(void)
 {
+	obx_lane_lock_tables();
 	for (int i = 0; i < OBX_REMNANT_SUBSCRIPTIONS; i++)
 	{
 		int32		subscription = looked_at;
