@@ -124,9 +124,11 @@ $node->safe_psql($db, q{
 	SELECT pg_current_xact_id();
 	PREPARE TRANSACTION 'held'});
 $node->safe_psql($db, q{
+	ALTER EVENT TRIGGER outbox_capture_follow_ddl DISABLE;
 	ALTER TABLE outbox.segment DISABLE TRIGGER refuse_change;
 	DELETE FROM outbox.segment WHERE first_position <= 500;
-	ALTER TABLE outbox.segment ENABLE ALWAYS TRIGGER refuse_change});
+	ALTER TABLE outbox.segment ENABLE ALWAYS TRIGGER refuse_change;
+	ALTER EVENT TRIGGER outbox_capture_follow_ddl ENABLE ALWAYS});
 
 for my $query ('outbox.position_of((SELECT max(id) FROM outbox.event))', 'outbox.oldest()',
 	'count(*) FROM outbox.read(0, 10)',
