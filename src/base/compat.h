@@ -194,6 +194,13 @@ obx_lltoa(int64 value, char *out)
 #define obx_partition_desc(rel) RelationGetPartitionDesc(rel)
 #endif
 
+/* DETACH PARTITION CONCURRENTLY, which takes two transactions, came in 14. */
+#if PG_VERSION_NUM >= 140000
+#define obx_is_being_detached(tuple) (((Form_pg_inherits) GETSTRUCT(tuple))->inhdetachpending)
+#else
+#define obx_is_being_detached(tuple) false
+#endif
+
 /* table_beginscan() and table_tuple_delete() learned flags in 19. */
 #if PG_VERSION_NUM >= 190000
 #define obx_table_beginscan(table, snapshot) \

@@ -25,6 +25,7 @@
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -92,6 +93,21 @@ static ProcessUtility_hook_type previous_process_utility = NULL;
 /* ---- writing ---- */
 
 /*
+ * A table that has the log's columns: the partition that will be written to,
+ * for nobody is to wait here for who drops another one.
+ */
+static Relation
+open_any(void)
+{
+	Relation	partition = try_relation_open(obx_partition_find(GetCurrentTimestamp()),
+											  AccessShareLock);
+
+	if (partition != NULL)
+		return partition;
+	return table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+}
+
+/*
  * The tuple descriptor that buffered tuples are formed with.  The log's row
  * type does not change while the extension has one version.
  */
@@ -104,16 +120,17 @@ prepare_buffer(void)
 	if (likely(buffer.memory != NULL))
 		return;
 
-	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+	log = open_any();
 	if (RelationGetNumberOfAttributes(log) != OBX_EVENT_COLUMNS)
 		elog(ERROR, "outbox.event has %d columns instead of %d",
 			 RelationGetNumberOfAttributes(log), OBX_EVENT_COLUMNS);
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	buffer.tupdesc = CreateTupleDescCopy(RelationGetDescr(log));
+	buffer.tupdesc->tdtypeid = get_rel_type_id(obx_object_require(OBX_EVENT));
 	buffer.memory = AllocSetContextCreate(TopMemoryContext, "pg_outbox event buffer",
 										  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(old);
-	table_close(log, AccessShareLock);
+	relation_close(log, AccessShareLock);
 }
 
 /* Writes events that lie side by side in the buffer and in one partition. */

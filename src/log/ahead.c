@@ -26,6 +26,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xlog.h"
 #include "commands/tablespace.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -44,6 +45,7 @@
 #include "base/table.h"
 #include "catalog/names.h"
 #include "log/ahead.h"
+#include "log/bound.h"
 #include "log/closed.h"
 #include "log/event.h"
 #include "log/partition.h"
@@ -79,14 +81,6 @@ typedef struct Place
 
 /* ---- where ---- */
 
-static TimestampTz
-interval_start(TimestampTz time, int64 interval)
-{
-	int64		start = time - time % interval;
-
-	return start > time ? start - interval : start;
-}
-
 /*
  * The first gap between partitions at or after a time; false when that lies
  * far enough ahead.  The partition is not to begin before "earliest".
@@ -108,7 +102,7 @@ find_gap(TimestampTz time, TimestampTz earliest, TimestampTz ahead, int64 interv
 		return false;
 
 	place->lower = Max(former, earliest);
-	place->upper = interval_start(place->lower, interval) + interval;
+	place->upper = obx_bound_start(place->lower, interval) + interval;
 	if (!partitions[next].is_default)
 		place->upper = Min(place->upper, partitions[next].lower);
 	return true;
@@ -152,7 +146,7 @@ choose_place(TimestampTz now, int64 interval, Place *place)
 	TimestampTz ahead = now + Max(2 * interval, OBX_PARTITION_AHEAD);
 	int64		step = Min(interval, USECS_PER_MINUTE);
 	TimestampTz time = now;
-	TimestampTz earliest = interval_start(now, interval);
+	TimestampTz earliest = obx_bound_start(now, interval);
 	TimestampTz last;
 
 	for (int i = 0; i < OBX_PARTITION_TRIES; i++)
@@ -161,7 +155,7 @@ choose_place(TimestampTz now, int64 interval, Place *place)
 			return false;
 		if (!find_default_time(place, &last))
 			return true;
-		time = interval_start(Max(last, now) + OBX_PARTITION_MARGIN, step) + step;
+		time = obx_bound_start(Max(last, now) + OBX_PARTITION_MARGIN, step) + step;
 		earliest = time;
 	}
 	return false;
@@ -169,40 +163,13 @@ choose_place(TimestampTz now, int64 interval, Place *place)
 
 /* ---- making ---- */
 
-static void
-decode_time(TimestampTz time, struct pg_tm *tm)
-{
-	fsec_t		fsec;
-
-	if (timestamp2tm(time, NULL, tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
-}
-
-/* An ISO 8601 timestamp in UTC, read the same under every DateStyle. */
-static char *
-format_bound(TimestampTz time)
-{
-	struct pg_tm tm;
-
-	decode_time(time, &tm);
-	return psprintf("%04d-%02d-%02d %02d:%02d:%02d+00", tm.tm_year, tm.tm_mon, tm.tm_mday,
-					tm.tm_hour, tm.tm_min, tm.tm_sec);
-}
-
 /* A table of that name may have been left, or been made by somebody. */
 static char *
 choose_name(TimestampTz lower)
 {
-	struct pg_tm tm;
-	char	   *name;
-	char	   *unique;
+	char	   *name = obx_bound_name(lower);
+	char	   *unique = name;
 
-	decode_time(lower, &tm);
-	name = psprintf("event_p%04d%02d%02d_%02d%02d%02d", tm.tm_year, tm.tm_mon, tm.tm_mday,
-					tm.tm_hour, tm.tm_min, tm.tm_sec);
-	unique = name;
 	for (int i = 1; OidIsValid(get_relname_relid(unique, obx_schema_require())); i++)
 		unique = psprintf("%s_%d", name, i);
 	return unique;
@@ -252,8 +219,8 @@ lock_default(int patience)
 static void
 attach_table(const char *name, const Place *place)
 {
-	const char *lower = format_bound(place->lower);
-	const char *upper = format_bound(place->upper);
+	const char *lower = obx_bound_format(place->lower);
+	const char *upper = obx_bound_format(place->upper);
 	const char *command = psprintf("ALTER TABLE outbox.event_default ADD CONSTRAINT event_default_gap"
 								   " CHECK (\"time\" OPERATOR(pg_catalog.<) '%s'::pg_catalog.timestamptz"
 								   " OR \"time\" OPERATOR(pg_catalog.>=) '%s'::pg_catalog.timestamptz)"
@@ -277,6 +244,8 @@ make_partition(void *arg)
 	TimestampTz last;
 
 	create_table(name);
+	/* the commit waits for the disk, under the lock: let little be left */
+	XLogFlush(GetXLogInsertRecPtr());
 	lock_default(place->patience);
 	/* who wrote to it until now has ended */
 	if (find_default_time(place, &last))

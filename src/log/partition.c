@@ -2,7 +2,11 @@
  * Partitions of the log: which there are.
  *
  * Writers look partitions up in a cache of their own and never lock the
- * parent, but for loading that cache.
+ * parent, but for loading that cache.  They do without where they can: loading
+ * takes longer the more partitions there are, and each one that is made or
+ * dropped makes every session load anew.  The partition that a writer used last
+ * remains the right one, if its own entry says so; and where it used none yet,
+ * the name that ahead.c gives tells where to look.
  *
  * Must not know who calls, nor what events mean.
  */
@@ -16,13 +20,16 @@
 #include "partitioning/partdesc.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/settings.h"
 #include "catalog/names.h"
+#include "log/bound.h"
 #include "log/event.h"
 #include "log/partition.h"
 
@@ -35,7 +42,8 @@ static struct
 	int			count;
 	ObxPartition *partitions;	/* by bounds, the default one last */
 	Oid			parent;
-	ObxPartition *last;			/* the one last found */
+	ObxPartition found;			/* the one last found; relid 0: none yet */
+	bool		found_stands;	/* no news since */
 }			cache;
 
 static void
@@ -44,6 +52,7 @@ forget_partitions(Datum arg, Oid relid)
 	if (relid == InvalidOid || relid == cache.parent)
 	{
 		cache.valid = false;
+		cache.found_stands = false;
 		cache.news = true;
 	}
 }
@@ -105,7 +114,6 @@ load_partitions(void)
 		cache.memory = AllocSetContextCreate(CacheMemoryContext, "pg_outbox partitions",
 											 ALLOCSET_SMALL_SIZES);
 	MemoryContextReset(cache.memory);
-	cache.last = NULL;
 	cache.partitions = MemoryContextAlloc(cache.memory,
 										  (desc->nparts + 1) * sizeof(ObxPartition));
 	cache.count = copy_partitions(desc, cache.partitions);
@@ -193,20 +201,64 @@ obx_partitions_between(TimestampTz first, TimestampTz last, int *count)
 	return &partitions[from];
 }
 
+static inline bool
+covers(const ObxPartition *partition, TimestampTz time)
+{
+	return time >= partition->lower && time < partition->upper;
+}
+
+/* The partition to ask about first, InvalidOid if there is no telling. */
+static Oid
+guess(TimestampTz time)
+{
+	int64		interval = obx_partition_interval * USECS_PER_SEC;
+
+	if (OidIsValid(cache.found.relid) && covers(&cache.found, time))
+		return cache.found.relid;
+	return get_relname_relid(obx_bound_name(obx_bound_start(time, interval)),
+							 obx_schema_require());
+}
+
+/* Finds it without knowing the others; false if it is not the one guessed. */
+static bool
+find_alone(TimestampTz time)
+{
+	Oid			relid = guess(time);
+	ObxPartition partition;
+
+	if (!OidIsValid(relid))
+		return false;
+	/* what comes while it is read makes it be read again next time */
+	cache.parent = obx_object_require(OBX_EVENT);
+	cache.found_stands = true;
+	if (obx_bound_read(relid, &partition) && covers(&partition, time))
+	{
+		cache.found = partition;
+		return true;
+	}
+	cache.found_stands = false;
+	return false;
+}
+
 Oid
 obx_partition_find(TimestampTz time)
 {
 	int			low;
 
-	require_cache();
-	if (likely(cache.last != NULL && time >= cache.last->lower && time < cache.last->upper))
-		return cache.last->relid;
+	if (likely(cache.found_stands && covers(&cache.found, time)))
+		return cache.found.relid;
+	if (!cache.valid && find_alone(time))
+		return cache.found.relid;
 
+	require_cache();
 	low = find_reaching(time);
 	if (cache.partitions[low].lower > time)
 		low = cache.count - 1;
 	if (!cache.partitions[low].is_default)
-		cache.last = &cache.partitions[low];
+	{
+		cache.found = cache.partitions[low];
+		cache.found_stands = cache.valid;
+	}
 	return cache.partitions[low].relid;
 }
 

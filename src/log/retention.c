@@ -26,6 +26,7 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -209,6 +210,8 @@ drop_partition(void *arg)
 	const char *name = get_rel_name(relid);
 
 	forget_reached(candidate);
+	/* the commit waits for the disk, under the locks: let little be left */
+	XLogFlush(GetXLogInsertRecPtr());
 	lock_partition(candidate);
 	if (obx_reach_is_beyond(relid, candidate->last != NULL ? candidate->last->snapshot : NULL))
 		ereport(ERROR,
