@@ -19,6 +19,7 @@
 #include "base/encoding.h"
 #include "base/table.h"
 #include "catalog/delivery.h"
+#include "catalog/locks.h"
 #include "catalog/names.h"
 
 /* Columns of outbox.delivery. */
@@ -269,6 +270,15 @@ obx_delivery_oldest(int32 subscription)
 
 /* ---- changing ---- */
 
+#ifdef USE_ASSERT_CHECKING
+/* A dead letter is tried again, and does not wait behind its key. */
+static bool
+may_become(ObxDeliveryState from, ObxDeliveryState to)
+{
+	return from != OBX_DELIVERY_DEAD || to != OBX_DELIVERY_PARKED;
+}
+#endif
+
 void
 obx_delivery_insert(const ObxDelivery *delivery)
 {
@@ -285,6 +295,7 @@ obx_delivery_insert(const ObxDelivery *delivery)
 			   RowExclusiveLock);
 	tuple = obx_scan_next(&scan);
 	memset(replace, true, sizeof(replace));
+	Assert(tuple == NULL || is_dead(tuple, RelationGetDescr(scan.table)));
 	if (tuple != NULL)
 		obx_table_update(scan.table, tuple, values, nulls, replace);
 	else
@@ -314,6 +325,8 @@ change_row(int32 subscription, int64 position, const ObxDelivery *delivery)
 		bool		nulls[COLUMNS];
 		bool		replace[COLUMNS];
 
+		Assert(may_become(make_delivery(tuple, RelationGetDescr(scan.table))->state,
+						  delivery->state));
 		memset(replace, true, sizeof(replace));
 		fill_row(delivery, values, nulls);
 		obx_table_update(scan.table, tuple, values, nulls, replace);
@@ -404,11 +417,7 @@ begin_failure_scan(ObxScan *scan, ScanKey key, int32 subscription)
 static bool
 lock_failure(int32 subscription)
 {
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_FAILURE),
-					   (Oid) subscription, 0);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	return obx_lock_acquire(obx_lock_failure(subscription), ExclusiveLock, false);
 }
 
 /* Does the row say that the subscription cannot run? */

@@ -21,6 +21,7 @@
 
 #include "base/compat.h"
 #include "base/table.h"
+#include "catalog/locks.h"
 #include "catalog/names.h"
 #include "catalog/progress.h"
 
@@ -411,11 +412,7 @@ obx_progress_settle(ObxProgress *progress, int64 position, int64 attempts)
 static bool
 lock_deletion(void)
 {
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId,
-					   obx_object_require(OBX_PROGRESS), 1);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	return obx_lock_acquire(obx_lock_deletion(OBX_PROGRESS), ExclusiveLock, false);
 }
 
 bool

@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "catalog/locks.h"
 #include "catalog/names.h"
 #include "catalog/window.h"
 
@@ -248,11 +249,7 @@ obx_window_scan_end(ObxWindowScan *scan)
 static bool
 lock_deletion(bool wait)
 {
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, obx_object_require(OBX_WINDOW),
-					   1);
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	return obx_lock_acquire(obx_lock_deletion(OBX_WINDOW), ExclusiveLock, wait);
 }
 
 /* The key of the last row seen, to tell where the next one begins. */

@@ -43,6 +43,7 @@
 #include "base/compat.h"
 #include "base/identity.h"
 #include "base/settings.h"
+#include "catalog/locks.h"
 #include "catalog/names.h"
 #include "catalog/schedule.h"
 #include "emit/once.h"
@@ -69,16 +70,6 @@ hash_text(Datum value, uint64 seed)
 
 	return DatumGetUInt64(hash_any_extended((unsigned char *) VARDATA_ANY(string),
 											VARSIZE_ANY_EXHDR(string), seed));
-}
-
-/* Sub-object 0 is not for keys. */
-static void
-set_lock_tag(ObxOnce *claim)
-{
-	uint64		hash = hash_text(claim->key.key, hash_text(claim->key.consumer, 0));
-
-	SET_LOCKTAG_OBJECT(claim->lock, MyDatabaseId, obx_object_require(OBX_SEEN_TURN),
-					   (uint32) hash, (uint16) (hash >> 32) | 1);
 }
 
 /* Publishers' keys only can be those of scheduled events. */
@@ -110,18 +101,18 @@ obx_once_begin(ObxOnce *claim, Datum consumer, Datum key, ObxOnceUse *use)
 
 	claim->key.consumer = consumer;
 	claim->key.key = key;
-	set_lock_tag(claim);
+	claim->lock = obx_lock_key(hash_text(key, hash_text(consumer, 0)));
 
 	for (;;)
 	{
-		(void) LockAcquire(&claim->lock, ExclusiveLock, false, false);
+		(void) obx_lock_acquire(claim->lock, ExclusiveLock, true);
 		find_uses(claim, &scheduled, &seen);
 		found = scheduled.id != 0 || seen.found;
 		if (!found && !TransactionIdIsValid(scheduled.writer) &&
 			!TransactionIdIsValid(seen.writer))
 			return true;
 
-		LockRelease(&claim->lock, ExclusiveLock, false);
+		obx_lock_release(claim->lock, ExclusiveLock);
 		if (found)
 			break;
 		XactLockTableWait(TransactionIdIsValid(scheduled.writer) ? scheduled.writer : seen.writer,
@@ -186,13 +177,13 @@ void
 obx_once_finish(ObxOnce *claim, int64 event_id)
 {
 	obx_seen_insert(lock_turn(claim->turn), &claim->key, event_id, claim->time);
-	LockRelease(&claim->lock, ExclusiveLock, false);
+	obx_lock_release(claim->lock, ExclusiveLock);
 }
 
 void
 obx_once_leave(ObxOnce *claim)
 {
-	LockRelease(&claim->lock, ExclusiveLock, false);
+	obx_lock_release(claim->lock, ExclusiveLock);
 }
 
 /* Whoever asks for the key meets the row that is being deleted, and waits. */
@@ -295,12 +286,10 @@ obx_once_forget(void)
 {
 	Relation	table = table_open(obx_object_require(OBX_SEEN_TURN), AccessShareLock);
 	Oid			owner = table->rd_rel->relowner;
-	LOCKTAG		tag;
 	ObxIdentity former;
 
 	table_close(table, NoLock);
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SEEN_TURN), 0, 0);
-	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+	if (!obx_lock_acquire(obx_lock_turn(), ExclusiveLock, false))
 		return;
 
 	obx_identity_assume(&former, owner);

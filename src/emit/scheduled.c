@@ -23,6 +23,7 @@
 
 #include "base/compat.h"
 #include "base/doorbell.h"
+#include "catalog/locks.h"
 #include "catalog/names.h"
 #include "catalog/sequence.h"
 #include "emit/append.h"
@@ -202,12 +203,10 @@ void
 obx_scheduled_move(ObxSchedulePlace *place, bool wait, ObxScheduledMove *result)
 {
 	Batch		batch = {.place = place,.result = result};
-	LOCKTAG		tag;
 
 	memset(result, 0, sizeof(ObxScheduledMove));
 	result->next = DT_NOEND;
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SCHEDULE), 1, 0);
-	if (LockAcquire(&tag, ExclusiveLock, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
+	if (!obx_lock_acquire(obx_lock_scheduled(), ExclusiveLock, wait))
 	{
 		result->busy = true;
 		return;

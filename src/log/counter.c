@@ -31,6 +31,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "catalog/locks.h"
 #include "catalog/names.h"
 #include "log/counter.h"
 
@@ -152,10 +153,9 @@ log_counter(const CounterPage *page, int64 value, bool is_called)
 static bool
 has_other_writers(Relation counter)
 {
-	LOCKTAG		tag;
+	LOCKTAG		tag = obx_lock_counter(RelationGetRelid(counter));
 	int			count;
 
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, RelationGetRelid(counter));
 	(void) GetLockConflicts(&tag, ShareLock, &count);
 	return count > 0;
 }

@@ -20,6 +20,7 @@
 
 #include "base/compat.h"
 #include "base/table.h"
+#include "catalog/locks.h"
 #include "catalog/names.h"
 #include "log/probe.h"
 #include "log/segment.h"
@@ -150,26 +151,15 @@ make_segment(HeapTuple tuple, TupleDesc tupdesc)
 	return segment;
 }
 
-static LOCKTAG
-lock_tag(void)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, obx_object_require(OBX_SEGMENT), 1, 0);
-	return tag;
-}
-
 bool
 obx_segment_lock(bool wait)
 {
-	LOCKTAG		tag = lock_tag();
-
-	if (LockAcquire(&tag, ExclusiveLock, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
+	if (!obx_lock_acquire(obx_lock_sequencing(), ExclusiveLock, wait))
 		return false;
 
 	/*
-	 * who writes after reading takes the stronger lock first: REINDEX is
-	 * between
+	 * what is read first is written then: upgrading could deadlock with
+	 * REINDEX
 	 */
 	LockRelationOid(obx_object_require(OBX_SEGMENT), RowExclusiveLock);
 	return true;
@@ -178,20 +168,19 @@ obx_segment_lock(bool wait)
 void
 obx_segment_unlock(void)
 {
-	LOCKTAG		tag = lock_tag();
-
 	UnlockRelationOid(obx_object_require(OBX_SEGMENT), RowExclusiveLock);
-	(void) LockRelease(&tag, ExclusiveLock, false);
+	obx_lock_release(obx_lock_sequencing(), ExclusiveLock);
 }
 
 void
 obx_segment_settle(void)
 {
-	LOCKTAG		tag = lock_tag();
-
-	/* not if it is ours already: then nobody else writes one */
-	(void) LockAcquire(&tag, ShareLock, false, false);
-	(void) LockRelease(&tag, ShareLock, false);
+	/*
+	 * where it is ours already, nobody else writes one, and this waits for
+	 * nobody
+	 */
+	(void) obx_lock_acquire(obx_lock_sequencing(), ShareLock, true);
+	obx_lock_release(obx_lock_sequencing(), ShareLock);
 }
 
 void

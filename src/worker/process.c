@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/compat.h"
+#include "catalog/locks.h"
 #include "catalog/names.h"
 #include "worker/process.h"
 #include "worker/slot.h"
@@ -148,13 +149,11 @@ ObxInstalled
 obx_process_lock_extension(void)
 {
 	Oid			extension = obx_extension_find();
-	LOCKTAG		tag;
 
 	if (!OidIsValid(extension))
 		return OBX_INSTALLED_NOT;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 0);
-	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+	if (!obx_lock_acquire(obx_lock_extension(extension), AccessShareLock, false))
 		return OBX_INSTALLED_CHANGING;
 
 	/* who dropped it may have committed between look and lock */
