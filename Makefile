@@ -19,6 +19,10 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 ifneq ($(filter-out 0 false,$(CI) $(WERROR)),)
 PG_CFLAGS += -Werror
 endif
+# Our own assertions, against a server that is built without.
+ifneq ($(filter-out 0 false,$(ASSERTS)),)
+PG_CPPFLAGS += -DUSE_ASSERT_CHECKING
+endif
 SHLIB_LINK = -Wl,--version-script=src/exports.map
 
 # The install script is the parts of sql/manifest in their order; an update

@@ -81,6 +81,7 @@ obx_delivery_fail(const ObxSubscription *subscription, ObxVerdict verdict,
 	int64		wait = 0;
 
 	set_error(error, delivery);
+	Assert(delivery->state != OBX_DELIVERY_DEAD);
 	switch (verdict)
 	{
 		case OBX_VERDICT_LATER:

@@ -86,6 +86,7 @@ lock_entry(int64 id, LWLockMode mode)
 static void
 unlock_entry(void)
 {
+	Assert(table->lock == NULL || LWLockHeldByMe(table->lock));
 	if (table->lock != NULL)
 		LWLockRelease(table->lock);
 }

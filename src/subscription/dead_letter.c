@@ -108,6 +108,7 @@ redrive(const Change *change, ObxDelivery *delivery, ObxProgress *progress)
 		obx_delivery_delete(delivery->subscription, delivery->position);
 		return;
 	}
+	Assert(delivery->state == OBX_DELIVERY_DEAD);
 	delivery->state = OBX_DELIVERY_RETRY;
 	delivery->open = true;
 	delivery->attempts = 0;

@@ -98,6 +98,7 @@ find_owner(Pool *pool, Oid oid, TimestampTz waiting_since)
 static void
 survey_pool(Pool *pool, TimestampTz now, TimestampTz *next)
 {
+	ObxAssertLocked();
 	pool->nowners = pool->size = pool->leaving = 0;
 
 	for (int i = 0; i < obx_queue->used; i++)
@@ -195,6 +196,7 @@ find_spare(Pool *pool, bool busy)
 	ObxSlot    *best = NULL;
 	int			best_count = 0;
 
+	ObxAssertShared();
 	for (int i = 0; i < obx_slots->nslots; i++)
 	{
 		ObxSlot    *slot = &obx_slots->slots[i];
@@ -225,6 +227,7 @@ dismiss_spare(Pool *pool, int limit)
 	int			short_handed = 0;
 	int			wanted;
 
+	ObxAssertLocked();
 	for (int i = 0; i < pool->nowners; i++)
 	{
 		const Owner *owner = &pool->owners[i];

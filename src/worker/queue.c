@@ -79,6 +79,23 @@ initialize_queue(void *region, LWLockPadded *locks)
 	obx_queue->unclean = !is_clean_start();
 }
 
+void
+obx_queue_set_state(ObxQueuedLane *lane, ObxQueuedState state)
+{
+#ifdef USE_ASSERT_CHECKING
+	static const uint8 origins[] = {
+		[OBX_QUEUED_FREE] = 1 << OBX_QUEUED_IDLE | 1 << OBX_QUEUED_READY | 1 << OBX_QUEUED_RUNNING,
+		[OBX_QUEUED_IDLE] = 1 << OBX_QUEUED_FREE | 1 << OBX_QUEUED_READY | 1 << OBX_QUEUED_RUNNING,
+		[OBX_QUEUED_READY] = 1 << OBX_QUEUED_IDLE | 1 << OBX_QUEUED_RUNNING,
+		[OBX_QUEUED_RUNNING] = 1 << OBX_QUEUED_READY
+	};
+#endif
+
+	ObxAssertLocked();
+	Assert(origins[state] & 1 << lane->state);
+	lane->state = state;
+}
+
 /* Is it one that will soon look for a light lane? */
 static bool
 may_take_light(const ObxSlot *slot, TimestampTz now)
@@ -111,7 +128,8 @@ make_ready(ObxQueuedLane *lane, TimestampTz now)
 {
 	const ObxSlot *slot;
 
-	lane->state = OBX_QUEUED_READY;
+	ObxAssertLocked();
+	obx_queue_set_state(lane, OBX_QUEUED_READY);
 	lane->ready_since = now;
 	slot = lane->light ? find_light_slot(lane->database, lane->owner, now) : NULL;
 	if (slot != NULL && slot->state == OBX_SLOT_IDLE)
@@ -135,6 +153,7 @@ abandon_lanes(void)
 {
 	TimestampTz now = obx_clock_now();
 
+	ObxAssertLocked();
 	if (obx_own_slot->role == OBX_ROLE_SEQUENCER)
 	{
 		/* the next one begins anew; passes that still run harm nobody */
@@ -149,7 +168,7 @@ abandon_lanes(void)
 			{
 				if (lane->state != OBX_QUEUED_IDLE)
 					obx_own_slot->needed_at = now;
-				lane->state = OBX_QUEUED_FREE;
+				obx_queue_set_state(lane, OBX_QUEUED_FREE);
 				lane->generation++;
 			}
 		}
@@ -167,7 +186,7 @@ abandon_lanes(void)
 			lane->failures++;
 			lane->not_before = lane->due =
 				delay(now, FIRST_DELAY_MS, LONGEST_DELAY_MS, lane->failures);
-			lane->state = OBX_QUEUED_IDLE;
+			obx_queue_set_state(lane, OBX_QUEUED_IDLE);
 		}
 		else
 			make_ready(lane, now);
@@ -192,7 +211,7 @@ obx_queue_withdraw(Oid owner)
 		if (lane->state == OBX_QUEUED_READY && lane->database == MyDatabaseId &&
 			lane->owner == owner)
 		{
-			lane->state = OBX_QUEUED_IDLE;
+			obx_queue_set_state(lane, OBX_QUEUED_IDLE);
 			lane->seen = -1;
 		}
 	}
@@ -230,6 +249,7 @@ obx_queue_left_until(const ObxQueuedLane *lane, const ObxSlot *own, TimestampTz 
 {
 	int64		wait = 0;
 
+	ObxAssertShared();
 	if (!lane->light)
 		return 0;
 	for (int i = 0; i < obx_slots->nslots; i++)
@@ -283,7 +303,7 @@ obx_queue_claim(ObxLaneClaim *claim, TimestampTz *look_at)
 	if (best != NULL)
 	{
 		sequencer = obx_slot_find_sequencer(own->database);
-		best->state = OBX_QUEUED_RUNNING;
+		obx_queue_set_state(best, OBX_QUEUED_RUNNING);
 		claim->index = best - obx_queue->lanes;
 		claim->generation = best->generation;
 		claim->subscription = best->subscription;
@@ -303,7 +323,7 @@ obx_queue_claim(ObxLaneClaim *claim, TimestampTz *look_at)
 	}
 	if (own->state != (best != NULL ? OBX_SLOT_BUSY : OBX_SLOT_IDLE))
 	{
-		own->state = best != NULL ? OBX_SLOT_BUSY : OBX_SLOT_IDLE;
+		obx_slot_set_state(own, best != NULL ? OBX_SLOT_BUSY : OBX_SLOT_IDLE);
 		own->since = now;
 		if (best == NULL)
 			obx_slot_tell_of_opening();
@@ -317,7 +337,8 @@ static void
 settle_lane(ObxQueuedLane *lane, const ObxLaneClaim *claim, const ObxPassResult *result,
 			int64 head, TimestampTz now)
 {
-	lane->state = OBX_QUEUED_IDLE;
+	ObxAssertLocked();
+	obx_queue_set_state(lane, OBX_QUEUED_IDLE);
 	switch (result->outcome)
 	{
 		case OBX_PASS_MORE:
@@ -365,6 +386,7 @@ settle_lane(ObxQueuedLane *lane, const ObxLaneClaim *claim, const ObxPassResult 
 static void
 wake_for_work(const ObxQueuedLane *lane, const ObxSlot *sequencer)
 {
+	ObxAssertLocked();
 	for (int i = 0; i < obx_slots->nslots; i++)
 	{
 		const ObxSlot *slot = &obx_slots->slots[i];

@@ -64,6 +64,12 @@ extern ObxQueue *obx_queue;
 
 extern void obx_queue_init(void);
 
+/*
+ * IDLE -> READY -> RUNNING -> IDLE or READY; READY -> IDLE where it was put off;
+ * any -> FREE -> IDLE.  Locked.
+ */
+extern void obx_queue_set_state(ObxQueuedLane *lane, ObxQueuedState state);
+
 /* A lane that its database should have. */
 typedef struct ObxWantedLane
 {

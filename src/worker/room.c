@@ -46,6 +46,7 @@
 bool
 obx_room_is_behind(TimestampTz since, TimestampTz now)
 {
+	ObxAssertShared();
 	/* the launcher has no slot */
 	if (obx_own_slot != NULL && obx_slots->launcher_starved_since != 0 &&
 		obx_slots->launcher_starved_since < since &&
@@ -249,6 +250,7 @@ obx_room_make(Oid database, TimestampTz since, TimestampTz now)
 	bool		sequencer = !OidIsValid(database);
 	ObxSlot    *slot;
 
+	ObxAssertLocked();
 	if (obx_slots->left_at > now - POSTMASTER_DELAY || is_anybody_leaving(now))
 		return;
 	if ((slot = find_idle_dispatcher()) != NULL)

@@ -58,6 +58,7 @@ end_lane(ObxQueuedLane *lane)
 {
 	ObxSlot    *slot = lane->state == OBX_QUEUED_RUNNING ? find_server(lane) : NULL;
 
+	ObxAssertLocked();
 	if (slot != NULL)
 		obx_slot_ask_to_leave(slot, OBX_LEAVE_NOW);
 }
@@ -66,6 +67,7 @@ end_lane(ObxQueuedLane *lane)
 static void
 remove_lanes(const ObxWantedLane *wanted, int count, bool *present, bool afresh)
 {
+	ObxAssertLocked();
 	for (int i = 0; i < obx_queue->used; i++)
 	{
 		ObxQueuedLane *lane = &obx_queue->lanes[i];
@@ -80,7 +82,7 @@ remove_lanes(const ObxWantedLane *wanted, int count, bool *present, bool afresh)
 		{
 			if (match == NULL)
 				end_lane(lane);
-			lane->state = OBX_QUEUED_FREE;
+			obx_queue_set_state(lane, OBX_QUEUED_FREE);
 			lane->generation++;
 			continue;
 		}
@@ -104,6 +106,7 @@ obx_queue_is_short(void)
 {
 	TimestampTz now = obx_clock_now();
 
+	ObxAssertShared();
 	return obx_queue->short_at > now - SHORT_MEMORY && obx_queue->short_at <= now;
 }
 
@@ -113,6 +116,7 @@ find_share(void)
 {
 	int			databases = 1;
 
+	ObxAssertShared();
 	for (int i = 0; i < obx_slots->nslots; i++)
 		if (obx_slots->slots[i].role == OBX_ROLE_SEQUENCER &&
 			obx_slot_is_live(&obx_slots->slots[i]) && &obx_slots->slots[i] != obx_own_slot)
@@ -126,6 +130,7 @@ count_lanes(void)
 {
 	int			count = 0;
 
+	ObxAssertShared();
 	for (int i = 0; i < obx_queue->used; i++)
 		if (obx_queue->lanes[i].state != OBX_QUEUED_FREE &&
 			obx_queue->lanes[i].database == MyDatabaseId)
@@ -140,6 +145,7 @@ count_lanes(void)
 static void
 take_out(const ObxWantedLane *wanted, int count, bool *present, int excess, bool ready)
 {
+	ObxAssertLocked();
 	for (int pass = 0; pass < (ready ? 2 : 1); pass++)
 	{
 		for (int i = obx_queue->used - 1; i >= 0 && excess > 0; i--)
@@ -155,7 +161,7 @@ take_out(const ObxWantedLane *wanted, int count, bool *present, int excess, bool
 			match = bsearch(&key, wanted, count, sizeof(ObxWantedLane), compare_wanted);
 			if (match != NULL)
 				present[match - wanted] = false;
-			lane->state = OBX_QUEUED_FREE;
+			obx_queue_set_state(lane, OBX_QUEUED_FREE);
 			lane->generation++;
 			excess--;
 		}
@@ -167,9 +173,10 @@ put_in(ObxQueuedLane *lane, const ObxWantedLane *wanted)
 {
 	uint32		generation = lane->generation + 1;
 
+	ObxAssertLocked();
 	memset(lane, 0, sizeof(ObxQueuedLane));
 	lane->generation = generation;
-	lane->state = OBX_QUEUED_IDLE;
+	obx_queue_set_state(lane, OBX_QUEUED_IDLE);
 	lane->database = MyDatabaseId;
 	lane->owner = wanted->owner;
 	lane->subscription = wanted->subscription;
@@ -194,6 +201,7 @@ fill_places(const ObxWantedLane *wanted, int count, bool *present, int room)
 	int			place = 0;
 	int			missing = 0;
 
+	ObxAssertLocked();
 	for (int i = 0; i < count; i++)
 	{
 		int			index = (start + i) % count;

@@ -101,6 +101,7 @@ obx_slot_is_live(const ObxSlot *slot)
 ObxSlot *
 obx_slot_find_sequencer(Oid database)
 {
+	ObxAssertShared();
 	for (int i = 0; i < obx_slots->nslots; i++)
 	{
 		ObxSlot    *slot = &obx_slots->slots[i];
@@ -115,6 +116,7 @@ obx_slot_find_sequencer(Oid database)
 void
 obx_slot_tell_of_opening(void)
 {
+	ObxAssertLocked();
 	obx_slots->openings++;
 	for (int i = 0; i < obx_slots->nslots; i++)
 	{
@@ -131,6 +133,7 @@ obx_slot_tell_of_opening(void)
 void
 obx_slot_wake(const ObxSlot *slot)
 {
+	ObxAssertShared();
 	if (slot->pid != 0)
 		SetLatch(&GetPGProcByNumber(slot->procno)->procLatch);
 }
@@ -138,6 +141,7 @@ obx_slot_wake(const ObxSlot *slot)
 void
 obx_slot_ask_to_leave(ObxSlot *slot, ObxLeave leave)
 {
+	ObxAssertLocked();
 	if (!obx_slot_is_live(slot) || slot->leave >= leave)
 		return;
 	if (slot->leave == OBX_LEAVE_NOT || leave == OBX_LEAVE_NOW)
@@ -151,6 +155,7 @@ obx_slot_set_starved(Oid database, TimestampTz since)
 {
 	ObxStarved *place = NULL;
 
+	ObxAssertLocked();
 	for (int i = 0; i < OBX_STARVED; i++)
 	{
 		ObxStarved *starved = &obx_slots->starved[i];
@@ -204,6 +209,7 @@ obx_slot_show_refused(Oid owner, TimestampTz since)
 TimestampTz
 obx_slot_starved_since(Oid database)
 {
+	ObxAssertShared();
 	for (int i = 0; i < OBX_STARVED; i++)
 		if (obx_slots->starved[i].database == database)
 			return obx_slots->starved[i].since;
@@ -213,6 +219,7 @@ obx_slot_starved_since(Oid database)
 bool
 obx_slot_is_held(Oid database)
 {
+	ObxAssertShared();
 	for (int i = 0; i < OBX_HOLDS; i++)
 		if (obx_slots->holds[i].database == database)
 			return true;
@@ -220,10 +227,29 @@ obx_slot_is_held(Oid database)
 }
 
 void
+obx_slot_set_state(ObxSlot *slot, ObxSlotState state)
+{
+#ifdef USE_ASSERT_CHECKING
+	static const uint8 origins[] = {
+		[OBX_SLOT_FREE] = 1 << OBX_SLOT_STARTING | 1 << OBX_SLOT_EXITED,
+		[OBX_SLOT_STARTING] = 1 << OBX_SLOT_FREE,
+		[OBX_SLOT_IDLE] = 1 << OBX_SLOT_BUSY,
+		[OBX_SLOT_BUSY] = 1 << OBX_SLOT_STARTING | 1 << OBX_SLOT_IDLE | 1 << OBX_SLOT_BUSY,
+		[OBX_SLOT_EXITED] = 1 << OBX_SLOT_STARTING | 1 << OBX_SLOT_IDLE | 1 << OBX_SLOT_BUSY
+	};
+#endif
+
+	ObxAssertLocked();
+	Assert(origins[state] & 1 << slot->state);
+	slot->state = state;
+}
+
+void
 obx_slot_free(ObxSlot *slot)
 {
+	ObxAssertLocked();
 	slot->generation++;
-	slot->state = OBX_SLOT_FREE;
+	obx_slot_set_state(slot, OBX_SLOT_FREE);
 	slot->pid = 0;
 }
 
@@ -244,7 +270,7 @@ claim_slot(ObxRole role, Oid database, Oid owner, TimestampTz waits_since)
 		memset(slot, 0, sizeof(ObxSlot));
 		slot->generation = generation;
 		slot->role = role;
-		slot->state = OBX_SLOT_STARTING;
+		obx_slot_set_state(slot, OBX_SLOT_STARTING);
 		slot->database = database;
 		slot->owner = owner;
 		slot->since = obx_clock_now();
@@ -325,7 +351,7 @@ obx_slot_reap(void)
 			stopped = true;		/* it came up, and looks after itself */
 		else if (stopped)
 		{
-			slot->state = OBX_SLOT_EXITED;
+			obx_slot_set_state(slot, OBX_SLOT_EXITED);
 			slot->exit = slot->leave == OBX_LEAVE_ROOM ? OBX_EXIT_GAVE_WAY :
 				slot->leave != OBX_LEAVE_NOT ? OBX_EXIT_LEFT : OBX_EXIT_REFUSED;
 			slot->since = obx_clock_now();
@@ -346,6 +372,7 @@ tell_of_exit(const ObxSlot *gone)
 {
 	ObxSlot    *sequencer = obx_slot_find_sequencer(gone->database);
 
+	ObxAssertLocked();
 	if (sequencer != NULL)
 		obx_slot_wake(sequencer);
 	obx_slots->left_at = obx_clock_now();
@@ -384,7 +411,7 @@ leave_slot(int code, Datum arg)
 		else if (!slot->connected)
 			slot->exit = OBX_EXIT_REFUSED;
 	}
-	slot->state = OBX_SLOT_EXITED;
+	obx_slot_set_state(slot, OBX_SLOT_EXITED);
 	slot->pid = 0;
 	slot->since = obx_clock_now();
 	if (slot->waits_since == 0)
@@ -416,7 +443,7 @@ obx_slot_attach(ObxRole role)
 	{
 		slot->pid = MyProcPid;
 		slot->procno = obx_my_procno();
-		slot->state = OBX_SLOT_BUSY;
+		obx_slot_set_state(slot, OBX_SLOT_BUSY);
 		slot->attached_at = slot->since = obx_clock_now();
 		obx_own_slot = slot;
 		wanted = slot->leave == OBX_LEAVE_NOT && !obx_slot_is_held(slot->database);
@@ -453,7 +480,7 @@ void
 obx_slot_begin_round(void)
 {
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	obx_own_slot->state = OBX_SLOT_BUSY;
+	obx_slot_set_state(obx_own_slot, OBX_SLOT_BUSY);
 	obx_own_slot->wakes_at = DT_NOEND;
 	LWLockRelease(obx_slots->lock);
 }
@@ -464,7 +491,7 @@ obx_slot_end_round(TimestampTz wakes_at, TimestampTz needed_at, bool worked)
 	TimestampTz now = obx_clock_now();
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	obx_own_slot->state = OBX_SLOT_IDLE;
+	obx_slot_set_state(obx_own_slot, OBX_SLOT_IDLE);
 	obx_own_slot->wakes_at = wakes_at;
 	obx_own_slot->needed_at = needed_at;
 	if (worked)

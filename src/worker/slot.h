@@ -145,6 +145,14 @@ extern ObxSlot *obx_own_slot;
 extern void obx_slot_init(void);
 
 /* From here on, "locked" means: the caller holds obx_slots->lock, exclusively. */
+#define ObxAssertLocked() Assert(LWLockHeldByMeInMode(obx_slots->lock, LW_EXCLUSIVE))
+#define ObxAssertShared() Assert(LWLockHeldByMe(obx_slots->lock))
+
+/*
+ * Moves a slot along the arrows above; from BUSY to BUSY, too, since a worker
+ * that attaches is BUSY before its first round.  Locked.
+ */
+extern void obx_slot_set_state(ObxSlot *slot, ObxSlotState state);
 
 /*
  * Starts a worker and returns its slot's index; -1 when there is no free

@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "storage/ipc.h"
 
 #include "base/shmem.h"
@@ -74,6 +75,7 @@ obx_suspect_init(void)
 ObxSuspect *
 obx_suspect_find(Oid database, int32 subscription, int32 lane)
 {
+	Assert(!IsUnderPostmaster || LWLockHeldByMe(obx_slots->lock));
 	for (int i = 0; i < SUSPECTS; i++)
 		if (suspects[i].database == database && suspects[i].subscription == subscription &&
 			suspects[i].lane == lane)
@@ -86,6 +88,7 @@ obx_suspect_note(const ObxSlot *slot)
 {
 	ObxSuspect *suspect;
 
+	Assert(!IsUnderPostmaster || LWLockHeldByMeInMode(obx_slots->lock, LW_EXCLUSIVE));
 	if (slot->subscription == 0 || slot->under_way == 0)
 		return;
 	suspect = obx_suspect_find(slot->database, slot->subscription, slot->lane);
@@ -104,6 +107,7 @@ obx_suspect_note(const ObxSlot *slot)
 void
 obx_suspect_settle(ObxSuspect *suspect, int64 handled, bool cleared, int batch_size)
 {
+	ObxAssertLocked();
 	if (handled > 0 && suspect->careful > 0)
 		suspect->careful = suspect->careful < batch_size ? suspect->careful * 2 : 0;
 	if (cleared)
