@@ -111,6 +111,9 @@ clean-program:
 	@$(MAKE) -C src/bin clean PG_CONFIG='$(PG_CONFIG)'
 .PHONY: program install-program uninstall-program clean-program
 
+# Expected output has no warning that the library is not preloaded.
+installcheck: export PGOPTIONS += -c outbox.max_workers=0
+
 # PostgreSQL 15's pg_regress looks for expected/ in its input directory only.
 test/expected:
 	ln -sfn ../expected $@

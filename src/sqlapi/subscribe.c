@@ -15,6 +15,7 @@
 #include "log/generation.h"
 #include "sqlapi/argument.h"
 #include "sqlapi/options.h"
+#include "sqlapi/preload.h"
 #include "sqlapi/start.h"
 #include "sqlapi/subscribe.h"
 
@@ -68,6 +69,7 @@ obx_subscribe_finish(ObxSubscription *subscription, const char *start)
 		obx_progress_advance(&progress);
 	}
 	obx_doorbell_arm_configuration();
+	obx_preload_warn();
 }
 
 /*

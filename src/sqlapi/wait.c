@@ -22,6 +22,7 @@
 #include "sequencer/sequencer.h"
 #include "sqlapi/argument.h"
 #include "sqlapi/behind.h"
+#include "sqlapi/preload.h"
 #include "worker/slot.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_wait);
@@ -126,7 +127,7 @@ warn_of_behind(const Wait *wait)
 				(errmsg("outbox.wait() has waited in vain"),
 				 errdetail("%s.", out.data),
 				 obx_slots == NULL ?
-				 errhint("Set shared_preload_libraries = 'pg_outbox' in postgresql.conf and restart the server, or CALL outbox.run().") : 0));
+				 errhint("%s", obx_preload_hint()) : 0));
 }
 
 static void

@@ -1,7 +1,7 @@
 -- The settings outbox.*: units, limits, and what is refused.
 LOAD 'pg_outbox';
 
-SELECT name, setting, unit, min_val, max_val, context
+SELECT name, boot_val AS setting, unit, min_val, max_val, context
 FROM pg_settings WHERE name LIKE 'outbox.%' ORDER BY name;
 
 -- units

@@ -9,8 +9,28 @@ use Test::More;
 
 my $node = new_server('unloaded', conf => ["shared_preload_libraries = ''"]);
 
+# a warning with the line to add, where it is made and where it is used
+sub warning
+{
+	my ($sql) = @_;
+	my $err;
+	$node->psql('postgres', $sql, stderr => \$err);
+	return $err;
+}
+my $warning = qr/WARNING:  no worker will deliver events: pg_outbox is not preloaded/;
+my $line = qr/HINT:  Set shared_preload_libraries = 'pg_outbox' in postgresql\.conf and restart/;
+like(warning('CREATE EXTENSION pg_outbox'), qr/$warning\s.*$line/s, 'CREATE EXTENSION warns');
+$node->safe_psql('postgres', 'DROP EXTENSION pg_outbox');
 install_orders($node, 'postgres');
-$node->safe_psql('postgres', "SELECT outbox.subscribe('s', handler => 'quick_handler')");
+like(warning("SELECT outbox.subscribe('s', handler => 'quick_handler')"), qr/$warning\s.*$line/s,
+	'subscribe warns');
+like(warning(q{
+		CREATE FUNCTION fold(state jsonb, e outbox.event) RETURNS jsonb LANGUAGE sql AS $$ SELECT state $$;
+		SELECT outbox.aggregate('a', '{Nothing}', 'Folded', 'fold', max_events => 1000)}),
+	qr/$warning/, 'aggregate warns');
+is(warning("SELECT outbox.unsubscribe('a'); SET outbox.max_workers = 0; SELECT outbox.subscribe('q', '{Nothing}', handler => 'quick_handler')"),
+	'', 'but not where no workers are wanted');
+$node->safe_psql('postgres', "SELECT outbox.unsubscribe('q')");
 insert_orders($node, 'postgres', 10);
 is($node->safe_psql('postgres', 'SELECT count(*) FROM outbox.worker'), 0, 'no processes');
 is($node->safe_psql('postgres', 'SELECT worker FROM outbox.status'),
