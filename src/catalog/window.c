@@ -252,17 +252,36 @@ lock_deletion(bool wait)
 	return obx_lock_acquire(obx_lock_deletion(OBX_WINDOW), ExclusiveLock, wait);
 }
 
-/* The key of the last row seen, to tell where the next one begins. */
-typedef struct Place
+void
+obx_window_place_reset(ObxWindowPlace *place)
 {
-	int32		subscription;
-	bool		is_set;
-	text	   *key;			/* in TopMemoryContext; NULL for none */
-} Place;
+	if (place->key != NULL)
+		pfree(place->key);
+	memset(place, 0, sizeof(ObxWindowPlace));
+}
+
+static void
+note_place(ObxWindowPlace *place, HeapTuple tuple, TupleDesc tupdesc)
+{
+	bool		isnull;
+	Datum		key = heap_getattr(tuple, KEY + 1, tupdesc, &isnull);
+
+	obx_window_place_reset(place);
+	if (!isnull)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		place->key = DatumGetTextPCopy(key);
+		MemoryContextSwitchTo(old);
+	}
+	place->version = DatumGetInt64(heap_getattr(tuple, VERSION + 1, tupdesc, &isnull));
+	place->subscription = DatumGetInt32(heap_getattr(tuple, SUBSCRIPTION + 1, tupdesc, &isnull));
+	place->is_set = true;
+}
 
 /* Is the row of that key?  If not, it is from now on. */
 static bool
-is_at(Place *place, HeapTuple tuple, TupleDesc tupdesc)
+is_at(ObxWindowPlace *place, HeapTuple tuple, TupleDesc tupdesc)
 {
 	bool		isnull;
 	int32		subscription = DatumGetInt32(heap_getattr(tuple, SUBSCRIPTION + 1, tupdesc,
@@ -277,25 +296,14 @@ is_at(Place *place, HeapTuple tuple, TupleDesc tupdesc)
 		  memcmp(VARDATA_ANY(place->key), VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)) == 0)))
 		return true;
 
-	if (place->key != NULL)
-		pfree(place->key);
-	place->key = NULL;
-	if (key != NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		place->key = DatumGetTextPCopy(PointerGetDatum(key));
-		MemoryContextSwitchTo(old);
-	}
-	place->subscription = subscription;
-	place->is_set = true;
+	note_place(place, tuple, tupdesc);
 	return false;
 }
 
 bool
 obx_window_delete_all(int32 subscription, bool wait, int64 *open)
 {
-	Place		place = {0};
+	ObxWindowPlace place = {0};
 	ScanKeyData key;
 	ObxScan		scan;
 	HeapTuple	tuple;
@@ -323,25 +331,53 @@ obx_window_delete_all(int32 subscription, bool wait, int64 *open)
 	return true;
 }
 
-int
-obx_window_delete_some(int32 subscription, int limit)
+/* Deletes rows of a range; if that is all that may be, notes the last one. */
+static int
+delete_range(ObxWindowPlace *place, ScanKey keys, int nkeys, int limit)
 {
-	ScanKeyData key;
 	ObxScan		scan;
 	HeapTuple	tuple;
 	int			deleted = 0;
 
-	if (!lock_deletion(false))
-		return -1;
-	init_subscription_key(&key, BTEqualStrategyNumber, F_INT4EQ, subscription);
-	begin_scan(&scan, OBX_WINDOW_KEY_IDX, &key, 1, RowExclusiveLock, ForwardScanDirection);
+	begin_scan(&scan, OBX_WINDOW_KEY_IDX, keys, nkeys, RowExclusiveLock, ForwardScanDirection);
 	while (deleted < limit && (tuple = obx_scan_next(&scan)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
 		obx_table_delete(scan.table, tuple);
-		deleted++;
+		if (++deleted == limit)
+			note_place(place, tuple, RelationGetDescr(scan.table));
 	}
 	obx_scan_end(&scan);
+	return deleted;
+}
+
+int
+obx_window_delete_some(int32 subscription, ObxWindowPlace *place, int limit)
+{
+	ScanKeyData keys[3];
+	text	   *key;
+	int			deleted;
+
+	if (!lock_deletion(false))
+		return -1;
+	init_subscription_key(&keys[0], BTEqualStrategyNumber, F_INT4EQ, subscription);
+	if (!place->is_set)
+		return delete_range(place, keys, 1, limit);
+
+	/* the rest of its key, then the keys behind, of which NULL is the last */
+	key = place->key == NULL ? NULL : DatumGetTextPCopy(PointerGetDatum(place->key));
+	init_window_key(&keys[1], BTEqualStrategyNumber, F_TEXTEQ, key);
+	ScanKeyInit(&keys[2], VERSION + 1, BTGreaterStrategyNumber, F_INT8GT,
+				Int64GetDatum(place->version));
+	deleted = delete_range(place, keys, 3, limit);
+	if (key == NULL)
+		return deleted;
+	init_window_key(&keys[1], BTGreaterStrategyNumber, F_TEXT_GT, key);
+	if (deleted < limit)
+		deleted += delete_range(place, keys, 2, limit - deleted);
+	init_window_key(&keys[1], InvalidStrategy, InvalidOid, NULL);
+	if (deleted < limit)
+		deleted += delete_range(place, keys, 2, limit - deleted);
 	return deleted;
 }
 
@@ -392,7 +428,7 @@ typedef enum CleaningEnd
  * closed must never come to be the newest.
  */
 static CleaningEnd
-clean_range(Cleaning *cleaning, Place *place, ScanKey keys, int nkeys)
+clean_range(Cleaning *cleaning, ObxWindowPlace *place, ScanKey keys, int nkeys)
 {
 	CleaningEnd end = END_OF_RANGE;
 	ObxScan		scan;
@@ -439,7 +475,7 @@ clean_range(Cleaning *cleaning, Place *place, ScanKey keys, int nkeys)
 
 /* From the place on, through the rows of its key or only those behind. */
 static CleaningEnd
-clean_from(Cleaning *cleaning, Place *place, bool behind)
+clean_from(Cleaning *cleaning, ObxWindowPlace *place, bool behind)
 {
 	ScanKeyData keys[2];
 	CleaningEnd end;
@@ -475,7 +511,7 @@ bool
 obx_window_clean(void)
 {
 	/* where this process stopped, and whether it has deleted since the begin */
-	static Place place;
+	static ObxWindowPlace place;
 	static bool fruitful = false;
 	static TransactionId fruitless = InvalidTransactionId;
 	Cleaning	cleaning = {0};
@@ -500,8 +536,6 @@ obx_window_clean(void)
 	/* the end: from the beginning the next time, if anything can have changed */
 	fruitless = fruitful ? InvalidTransactionId : cleaning.horizon;
 	fruitful = false;
-	if (place.key != NULL)
-		pfree(place.key);
-	memset(&place, 0, sizeof(place));
+	obx_window_place_reset(&place);
 	return false;
 }

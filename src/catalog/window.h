@@ -65,11 +65,24 @@ extern void obx_window_scan_end(ObxWindowScan *scan);
  */
 extern bool obx_window_delete_all(int32 subscription, bool wait, int64 *open);
 
+/* A row that was come to; all zeroes for none. */
+typedef struct ObxWindowPlace
+{
+	int32		subscription;
+	bool		is_set;
+	text	   *key;			/* in TopMemoryContext; NULL for none */
+	int64		version;
+} ObxWindowPlace;
+
+extern void obx_window_place_reset(ObxWindowPlace *place);
+
 /*
- * Deletes so many rows of a subscription at most, and returns how many: less
- * than "limit" at the end, -1 while another transaction deletes rows.
+ * Deletes so many rows of a subscription at most, those behind *place, and
+ * returns how many: less than "limit" at the end, -1 while another transaction
+ * deletes rows.  *place is where the next call goes on, and hence for those
+ * only that follow if this one commits.
  */
-extern int	obx_window_delete_some(int32 subscription, int limit);
+extern int	obx_window_delete_some(int32 subscription, ObxWindowPlace *place, int limit);
 
 /*
  * Deletes superseded versions, and closed ones, that vacuum can remove at

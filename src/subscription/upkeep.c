@@ -43,6 +43,8 @@ typedef struct Place
 
 static Place place;				/* as of this step */
 static Place committed;			/* as of the last one that committed */
+static ObxWindowPlace window;	/* windows up to it are deleted; none after an
+								 * abort */
 static int32 looked_at = 0;		/* the subscription looked at last */
 
 static void
@@ -51,7 +53,10 @@ end_step(XactEvent event, void *arg)
 	if (event == XACT_EVENT_COMMIT)
 		committed = place;
 	else if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+	{
 		place = committed;
+		obx_window_place_reset(&window);
+	}
 }
 
 /* Lanes can have come and gone again since the last ones were deleted. */
@@ -70,6 +75,7 @@ go_to(int32 subscription, int32 last_lane)
 	}
 	place.catalog = obx_object_require(OBX_SUBSCRIPTION);
 	place.subscription = subscription;
+	obx_window_place_reset(&window);
 	place.position = PG_INT64_MIN;
 	place.last_lane = PG_INT32_MAX;
 }
@@ -110,7 +116,7 @@ delete_rows(int32 subscription, int remaining, int budget)
 
 	if (remaining == 0)
 	{
-		deleted = obx_window_delete_some(subscription, budget);
+		deleted = obx_window_delete_some(subscription, &window, budget);
 		if (deleted < 0)
 			return false;
 		budget -= deleted;
