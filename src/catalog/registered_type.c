@@ -8,6 +8,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -122,10 +123,15 @@ obx_registered_type_list(void)
 	return list;
 }
 
+/* Not the table: whoever can name that can lock it, without any right. */
 void
 obx_registered_type_lock(void)
 {
-	LockRelationOid(obx_object_require(OBX_REGISTERED_TYPE), ShareRowExclusiveLock);
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId,
+					   obx_object_require(OBX_REGISTERED_TYPE), 1);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
 void

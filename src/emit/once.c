@@ -47,6 +47,7 @@
 #include "catalog/names.h"
 #include "catalog/schedule.h"
 #include "emit/once.h"
+#include "log/holders.h"
 
 /* The turn that this transaction writes to, while it has the table's lock. */
 static struct
@@ -201,6 +202,29 @@ obx_once_complete(Datum key, TimestampTz time, int64 event_id)
 
 /* ---- forgetting ---- */
 
+/* Whether a table of earlier turns could not be had in this round. */
+static bool is_refused = false;
+
+static void
+report_holders(void)
+{
+	static ObxHolders holders;
+	List	   *relids = NIL;
+	const char *who;
+
+	for (int turn = 0; turn < OBX_SEEN_TABLES; turn++)
+		relids = lappend_oid(relids, obx_seen_table(turn));
+	if (!is_refused)
+		obx_holders_forget(&holders);
+	else if ((who = obx_holders_refused(&holders, relids)) != NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("no idempotency keys can be forgotten while their table is in use"),
+				 errdetail("Locks are held by: %s.", who),
+				 errhint("Their tables grow until these transactions end.")));
+	is_refused = false;
+}
+
 /*
  * Seals earlier turns that nobody writes to any more; again, where the clock was
  * ahead when one was sealed, or its keys would be kept until it is there again.
@@ -212,10 +236,13 @@ seal_turns(ObxSeenTurns *turns)
 	{
 		int64		turn = turns->current - i;
 
-		if ((turns->sealed_at[i] != DT_NOEND &&
-			 !obx_clock_was_ahead(turns->sealed_at[i], 0)) ||
-			!ConditionalLockRelationOid(obx_seen_table(turn), ShareLock))
+		if (turns->sealed_at[i] != DT_NOEND && !obx_clock_was_ahead(turns->sealed_at[i], 0))
 			continue;
+		if (!ConditionalLockRelationOid(obx_seen_table(turn), ShareLock))
+		{
+			is_refused = true;
+			continue;
+		}
 		turns->sealed_at[i] = GetCurrentTimestamp();
 		obx_seen_insert_turn(turn, turns->sealed_at[i]);
 	}
@@ -235,7 +262,10 @@ empty_table(int64 turn)
 	if (blocks == 0)
 		return true;
 	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
+	{
+		is_refused = true;
 		return false;
+	}
 
 	obx_command_run(psprintf("TRUNCATE TABLE outbox.%s", quote_identifier(get_rel_name(relid))));
 	return true;
@@ -297,4 +327,5 @@ obx_once_forget(void)
 	forget_expired();
 	PopActiveSnapshot();
 	obx_identity_restore(&former);
+	report_holders();
 }

@@ -48,6 +48,7 @@
 #include "log/bound.h"
 #include "log/closed.h"
 #include "log/event.h"
+#include "log/holders.h"
 #include "log/partition.h"
 
 /* how far ahead, beside two intervals */
@@ -345,6 +346,24 @@ have_changed(void)
 	return changed;
 }
 
+/* While there is no partition for now, events go to the default one. */
+static void
+report_holders(bool is_refused)
+{
+	static ObxHolders holders;
+	const char *who;
+
+	if (!is_refused)
+		obx_holders_forget(&holders);
+	else if ((who = obx_holders_refused(&holders,
+										list_make1_oid(obx_object_require(OBX_EVENT_DEFAULT)))) != NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("no partition of the event log can be made while outbox.event_default is in use"),
+				 errdetail("Locks are held by: %s.", who),
+				 errhint("All events go to the default partition until their transactions end.")));
+}
+
 ObxAhead
 obx_partition_prepare(bool may_wait, bool *urgent)
 {
@@ -373,5 +392,6 @@ obx_partition_prepare(bool may_wait, bool *urgent)
 	PopActiveSnapshot();
 
 	obx_identity_restore(&former);
+	report_holders(result == OBX_AHEAD_LATER && *urgent);
 	return result;
 }

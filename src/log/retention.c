@@ -43,6 +43,7 @@
 #include "catalog/names.h"
 #include "log/age.h"
 #include "log/dependent.h"
+#include "log/holders.h"
 #include "log/immutable.h"
 #include "log/partition.h"
 #include "log/reach.h"
@@ -249,6 +250,44 @@ report_failure(const char *name, const ErrorData *error)
 			 errhint("The other partitions are not affected.")));
 }
 
+/* ---- what cannot be had ---- */
+
+static ObxHolders holders;
+
+/* Whether the tables were in use in this round. */
+static bool is_refused = false;
+
+/* What may be held: the log, or the partitions alone. */
+static List *
+list_held(void)
+{
+	List	   *relids = list_make1_oid(obx_object_require(OBX_EVENT));
+	ListCell   *lc;
+
+	foreach(lc, obx_partition_list())
+		relids = lappend_oid(relids, ((ObxPartition *) lfirst(lc))->relid);
+	return relids;
+}
+
+/* At the end of a round.  Nothing waits, so nobody else would tell. */
+static void
+report_holders(void)
+{
+	const char *who;
+
+	if (!is_refused)
+		obx_holders_forget(&holders);
+	else if ((who = obx_holders_refused(&holders, list_held())) != NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("no partition of the event log can be dropped while it is in use"),
+				 errdetail("Locks are held by: %s.", who),
+				 errhint("The log grows until their transactions end.")));
+	is_refused = false;
+}
+
+/* ---- dropping one ---- */
+
 /* Drops a partition that may go; false if it is in use, or cannot be dropped. */
 static bool
 try_partition(const Candidate *candidate)
@@ -272,7 +311,9 @@ try_partition(const Candidate *candidate)
 					 errhint("Drop that, and the partition goes, too.")));
 		return true;
 	}
-	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && is_news(relid))
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		is_refused = true;
+	else if (is_news(relid))
 		report_failure(name, error);
 	return false;
 }
@@ -435,7 +476,11 @@ obx_retention_step(ObxRetentionRound *round, ObxRetentionFloor needed_from)
 	ObxIdentity former;
 	bool		more = false;
 
-	if ((obx_retention >= 0 || obx_max_retention >= 0) && lock_retention())
+	if (obx_retention < 0 && obx_max_retention < 0)
+		is_refused = false;
+	else if (!lock_retention())
+		is_refused = true;
+	else
 	{
 		/* producers are not to wait for a standby */
 		if (synchronous_commit > SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
@@ -448,6 +493,9 @@ obx_retention_step(ObxRetentionRound *round, ObxRetentionFloor needed_from)
 		obx_identity_restore(&former);
 	}
 	if (!more)
+	{
+		report_holders();
 		memset(round, 0, sizeof(ObxRetentionRound));
+	}
 	return more;
 }
