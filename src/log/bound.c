@@ -140,3 +140,40 @@ obx_bound_name(TimestampTz lower)
 	return psprintf("event_p%04d%02d%02d_%02d%02d%02d", tm.tm_year, tm.tm_mon, tm.tm_mday,
 					tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
+
+/* ---- by name ---- */
+
+/* Between two tables there are their indexes, by name. */
+#define OBX_GUESS_NAMES	16
+
+Oid
+obx_bound_guess(TimestampTz time)
+{
+	Relation	classes = table_open(RelationRelationId, AccessShareLock);
+	Relation	index = index_open(ClassNameNspIndexId, AccessShareLock);
+	Oid			schema = obx_schema_require();
+	Oid			found = InvalidOid;
+	NameData	name;
+	ScanKeyData key;
+	SysScanDesc scan;
+
+	namestrcpy(&name, obx_bound_name(time));
+	ScanKeyInit(&key, Anum_pg_class_relname, BTLessEqualStrategyNumber, F_NAMELE,
+				NameGetDatum(&name));
+	scan = systable_beginscan_ordered(classes, index, NULL, 1, &key);
+	for (int i = 0; i < OBX_GUESS_NAMES && !OidIsValid(found); i++)
+	{
+		HeapTuple	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
+		Form_pg_class row;
+
+		if (!HeapTupleIsValid(tuple))
+			break;
+		row = (Form_pg_class) GETSTRUCT(tuple);
+		if (row->relnamespace == schema && row->relkind == RELKIND_RELATION)
+			found = row->oid;
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	table_close(classes, AccessShareLock);
+	return found;
+}

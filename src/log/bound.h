@@ -16,6 +16,12 @@
  */
 extern bool obx_bound_read(Oid relid, ObxPartition *partition);
 
+/*
+ * The table whose name says that it begins last at or before a time, InvalidOid
+ * if there is none at hand.  Names say what they want: obx_bound_read() tells.
+ */
+extern Oid	obx_bound_guess(TimestampTz time);
+
 /* Where the interval begins that the time lies in; the interval is not 0. */
 extern TimestampTz obx_bound_start(TimestampTz time, int64 interval);
 

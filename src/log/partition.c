@@ -6,7 +6,7 @@
  * takes longer the more partitions there are, and each one that is made or
  * dropped makes every session load anew.  The partition that a writer used last
  * remains the right one, if its own entry says so; and where it used none yet,
- * the name that ahead.c gives tells where to look.
+ * the names that ahead.c gives tell where to look.
  *
  * Must not know who calls, nor what events mean.
  */
@@ -20,14 +20,12 @@
 #include "partitioning/partdesc.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
-#include "base/settings.h"
 #include "catalog/names.h"
 #include "log/bound.h"
 #include "log/event.h"
@@ -211,12 +209,9 @@ covers(const ObxPartition *partition, TimestampTz time)
 static Oid
 guess(TimestampTz time)
 {
-	int64		interval = obx_partition_interval * USECS_PER_SEC;
-
 	if (OidIsValid(cache.found.relid) && covers(&cache.found, time))
 		return cache.found.relid;
-	return get_relname_relid(obx_bound_name(obx_bound_start(time, interval)),
-							 obx_schema_require());
+	return obx_bound_guess(time);
 }
 
 /* Finds it without knowing the others; false if it is not the one guessed. */
