@@ -94,7 +94,7 @@ fill_completion(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 															   false, 1, PG_INT32_MAX);
 	subscription->quiet = get_time(fcinfo, QUIET, "quiet");
 	subscription->period = get_time(fcinfo, PERIOD, "period");
-	subscription->until = obx_argument_text(fcinfo, UNTIL);
+	subscription->until = obx_argument_expression(fcinfo, UNTIL, "until");
 	if (subscription->max_events == 0 && subscription->quiet == 0 &&
 		subscription->period == 0 && subscription->until == NULL)
 		ereport(ERROR,
@@ -127,7 +127,7 @@ obx_sql_aggregate(PG_FUNCTION_ARGS)
 	obx_handler_resolve_reducer(obx_argument_require_text(fcinfo, REDUCER, "reducer"),
 								&subscription);
 	fill_completion(fcinfo, &subscription);
-	subscription.filter = obx_argument_text(fcinfo, FILTER);
+	subscription.filter = obx_argument_expression(fcinfo, FILTER, "filter");
 	if (subscription.filter != NULL)
 		obx_filter_check(&subscription);
 	obx_options_warn_owner(subscription.owner);

@@ -16,6 +16,9 @@
 #include "emit/context.h"
 #include "sqlapi/argument.h"
 
+/* Bytes of an expression, which every process that asks it compiles. */
+#define OBX_MAX_EXPRESSION 100000
+
 void
 obx_argument_require(FunctionCallInfo fcinfo, int number, const char *name)
 {
@@ -31,6 +34,21 @@ char *
 obx_argument_text(FunctionCallInfo fcinfo, int number)
 {
 	return PG_ARGISNULL(number) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(number));
+}
+
+char *
+obx_argument_expression(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	char	   *expression = obx_argument_text(fcinfo, number);
+
+	if (expression != NULL && strlen(expression) > OBX_MAX_EXPRESSION)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("argument \"%s\" is too long", name),
+				 errdetail("It has %zu bytes, the limit is %d.", strlen(expression),
+						   OBX_MAX_EXPRESSION),
+				 errhint("Call a function in it.")));
+	return expression;
 }
 
 char *

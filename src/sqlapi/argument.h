@@ -16,6 +16,9 @@ extern void obx_argument_require(FunctionCallInfo fcinfo, int number, const char
 /* A text argument as a C string; NULL for NULL. */
 extern char *obx_argument_text(FunctionCallInfo fcinfo, int number);
 
+/* An expression, which processes compile: of bounded length, or NULL. */
+extern char *obx_argument_expression(FunctionCallInfo fcinfo, int number, const char *name);
+
 /* A text argument that must not be NULL. */
 extern char *obx_argument_require_text(FunctionCallInfo fcinfo, int number, const char *name);
 

@@ -301,7 +301,7 @@ obx_sql_capture(PG_FUNCTION_ARGS)
 	obx_rule_check_relation(rel);
 	rule.operations = get_operations(fcinfo);
 	rule.type = get_type(fcinfo, rel);
-	rule.condition = obx_argument_text(fcinfo, ARG_CONDITION);
+	rule.condition = obx_argument_expression(fcinfo, ARG_CONDITION, "condition");
 	rule.key = get_columns(fcinfo, ARG_KEY, "key",
 						   "Leave it out for the primary key.", rel);
 	rule.no_key = rule.key == NIL && !PG_ARGISNULL(ARG_KEY);

@@ -65,7 +65,7 @@ static char *
 get_contract(FunctionCallInfo fcinfo)
 {
 	static const char space[] = " \t\r\n";
-	char	   *contract = obx_argument_text(fcinfo, 1);
+	char	   *contract = obx_argument_expression(fcinfo, 1, "contract");
 	int			length;
 
 	if (contract == NULL)

@@ -56,9 +56,6 @@ enum
 
 #define OBX_MAX_BATCH_SIZE 100000
 
-/* Bytes of a filter, which every process that serves it compiles. */
-#define OBX_MAX_FILTER 100000
-
 /* One of a few words, by its index. */
 static int
 require_word(FunctionCallInfo fcinfo, int number, const char *name,
@@ -188,16 +185,10 @@ fill_target(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 static void
 fill_filter(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscription)
 {
-	char	   *filter = obx_argument_text(fcinfo, FILTER);
+	char	   *filter = obx_argument_expression(fcinfo, FILTER, "filter");
 
 	if (filter == NULL)
 		return;
-	if (strlen(filter) > OBX_MAX_FILTER)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("the filter is too long"),
-				 errdetail("It has %zu bytes, the limit is %d.", strlen(filter), OBX_MAX_FILTER),
-				 errhint("Call a function in it.")));
 	require_set_role(subscription->owner);
 	subscription->filter = filter;
 	if (mode == OBX_OPTIONS_ALTER && filter[0] == '\0')

@@ -22,6 +22,14 @@ SELECT outbox.aggregate('a', '{A}', '', 'good', 1);
 SELECT outbox.aggregate('a', '{A}', 'B*', 'good', 1);
 SELECT outbox.aggregate('a', '{A}', repeat('B', 201), 'good', 1);
 SELECT outbox.aggregate('a', '{C*,CartUpdated}', 'CartUpdated', 'good', 1);
+-- what every process compiles is not endless
+SELECT outbox.aggregate('a', '{A}', 'B', 'good', until => repeat(' ', 100000) || 'true');
+SELECT outbox.aggregate('a', '{A}', 'B', 'good', 1, filter => repeat(' ', 100000) || 'true');
+SELECT outbox.subscribe('a', handler => 'handler', filter => repeat(' ', 100000) || 'true');
+SELECT outbox.register_type('A', repeat(' ', 100000) || 'true');
+CREATE TABLE captured (id integer PRIMARY KEY);
+SELECT outbox.capture('captured', condition => repeat(' ', 100000) || 'true');
+DROP TABLE captured;
 -- when it is complete
 SELECT outbox.aggregate('a', '{A}', 'B', 'good');
 SELECT outbox.aggregate('a', '{A}', 'B', 'good', 0);
