@@ -246,7 +246,7 @@ make_partition(void *arg)
 
 	create_table(name);
 	/* the commit waits for the disk, under the lock: let little be left */
-	XLogFlush(GetXLogInsertRecPtr());
+	XLogFlush(XactLastRecEnd);
 	lock_default(place->patience);
 	/* who wrote to it until now has ended */
 	if (find_default_time(place, &last))

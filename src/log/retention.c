@@ -212,7 +212,7 @@ drop_partition(void *arg)
 
 	forget_reached(candidate);
 	/* the commit waits for the disk, under the locks: let little be left */
-	XLogFlush(GetXLogInsertRecPtr());
+	XLogFlush(XactLastRecEnd);
 	lock_partition(candidate);
 	if (obx_reach_is_beyond(relid, candidate->last != NULL ? candidate->last->snapshot : NULL))
 		ereport(ERROR,
