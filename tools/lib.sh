@@ -220,7 +220,7 @@ unresolved()
 
 has_workers()
 {
-	nm -D --defined-only "$WORK/src/pg_outbox.so" | grep -q ' obx_launcher_main$'
+	nm -D --defined-only "$WORK/src/pg_outbox.so" | grep ' obx_launcher_main$' >/dev/null
 }
 
 # server_create [LINE...]: a cluster with these lines in postgresql.conf.
