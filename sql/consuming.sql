@@ -42,11 +42,7 @@ COMMENT ON FUNCTION outbox.position_of(bigint) IS
 
 -- Pulling, with a subscription that has neither a handler nor a channel.
 
-CREATE FUNCTION outbox.receive(
-    subscription text,
-    max_events integer DEFAULT 100,
-    lease interval DEFAULT NULL
-) RETURNS TABLE (
+CREATE TYPE outbox.received_event AS (
     "position" bigint,
     id bigint,
     xid xid8,
@@ -60,24 +56,59 @@ CREATE FUNCTION outbox.receive(
     headers jsonb,
     correlation_id text,
     causation_id bigint,
-    receipt bigint
-)
+    receipt bigint,
+    attempt integer,
+    is_replay boolean
+);
+COMMENT ON TYPE outbox.received_event IS 'an event that outbox.receive() hands out';
+
+CREATE FUNCTION outbox.receive(
+    subscription text,
+    max_events integer DEFAULT 100,
+    lease interval DEFAULT NULL,
+    receipt bigint DEFAULT NULL
+) RETURNS SETOF outbox.received_event
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 100
     AS 'MODULE_PATHNAME', 'obx_sql_receive';
-COMMENT ON FUNCTION outbox.receive(text, integer, interval) IS
+COMMENT ON FUNCTION outbox.receive(text, integer, interval, bigint) IS
     'hands out events of a pull subscription, until the transaction or the lease ends';
 
-CREATE FUNCTION outbox.ack(subscription text, receipt bigint, up_to bigint DEFAULT NULL) RETURNS void
+CREATE FUNCTION outbox.extend(subscription text, receipt bigint, lease interval) RETURNS timestamptz
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_extend';
+COMMENT ON FUNCTION outbox.extend(text, bigint, interval) IS
+    'the lease of a hand-out ends so long after now; returns when';
+
+CREATE FUNCTION outbox.release(subscription text, receipt bigint) RETURNS void
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_release';
+COMMENT ON FUNCTION outbox.release(text, bigint) IS
+    'gives back what is left of a hand-out; no attempt is used up';
+
+CREATE FUNCTION outbox.ack(
+    subscription text,
+    receipt bigint,
+    up_to bigint DEFAULT NULL,
+    positions bigint[] DEFAULT NULL
+) RETURNS void
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_ack';
-COMMENT ON FUNCTION outbox.ack(text, bigint, bigint) IS
-    'events of a hand-out are handled: all, or up to and with a position';
+COMMENT ON FUNCTION outbox.ack(text, bigint, bigint, bigint[]) IS
+    'events of a hand-out are handled: all, up to and with a position, or those listed';
 
-CREATE FUNCTION outbox.nack(subscription text, receipt bigint, at_position bigint, error text DEFAULT NULL) RETURNS void
+CREATE FUNCTION outbox.nack(
+    subscription text,
+    receipt bigint,
+    at_position bigint,
+    error text DEFAULT NULL,
+    delay interval DEFAULT NULL,
+    final boolean DEFAULT false,
+    positions bigint[] DEFAULT NULL
+) RETURNS void
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_nack';
-COMMENT ON FUNCTION outbox.nack(text, bigint, bigint, text) IS
-    'an event of a hand-out failed: it is handed out again later, or becomes a dead letter';
+COMMENT ON FUNCTION outbox.nack(text, bigint, bigint, text, interval, boolean, bigint[]) IS
+    'events of a hand-out failed: they are handed out again later, or become dead letters';
 
 -- For consumers elsewhere.
 

@@ -11,7 +11,7 @@ REVOKE ALL ON ALL ROUTINES IN SCHEMA outbox FROM PUBLIC;
 UPDATE pg_catalog.pg_type t
 SET typacl = ARRAY[pg_catalog.makeaclitem(t.typowner, t.typowner, 'USAGE', false)]
 FROM pg_catalog.pg_class c
-WHERE c.reltype = t.oid AND c.relnamespace = 'outbox'::regnamespace AND c.relkind = 'r';
+WHERE c.reltype = t.oid AND c.relnamespace = 'outbox'::regnamespace AND c.relkind IN ('r', 'c');
 
 -- Whoever creates the extension may have default privileges that give roles
 -- more than this page says.

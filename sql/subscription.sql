@@ -74,12 +74,18 @@ CREATE TABLE outbox.progress (
     owed bigint[],
     owed_version bigint,
     owed_count integer,
+    owed_gone bigint[],
     handed integer,
     retries bigint[],
     retries_version bigint,
     retries_count integer,
+    retries_gone bigint[],
     read_position bigint,
     read_event_id bigint,
+    holder text,
+    holder_pid integer,
+    careful integer,
+    careful_left integer,
     due timestamptz,
     settled bigint[],
     CONSTRAINT progress_pkey PRIMARY KEY (subscription, lane, version)
@@ -88,19 +94,26 @@ ALTER TABLE outbox.progress ALTER owed SET STORAGE EXTERNAL, ALTER retries SET S
 COMMENT ON TABLE outbox.progress IS 'how far each lane of a subscription has come; the newest version counts';
 COMMENT ON COLUMN outbox.progress."position" IS 'last position dealt with';
 COMMENT ON COLUMN outbox.progress.event_id IS 'id of the event at that position, 0 if unknown: lets a reader resume inside a large transaction';
-COMMENT ON COLUMN outbox.progress.receipt IS 'pull: the newest hand-out; NULL for none, or acked to its end';
-COMMENT ON COLUMN outbox.progress.receiver IS 'pull: transaction that received it';
+COMMENT ON COLUMN outbox.progress.receipt IS 'pull: the newest hand-out; NULL for none';
+COMMENT ON COLUMN outbox.progress.receiver IS 'pull: transaction that received it; NULL: it was acked to its end, or released';
 COMMENT ON COLUMN outbox.progress.lease_until IS 'pull: when it runs out; NULL: when its transaction ends';
 COMMENT ON COLUMN outbox.progress.owed IS
-    'pull: positions up to read_position that are neither acked nor in outbox.delivery; NULL: as in owed_version';
+    'pull: positions up to read_position that are neither acked nor in outbox.delivery, where a negative number ends a range that the one before it begins; NULL: as in owed_version';
 COMMENT ON COLUMN outbox.progress.owed_version IS 'pull: the version whose list it is that the last owed_count of are owed';
 COMMENT ON COLUMN outbox.progress.owed_count IS 'pull: how many are owed; NULL: none';
+COMMENT ON COLUMN outbox.progress.owed_gone IS 'pull: which ones of that list are not, besides those before';
 COMMENT ON COLUMN outbox.progress.handed IS 'pull: how many of those owed, from the first, the hand-out has';
-COMMENT ON COLUMN outbox.progress.retries IS 'pull: or, which rows of outbox.delivery it has; likewise';
+COMMENT ON COLUMN outbox.progress.retries IS 'pull: and which rows of outbox.delivery it has; likewise';
 COMMENT ON COLUMN outbox.progress.retries_version IS 'pull: the version whose list of them it is';
 COMMENT ON COLUMN outbox.progress.retries_count IS 'pull: how many of them are left; NULL: none';
 COMMENT ON COLUMN outbox.progress.read_position IS 'pull: how far the log was read, where that is not "position"';
 COMMENT ON COLUMN outbox.progress.read_event_id IS 'pull: id of the event there';
+COMMENT ON COLUMN outbox.progress.retries_gone IS 'pull: which ones of that list are not, besides those before';
+COMMENT ON COLUMN outbox.progress.holder IS 'pull: application_name of the session that received it';
+COMMENT ON COLUMN outbox.progress.holder_pid IS 'pull: its process';
+COMMENT ON COLUMN outbox.progress.careful IS
+    'pull: a hand-out has ended without a word: the next ones have so many events at most; NULL: no bound';
+COMMENT ON COLUMN outbox.progress.careful_left IS 'pull: until so many are dealt with';
 COMMENT ON COLUMN outbox.progress.due IS
     'aggregates: no window of the lane is due before; NULL: none is';
 COMMENT ON COLUMN outbox.progress.settled IS

@@ -14,6 +14,7 @@
 #include "catalog/pg_class.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -42,12 +43,18 @@ enum
 	OWED,
 	OWED_VERSION,
 	OWED_COUNT,
+	OWED_GONE,
 	HANDED,
 	RETRIES,
 	RETRIES_VERSION,
 	RETRIES_COUNT,
+	RETRIES_GONE,
 	READ_POSITION,
 	READ_EVENT_ID,
+	HOLDER,
+	HOLDER_PID,
+	CAREFUL,
+	CAREFUL_LEFT,
 	DUE,
 	SETTLED,
 	COLUMNS
@@ -56,7 +63,7 @@ enum
 /* In the table, an ObxSettled is two numbers. */
 #define SETTLED_NUMBERS (sizeof(ObxSettled) / sizeof(int64))
 
-/* Lists so short are written with each version. */
+/* Lists so short, in numbers as they are stored, are written with each version. */
 #define SHORT_LIST 16
 
 /*
@@ -101,7 +108,7 @@ set_positions(Datum *values, bool *nulls, int column, const int64 *positions, in
 	values[column] = count == 0 ? (Datum) 0 : obx_int64_array(positions, count);
 }
 
-/* A list's three columns: itself, or the version that has it, and the count. */
+/* A list's columns: itself, or the version that has it, the count, and which ones are gone. */
 static void
 make_positions(const Datum *values, const bool *nulls, int column, int64 version,
 			   ObxPositions *positions)
@@ -110,28 +117,46 @@ make_positions(const Datum *values, const bool *nulls, int column, int64 version
 	positions->list = NULL;
 	positions->version = positions->count == 0 ? 0 :
 		nulls[column + 1] ? version : DatumGetInt64(values[column + 1]);
+	positions->gone = get_positions(values, nulls, column + 3, &positions->ngone);
+}
+
+/* Writes the list itself if it is new, or short; false if it has been written. */
+static bool
+fill_whole(const ObxPositions *positions, Datum *values, bool *nulls, int column)
+{
+	bool		is_new = positions->version == 0;
+	int			room = is_new ? positions->count + 1 : SHORT_LIST;
+	int64	   *numbers;
+	int			count;
+
+	if (positions->list == NULL)
+		return false;
+	numbers = palloc(Max(room, 2) * sizeof(int64));
+	count = obx_positions_encode(positions, numbers, Max(room, 2));
+	if (count >= 0)
+		set_positions(values, nulls, column, numbers, count);
+	pfree(numbers);
+	return count >= 0;
 }
 
 /* "version" is the one that is written. */
 static void
 fill_positions(ObxPositions *positions, int64 version, Datum *values, bool *nulls, int column)
 {
-	bool		is_whole = positions->count > 0 &&
-	(positions->version == 0 || (positions->list != NULL && positions->count <= SHORT_LIST));
-
-	nulls[column] = nulls[column + 1] = nulls[column + 2] = true;
+	nulls[column] = nulls[column + 1] = nulls[column + 2] = nulls[column + 3] = true;
 	if (positions->count == 0)
 		return;
 	values[column + 2] = Int32GetDatum(positions->count);
 	nulls[column + 2] = false;
-	if (is_whole)
+	if (fill_whole(positions, values, nulls, column))
 	{
-		set_positions(values, nulls, column, positions->list, positions->count);
 		positions->version = version;
+		positions->ngone = 0;
 		return;
 	}
 	values[column + 1] = Int64GetDatum(positions->version);
 	nulls[column + 1] = false;
+	set_positions(values, nulls, column + 3, positions->gone, positions->ngone);
 }
 
 /* What a pull consumer has. */
@@ -148,6 +173,10 @@ make_handout(const Datum *values, const bool *nulls, ObxProgress *progress)
 	make_positions(values, nulls, RETRIES, progress->version, &progress->retries);
 	progress->read_position = nulls[READ_POSITION] ? 0 : DatumGetInt64(values[READ_POSITION]);
 	progress->read_id = nulls[READ_EVENT_ID] ? 0 : DatumGetInt64(values[READ_EVENT_ID]);
+	progress->holder = nulls[HOLDER] ? NULL : TextDatumGetCString(values[HOLDER]);
+	progress->holder_pid = nulls[HOLDER_PID] ? 0 : DatumGetInt32(values[HOLDER_PID]);
+	progress->careful = nulls[CAREFUL] ? 0 : DatumGetInt32(values[CAREFUL]);
+	progress->careful_left = nulls[CAREFUL_LEFT] ? 0 : DatumGetInt32(values[CAREFUL_LEFT]);
 }
 
 static void
@@ -156,7 +185,7 @@ fill_handout(ObxProgress *progress, Datum *values, bool *nulls)
 	values[RECEIPT] = Int64GetDatum(progress->receipt);
 	nulls[RECEIPT] = progress->receipt == 0;
 	values[RECEIVER] = FullTransactionIdGetDatum(FullTransactionIdFromU64(progress->receiver));
-	nulls[RECEIVER] = progress->receipt == 0;
+	nulls[RECEIVER] = progress->receiver == 0;
 	values[LEASE_UNTIL] = TimestampTzGetDatum(progress->lease_until);
 	nulls[LEASE_UNTIL] = progress->receipt == 0 || progress->lease_until == DT_NOBEGIN;
 	fill_positions(&progress->owed, progress->version, values, nulls, OWED);
@@ -166,6 +195,13 @@ fill_handout(ObxProgress *progress, Datum *values, bool *nulls)
 	values[READ_POSITION] = Int64GetDatum(progress->read_position);
 	values[READ_EVENT_ID] = Int64GetDatum(progress->read_id);
 	nulls[READ_POSITION] = nulls[READ_EVENT_ID] = progress->owed.count == 0;
+	nulls[HOLDER] = nulls[HOLDER_PID] = progress->receipt == 0 || progress->holder == NULL;
+	if (!nulls[HOLDER])
+		values[HOLDER] = CStringGetTextDatum(progress->holder);
+	values[HOLDER_PID] = Int32GetDatum(progress->holder_pid);
+	values[CAREFUL] = Int32GetDatum(progress->careful);
+	values[CAREFUL_LEFT] = Int32GetDatum(progress->careful_left);
+	nulls[CAREFUL] = nulls[CAREFUL_LEFT] = progress->careful == 0;
 }
 
 static void
@@ -207,7 +243,7 @@ obx_progress_find(int32 subscription, int32 lane, ObxProgress *progress)
 	return tuple != NULL;
 }
 
-/* The list of that version, of which the last "count" are left. */
+/* The list of that version, of which the last ones are left, but for those gone. */
 static void
 load_positions(const ObxProgress *progress, int column, ObxPositions *positions)
 {
@@ -227,19 +263,26 @@ load_positions(const ObxProgress *progress, int column, ObxPositions *positions)
 	{
 		bool		isnull;
 		Datum		list = heap_getattr(tuple, column + 1, RelationGetDescr(scan.table), &isnull);
+		int			nnumbers;
 
 		if (!isnull)
-			positions->list = obx_int64_list(list, &count);
+		{
+			int64	   *numbers = obx_int64_list(list, &nnumbers);
+
+			positions->list = obx_positions_decode(numbers, nnumbers, &count);
+		}
 	}
 	obx_scan_end(&scan);
-	if (count < positions->count)
+	if (count < positions->count + positions->ngone)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("positions of lane %d of subscription %d are missing", progress->lane,
 						progress->subscription),
 				 errdetail("Version " INT64_FORMAT " of its progress should have at least %d.",
-						   positions->version, positions->count)));
-	positions->list += count - positions->count;
+						   positions->version, positions->count + positions->ngone)));
+	positions->list += count - positions->count - positions->ngone;
+	if (positions->ngone > 0)
+		obx_positions_skip_gone(positions);
 }
 
 void
@@ -247,28 +290,6 @@ obx_progress_load(ObxProgress *progress)
 {
 	load_positions(progress, OWED, &progress->owed);
 	load_positions(progress, RETRIES, &progress->retries);
-}
-
-void
-obx_positions_set(ObxPositions *positions, int64 *list, int count)
-{
-	positions->list = list;
-	positions->count = count;
-	positions->version = 0;
-}
-
-void
-obx_positions_remove(ObxPositions *positions, int from, int count)
-{
-	if (from == 0)
-		positions->list += count;
-	else if (count > 0)
-	{
-		memmove(&positions->list[from], &positions->list[from + count],
-				(positions->count - from - count) * sizeof(int64));
-		positions->version = 0;
-	}
-	positions->count -= count;
 }
 
 int64
@@ -359,6 +380,7 @@ keep_positions(ObxProgress *progress, ObxPositions *positions)
 		return;
 	obx_progress_load(progress);
 	positions->version = 0;
+	positions->ngone = 0;
 }
 
 void

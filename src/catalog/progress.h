@@ -13,26 +13,13 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "catalog/positions.h"
 
 /*
  * Superseded versions that are kept for a while: outbox.status measures
  * latencies by them.
  */
 #define OBX_PROGRESS_HISTORY 1000
-
-/*
- * A list of positions, ascending, of which the first ones go one by one.  It is
- * written once, with one version; those after it only say which one that was
- * and how many are left.  So it is not read with the progress either: see
- * obx_progress_load().
- */
-typedef struct ObxPositions
-{
-	int			count;
-	int64	   *list;			/* NULL: not loaded */
-	int64		version;		/* of which these are the last ones; 0: of
-								 * none, must be written */
-} ObxPositions;
 
 /* The position of a lane whose place in the log nobody knows, after a restore. */
 #define OBX_POSITION_UNKNOWN (-1)
@@ -55,15 +42,26 @@ typedef struct ObxProgress
 	 * Lanes of pull subscriptions: what is handed out and what was read but
 	 * is not dealt with; all 0 where there is nothing of the kind.
 	 */
-	int64		receipt;		/* of the newest hand-out, 0 for none */
+	int64		receipt;		/* of the newest hand-out, 0 for none; acked
+								 * to its end if there is no receiver */
 	uint64		receiver;		/* transaction that received it */
 	TimestampTz lease_until;	/* DT_NOBEGIN: ends with that transaction */
 	TimestampTz noted_at;		/* when the version was written */
 	ObxPositions owed;			/* all after "position" */
 	int			nhanded;		/* of them, from the first, are handed out */
-	ObxPositions retries;		/* or these, which have delivery rows, are */
+	ObxPositions retries;		/* and these, which have delivery rows, are */
 	int64		read_position;	/* if any is owed: how far the log was read */
 	int64		read_id;
+	char	   *holder;			/* application_name of who received, NULL for
+								 * none */
+	int			holder_pid;
+
+	/*
+	 * After a hand-out that ended without a word: how many events the next
+	 * ones have at most, 0 for no bound, until so many are dealt with.
+	 */
+	int			careful;
+	int			careful_left;
 
 	/* Lanes of aggregates: none of their windows is due before; 0 for never */
 	TimestampTz due;
@@ -121,12 +119,6 @@ extern bool obx_progress_find(int32 subscription, int32 lane, ObxProgress *progr
 
 /* Reads its lists of positions, into CurrentMemoryContext. */
 extern void obx_progress_load(ObxProgress *progress);
-
-/* A new list, of which the caller keeps nothing. */
-extern void obx_positions_set(ObxPositions *positions, int64 *list, int count);
-
-/* Takes "count" out of a list that is loaded; from its front, that is cheap. */
-extern void obx_positions_remove(ObxPositions *positions, int from, int count);
 
 /* The number of the newest version that the snapshot sees, 0 for none. */
 extern int64 obx_progress_version(int32 subscription, int32 lane, Snapshot snapshot);

@@ -65,6 +65,9 @@ typedef struct ObxBatch
 	int			reached;		/* items before this one have been dealt with */
 	bool		has_lost;		/* an item is */
 	int			failures;
+	bool		has_delay;		/* those that fail are tried again after
+								 * "delay", in place of the backoff */
+	int64		delay;			/* microseconds */
 	TupleTableSlot *view;		/* while collecting: for decoding */
 
 	/* how far the log was read, for batches of new events */

@@ -302,9 +302,10 @@ static bool
 load_open(ObxDelivery *delivery, void *arg)
 {
 	ObxLane    *lane = arg;
+	bool		has_own_wait = lane->has_own_waits && delivery->failed_at != 0;
 
 	if (delivery->state == OBX_DELIVERY_RETRY &&
-		(obx_clock_was_ahead(delivery->next_at, lane->longest_wait) ||
+		((!has_own_wait && obx_clock_was_ahead(delivery->next_at, lane->longest_wait)) ||
 		 obx_clock_was_ahead(delivery->failed_at, 0)))
 		delivery->next_at = lane->looked_at;
 	(void) add_open(lane, delivery);
@@ -356,6 +357,7 @@ obx_lane_load(const ObxSubscription *subscription, int32 lane_number, int64 vers
 
 	lane->looked_at = now;
 	lane->longest_wait = Max(subscription->backoff, subscription->max_backoff);
+	lane->has_own_waits = subscription->kind == OBX_KIND_PULL;
 	if (was_ahead || lane->version != version || lane->catalog != catalog ||
 		lane->ordering != subscription->ordering)
 	{

@@ -65,6 +65,7 @@ typedef struct ObxLane
 	ObxOrdering ordering;		/* by which deliveries wait for each other */
 	TimestampTz looked_at;		/* at the clock, when it was asked for last */
 	int64		longest_wait;	/* for a retry */
+	bool		has_own_waits;	/* or longer, if a consumer said so */
 	MemoryContext memory;		/* holds what follows; NULL: nothing does */
 	HTAB	   *open;			/* of ObxOpen, by position; NULL for none */
 	HTAB	   *waiting;		/* of ObxWaiting, by key */

@@ -3,7 +3,8 @@
  *
  * What comes first in the log is handed out first: retries that are due, but
  * not before what is owed and comes before them, because that may be of the
- * same key; then what is owed; then what is new.
+ * same key; then what is owed; then what is new.  Who goes on under a receipt
+ * gets what comes next behind what it has.
  *
  * Locks: the lane's, without waiting, and given back at once where nothing is
  * taken.  Must not know SQL's arguments, nor rights.
@@ -13,6 +14,8 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "commands/sequence.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -25,6 +28,7 @@
 #include "dispatch/session.h"
 #include "pull/handout.h"
 #include "pull/lane.h"
+#include "pull/receipt.h"
 
 /* ---- collecting ---- */
 
@@ -41,17 +45,17 @@ is_blocked(const ObxPullLane *work, const ObxItem *item, bool is_new)
 								  item->event.position);
 }
 
-/* Going on behind a gap would hide it. */
+/* Going on behind a gap would hide it.  "from" 0: nobody knows where it is. */
 static void
-report_loss(const ObxPullLane *work, int64 until)
+report_loss(const ObxPullLane *work, int64 from, int64 until)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("subscription \"%s\" lost events", work->subscription->name),
-			 work->progress.position < 0 ? errdetail("How far it has come is not known: the log and the progress of subscriptions were not restored together.") :
+			 from == 0 ? errdetail("How far it has come is not known: the log and the progress of subscriptions were not restored together.") :
 			 errdetail("Positions " INT64_FORMAT " to " INT64_FORMAT
 					   " were dropped by outbox.max_retention before they were consumed.",
-					   work->progress.position + 1, until),
+					   from, until),
 			 errhint("outbox.seek() lets it go on.")));
 }
 
@@ -128,6 +132,31 @@ leave_lost(ObxBatch *batch)
 	batch->has_lost = false;
 }
 
+/* Leaves out those that are handed out already. */
+static void
+leave_handed(ObxPullLane *work)
+{
+	const ObxPositions *handed = &work->progress.retries;
+	ObxBatch   *batch = work->batch;
+	int		   *places = palloc(Max(batch->nitems, 1) * sizeof(int));
+	int			left = 0;
+
+	for (int i = 0; i < batch->nitems; i++)
+	{
+		ObxItem    *item = &batch->items[i];
+
+		places[i] = -1;
+		if (obx_positions_find(handed, handed->count, item->event.position) >= 0)
+			continue;
+		if (item->behind >= 0)
+			item->behind = places[item->behind];
+		places[i] = left;
+		batch->items[left++] = *item;
+	}
+	batch->nitems = left;
+	pfree(places);
+}
+
 /* Retries are filtered, for it may be the filter that failed. */
 static bool
 collect_retries(ObxPullLane *work, int limit)
@@ -137,10 +166,14 @@ collect_retries(ObxPullLane *work, int limit)
 
 	do
 	{
-		if (!obx_batch_collect_retries(batch, limit))
+		if (!obx_batch_collect_retries(batch, limit + work->progress.retries.count))
+			return false;
+		if (work->progress.retries.count > 0)
+			leave_handed(work);
+		if (batch->nitems == 0)
 			return false;
 		if (work->subscription->filter == NULL && !batch->has_lost)
-			return true;
+			break;
 
 		failures = batch->failures;
 		if (work->subscription->filter != NULL)
@@ -150,32 +183,45 @@ collect_retries(ObxPullLane *work, int limit)
 		sift_items(work);
 		obx_lane_settle(work->lane);
 	} while (batch->nitems == 0 && batch->failures == failures);
+	batch->nitems = Min(batch->nitems, limit);
 	return batch->nitems > 0;
 }
 
-/* How many of those owed do not have to wait for what is open. */
+/* How many of those owed and not handed out do not have to wait for what is open. */
 static int
 count_servable(const ObxPullLane *work)
 {
-	const ObxProgress *progress = &work->progress;
+	const ObxPositions *owed = &work->progress.owed;
 	int64		end = obx_lane_first_strict(work->lane);
-	int			count = 0;
+	int			next = work->progress.nhanded;
 
-	while (count < progress->owed.count && progress->owed.list[count] < end)
-		count++;
-	return count;
+	while (next < owed->count && owed->list[next] < end)
+		next++;
+	return next - work->progress.nhanded;
 }
 
-/* Of the first ones owed, only the batch's items still are. */
+/* Of the next ones owed, only the batch's items still are. */
 static void
 leave_owed(ObxPullLane *work, int seen)
 {
 	ObxPositions *owed = &work->progress.owed;
-	int			left = work->batch->nitems;
+	int			handed = work->progress.nhanded;
+	const ObxBatch *batch = work->batch;
+	int64	   *gone = palloc(seen * sizeof(int64));
+	int			count = 0;
+	int			next = 0;
 
-	for (int i = 0; i < left; i++)
-		owed->list[i] = work->batch->items[i].event.position;
-	obx_positions_remove(owed, left, seen - left);
+	for (int i = 0; i < seen; i++)
+	{
+		int64		position = owed->list[handed + i];
+
+		if (next < batch->nitems && batch->items[next].event.position == position)
+			next++;
+		else
+			gone[count++] = position;
+	}
+	obx_positions_take(owed, gone, count);
+	pfree(gone);
 }
 
 /* Takes from what is owed; true if anything can be handed out. */
@@ -187,12 +233,12 @@ collect_owed(ObxPullLane *work, int limit)
 
 	while ((servable = count_servable(work)) > 0)
 	{
+		const int64 *next = &progress->owed.list[progress->nhanded];
 		int			seen;
 
-		seen = obx_batch_collect_positions(work->batch, progress->owed.list,
-										   Min(servable, limit));
+		seen = obx_batch_collect_positions(work->batch, next, Min(servable, limit));
 		if (work->batch->nitems < seen)
-			report_loss(work, progress->owed.list[seen - 1]);
+			report_loss(work, progress->position + 1, next[seen - 1]);
 		mark_blocked(work, false);
 		sift_items(work);
 
@@ -209,21 +255,26 @@ collect_owed(ObxPullLane *work, int limit)
 static bool
 is_strictly_blocked(const ObxPullLane *work)
 {
-	return obx_lane_first_strict(work->lane) <= work->progress.position + 1;
+	int64		position;
+	int64		id;
+
+	obx_pull_lane_place(&work->progress, &position, &id);
+	return obx_lane_first_strict(work->lane) <= position + 1;
 }
 
-/* Reads a stretch of the log. */
+/* Collects a stretch of the log that begins where the last one ended. */
 static void
-collect_stretch(ObxPullLane *work, int limit)
+read_stretch(ObxPullLane *work, int limit)
 {
-	ObxProgress *progress = &work->progress;
 	ObxBatch   *batch = work->batch;
+	ObxProgress place = work->progress;
 
-	if (progress->position < 0)
-		report_loss(work, 0);
-	if (!obx_batch_collect_new(batch, progress, limit) && batch->lost_until > 0 &&
-		batch->read_position == progress->position)
-		report_loss(work, batch->lost_until);
+	obx_pull_lane_place(&work->progress, &place.position, &place.event_id);
+	if (place.position < 0)
+		report_loss(work, 0, 0);
+	if (!obx_batch_collect_new(batch, &place, limit) && batch->lost_until > 0 &&
+		batch->read_position == place.position)
+		report_loss(work, place.position + 1, batch->lost_until);
 
 	if (work->subscription->filter == NULL)
 		mark_blocked(work, true);
@@ -236,11 +287,11 @@ collect_stretch(ObxPullLane *work, int limit)
 		&batch->items[batch->reached - 1].event : NULL;
 
 		batch->read_all = false;
-		batch->read_position = last != NULL ? last->position : progress->position;
-		batch->read_id = last != NULL ? last->id : progress->event_id;
+		batch->read_position = last != NULL ? last->position : place.position;
+		batch->read_id = last != NULL ? last->id : place.event_id;
 	}
 	sift_items(work);
-	if (batch->read_position != progress->position)
+	if (batch->read_position != place.position)
 		work->changed = true;
 }
 
@@ -263,16 +314,22 @@ collect_new(ObxPullLane *work, int limit)
 
 	while (!batch->read_all && !is_strictly_blocked(work))
 	{
-		collect_stretch(work, limit);
+		read_stretch(work, limit);
 		if (batch->nitems > 0)
 			break;
+		if (progress->owed.count > 0)
+		{
+			progress->read_position = batch->read_position;
+			progress->read_id = batch->read_id;
+			continue;
+		}
 		progress->position = batch->read_position;
 		progress->event_id = batch->read_id;
 	}
 	if (batch->nitems == 0)
 		return false;
 
-	obx_positions_set(&progress->owed, list_positions(batch), batch->nitems);
+	obx_positions_add(&progress->owed, list_positions(batch), batch->nitems);
 	progress->read_position = batch->read_position;
 	progress->read_id = batch->read_id;
 	return true;
@@ -283,18 +340,19 @@ static bool
 collect(ObxPullLane *work, int limit)
 {
 	ObxProgress *progress = &work->progress;
+	bool		owes = progress->owed.count > progress->nhanded;
 
 	work->batch = obx_pull_lane_make_batch(work, limit);
-	if (progress->owed.count > 0)
-		work->batch->retry_before = progress->owed.list[0];
-	if ((progress->owed.count > 0 || obx_lane_first_strict(work->lane) == PG_INT64_MAX || is_strictly_blocked(work)) &&
+	if (owes)
+		work->batch->retry_before = progress->owed.list[progress->nhanded];
+	if ((owes || obx_lane_first_strict(work->lane) == PG_INT64_MAX || is_strictly_blocked(work)) &&
 		collect_retries(work, limit))
 		return true;
 
 	work->batch->is_retry = false;
 	if (collect_owed(work, limit))
 		return true;
-	if (progress->owed.count > 0)
+	if (progress->owed.count > progress->nhanded)
 		return false;
 	work->batch->read_before = obx_lane_first_strict(work->lane);
 	if (collect_new(work, limit))
@@ -305,57 +363,87 @@ collect(ObxPullLane *work, int limit)
 
 /* ---- handing out ---- */
 
-/* The batch is the lane's hand-out from now on. */
+static int64
+make_receipt(int64 former)
+{
+	int64		receipt = nextval_internal(obx_object_require(OBX_RECEIPT_SEQ), false);
+
+	if (receipt > former)
+		return receipt;
+	obx_sequence_raise(OBX_RECEIPT_SEQ, former);
+	return nextval_internal(obx_object_require(OBX_RECEIPT_SEQ), false);
+}
+
+/* It is the caller's, for so long. */
 static void
-hand_out(ObxPullLane *work, int64 lease, ObxHandout *handout)
+hold(ObxPullLane *work, int64 lease)
+{
+	ObxProgress *progress = &work->progress;
+
+	progress->receiver = U64FromFullTransactionId(GetTopFullTransactionId());
+	if (lease != OBX_HANDOUT_NO_LEASE)
+		progress->lease_until = GetCurrentTimestamp() + lease;
+	progress->noted_at = GetCurrentTimestamp();
+	progress->holder = pstrdup(application_name != NULL ? application_name : "");
+	progress->holder_pid = MyProcPid;
+	work->changed = true;
+}
+
+/* The batch is handed out from now on, under the lane's receipt. */
+static void
+hand_out(ObxPullLane *work, ObxHandout *handout)
 {
 	ObxProgress *progress = &work->progress;
 	ObxBatch   *batch = work->batch;
 	int			count = batch->nitems;
-	int64		receipt;
 
-	receipt = nextval_internal(obx_object_require(OBX_RECEIPT_SEQ), false);
-	if (receipt <= progress->receipt)
-	{
-		obx_sequence_raise(OBX_RECEIPT_SEQ, progress->receipt);
-		receipt = nextval_internal(obx_object_require(OBX_RECEIPT_SEQ), false);
-	}
-	progress->receipt = receipt;
-	progress->receiver = U64FromFullTransactionId(GetTopFullTransactionId());
-	progress->lease_until = lease == OBX_HANDOUT_NO_LEASE ? DT_NOBEGIN :
-		GetCurrentTimestamp() + lease;
-	progress->noted_at = GetCurrentTimestamp();
-	progress->nhanded = batch->is_retry ? 0 : count;
 	if (batch->is_retry)
-		obx_positions_set(&progress->retries, list_positions(batch), count);
+		obx_positions_add(&progress->retries, list_positions(batch), count);
+	else
+		progress->nhanded += count;
 
 	handout->receipt = progress->receipt;
 	handout->nevents = count;
 	handout->events = palloc(count * sizeof(ObxTargetEvent));
 	for (int i = 0; i < count; i++)
 		handout->events[i] = batch->items[i].event;
-	work->changed = true;
+}
+
+static bool
+collect_next(ObxPullLane *work, int max_events)
+{
+	int			room = OBX_HANDOUT_OUT - obx_pull_lane_handed(&work->progress);
+	bool		found;
+
+	if (room <= 0)
+		return false;
+	obx_pull_lane_load(work);
+	obx_pull_lane_push_snapshot();
+	found = collect(work, Min(Min(max_events, OBX_HANDOUT_MAX), room));
+	PopActiveSnapshot();
+	return found;
 }
 
 /* Hands out something of the lane, whose lock is held, if there is anything. */
 static bool
 serve_lane(ObxPullLane *work, int max_events, int64 lease, ObxHandout *handout)
 {
+	ObxProgress *progress = &work->progress;
+	int64		former = progress->receipt;
 	bool		found;
 
-	/* a former hand-out has run out */
-	work->progress.receipt = 0;
-	work->progress.nhanded = 0;
-	obx_positions_set(&work->progress.retries, NULL, 0);
-	obx_progress_load(&work->progress);
-
-	obx_pull_lane_load(work);
-	obx_pull_lane_push_snapshot();
-	found = collect(work, Min(max_events, OBX_HANDOUT_MAX));
-	PopActiveSnapshot();
-
+	/* one that has run out is refused for ever */
+	if (!obx_pull_lane_is_ended(progress))
+		progress->receipt = 0;
+	obx_pull_lane_end(progress);
+	obx_progress_load(progress);
+	found = collect_next(work, max_events);
 	if (found)
-		hand_out(work, lease, handout);
+	{
+		progress->receipt = make_receipt(former);
+		hold(work, lease);
+		hand_out(work, handout);
+	}
 	if (work->changed)
 		obx_pull_lane_write(work);
 	return found;
@@ -423,4 +511,23 @@ obx_handout_receive(const ObxSubscription *subscription, int max_events, int64 l
 			obx_lane_unlock(subscription->id, progress->lane);
 	}
 	return false;
+}
+
+bool
+obx_handout_go_on(const ObxSubscription *subscription, int64 receipt, int max_events,
+				  int64 lease, ObxHandout *handout)
+{
+	ObxPullLane work = {0};
+	bool		found;
+
+	obx_receipt_require(&work, subscription, receipt, true);
+	found = !work.subscription->paused && work.progress.lane < work.subscription->concurrency &&
+		collect_next(&work, max_events);
+	if (found || lease != OBX_HANDOUT_NO_LEASE)
+		hold(&work, lease);
+	if (found)
+		hand_out(&work, handout);
+	if (work.changed)
+		obx_pull_lane_write(&work);
+	return found;
 }

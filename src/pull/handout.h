@@ -7,8 +7,9 @@
 #include "catalog/subscription.h"
 #include "delivery/target.h"
 
-/* Events in one hand-out, at most. */
+/* Events in one hand-out, and under one receipt, at most. */
 #define OBX_HANDOUT_MAX		10000
+#define OBX_HANDOUT_OUT		100000
 
 /* A lease of this length ends with the transaction. */
 #define OBX_HANDOUT_NO_LEASE	(-1)
@@ -27,5 +28,12 @@ typedef struct ObxHandout
  */
 extern bool obx_handout_receive(const ObxSubscription *subscription, int max_events,
 								int64 lease, ObxHandout *handout);
+
+/*
+ * Likewise what comes next in the lane of a receipt, under that; a lease goes
+ * for all that is handed out under it, even if there is nothing to add.
+ */
+extern bool obx_handout_go_on(const ObxSubscription *subscription, int64 receipt,
+							  int max_events, int64 lease, ObxHandout *handout);
 
 #endif							/* OBX_HANDOUT_H */

@@ -6,10 +6,13 @@
  * acked nor in outbox.delivery: what lies before the first of them is dealt
  * with, and the log is read on only when none is left.  The list is written
  * when it is read, so that an ack costs the same for a long one and a short one;
- * acks that go by its order leave it alone.  A hand-out has either
- * the first few of those owed, or retries, which have delivery rows.  So one
+ * acks that go by its order leave it alone.  What is handed out are
+ * the first few of those owed, and retries, which have delivery rows.  So one
  * that runs out needs nothing to be done: its events are owed, or due, as
  * before, and the next hand-out has another receipt.
+ *
+ * One receipt may have several hand-outs of the lane: who has it gets what
+ * comes next, in order, while the ones before are under way.
  *
  * A hand-out is in force in the transaction that received it, and with a lease
  * until that ends.  An expired one is no attempt: nothing is known of what its
@@ -44,7 +47,32 @@ obx_pull_lane_is_in_force(const ObxProgress *progress)
 bool
 obx_pull_lane_is_out(const ObxProgress *progress)
 {
-	return (progress->nhanded > 0 || progress->retries.count > 0) && obx_pull_lane_is_in_force(progress);
+	return obx_pull_lane_handed(progress) > 0 && obx_pull_lane_is_in_force(progress);
+}
+
+bool
+obx_pull_lane_is_ended(const ObxProgress *progress)
+{
+	return progress->receipt != 0 && progress->receiver == 0;
+}
+
+/* The receipt stays: who has it may go on under it until another one comes. */
+void
+obx_pull_lane_end(ObxProgress *progress)
+{
+	progress->receiver = 0;
+	progress->lease_until = DT_NOBEGIN;
+	progress->nhanded = 0;
+	obx_positions_set(&progress->retries, NULL, 0);
+}
+
+void
+obx_pull_lane_place(const ObxProgress *progress, int64 *position, int64 *id)
+{
+	bool		is_ahead = progress->owed.count > 0;
+
+	*position = is_ahead ? progress->read_position : progress->position;
+	*id = is_ahead ? progress->read_id : progress->event_id;
 }
 
 bool

@@ -22,8 +22,21 @@ typedef struct ObxPullLane
 /* Is its receipt still good, even if nothing is left of the hand-out? */
 extern bool obx_pull_lane_is_in_force(const ObxProgress *progress);
 
+/* How many events it has, whether the receipt is still good or not. */
+static inline int
+obx_pull_lane_handed(const ObxProgress *progress)
+{
+	return progress->nhanded + progress->retries.count;
+}
+
 /* Is something handed out? */
 extern bool obx_pull_lane_is_out(const ObxProgress *progress);
+
+/* Was its newest hand-out acked to its end, or released? */
+extern bool obx_pull_lane_is_ended(const ObxProgress *progress);
+
+/* Ends the hand-out: nobody has it any more, and its receipt is refused. */
+extern void obx_pull_lane_end(ObxProgress *progress);
 
 /* Does the consumer's transaction see the lane as it is? */
 extern bool obx_pull_lane_is_visible(const ObxProgress *progress);
@@ -35,6 +48,9 @@ extern void obx_pull_lane_load(ObxPullLane *work);
 extern void obx_pull_lane_push_snapshot(void);
 
 extern ObxBatch *obx_pull_lane_make_batch(ObxPullLane *work, int size);
+
+/* How far the log was read. */
+extern void obx_pull_lane_place(const ObxProgress *progress, int64 *position, int64 *id);
 
 /*
  * Moves the position behind all that is dealt with: to before the first one

@@ -1,11 +1,14 @@
 /*
- * What became of events that were handed out: ack and nack.
+ * What became of events that were handed out: ack, nack, and that their
+ * consumer keeps them for longer or gives them back.
  *
  * Must not know SQL's arguments, nor rights.
  */
 #include "postgres.h"
 
+#include "utils/hsearch.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/error.h"
@@ -24,9 +27,16 @@ report_stale(const ObxSubscription *subscription, int64 receipt)
 			 errhint("Undo what was done about its events: outbox.receive() hands out again what was not acked.")));
 }
 
-/* Finds the receipt's lane, takes its lock and reads it under that. */
-static void
-require_handout(ObxPullLane *work, const ObxSubscription *subscription, int64 receipt)
+static bool
+is_good(const ObxProgress *progress, bool to_go_on)
+{
+	return obx_pull_lane_is_in_force(progress) ||
+		(to_go_on && obx_pull_lane_is_ended(progress));
+}
+
+void
+obx_receipt_require(ObxPullLane *work, const ObxSubscription *subscription, int64 receipt,
+					bool to_go_on)
 {
 	int			lane;
 
@@ -35,13 +45,13 @@ require_handout(ObxPullLane *work, const ObxSubscription *subscription, int64 re
 		if (obx_progress_find(subscription->id, lane, &work->progress) &&
 			work->progress.receipt == receipt)
 			break;
-	if (lane == subscription->concurrency || !obx_pull_lane_is_in_force(&work->progress))
+	if (lane == subscription->concurrency || !is_good(&work->progress, to_go_on))
 		report_stale(subscription, receipt);
 
 	obx_lane_lock(subscription->id, lane, true);
 	work->subscription = obx_subscription_require(subscription->name);
 	if (!obx_progress_find(subscription->id, lane, &work->progress) ||
-		work->progress.receipt != receipt || !obx_pull_lane_is_in_force(&work->progress))
+		work->progress.receipt != receipt || !is_good(&work->progress, to_go_on))
 		report_stale(subscription, receipt);
 	obx_progress_load(&work->progress);
 	if (!obx_pull_lane_is_visible(&work->progress))
@@ -53,18 +63,30 @@ require_handout(ObxPullLane *work, const ObxSubscription *subscription, int64 re
 				 errhint("Run the transaction again.")));
 }
 
-/* Which one of those handed out is it? */
-static int
-require_index(const ObxPullLane *work, int64 position)
+/* The first or the last one that is handed out. */
+static int64
+handed_at(const ObxProgress *progress, bool last)
 {
-	const ObxProgress *progress = &work->progress;
-	bool		is_retry = progress->retries.count > 0;
-	const int64 *handed = is_retry ? progress->retries.list : progress->owed.list;
-	int			count = is_retry ? progress->retries.count : progress->nhanded;
+	int64		owed = progress->nhanded == 0 ? 0 :
+	progress->owed.list[last ? progress->nhanded - 1 : 0];
+	int64		retry = progress->retries.count == 0 ? 0 :
+	progress->retries.list[last ? progress->retries.count - 1 : 0];
 
-	for (int i = 0; i < count; i++)
-		if (handed[i] == position)
-			return i;
+	if (owed == 0 || retry == 0)
+		return Max(owed, retry);
+	return last ? Max(owed, retry) : Min(owed, retry);
+}
+
+/* Is it one that is handed out as a retry?  ereports for one that is not handed out. */
+static bool
+is_handed_retry(const ObxProgress *progress, int64 position)
+{
+	int			count = obx_pull_lane_handed(progress);
+
+	if (obx_positions_find(&progress->retries, progress->retries.count, position) >= 0)
+		return true;
+	if (obx_positions_find(&progress->owed, progress->nhanded, position) >= 0)
+		return false;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("position " INT64_FORMAT " is not handed out under receipt " INT64_FORMAT,
@@ -72,51 +94,107 @@ require_index(const ObxPullLane *work, int64 position)
 			 count == 0 ? errdetail("Nothing is left of that hand-out.") :
 			 errdetail("Left of that hand-out are %d of the positions " INT64_FORMAT
 					   " to " INT64_FORMAT ".",
-					   count, handed[0], handed[count - 1]),
+					   count, handed_at(progress, false), handed_at(progress, true)),
 			 errhint("Give a position that outbox.receive() returned with this receipt and that was not acked, nacked or taken back.")));
-	return -1;					/* keep the compiler quiet */
+	return false;				/* keep the compiler quiet */
+}
+
+/* Which of the positions are handed out as retries, or else as owed, ascending. */
+static int64 *
+list_handed(const ObxProgress *progress, const int64 *positions, int npositions, bool retries,
+			int *count)
+{
+	int64	   *list = palloc(Max(npositions, 1) * sizeof(int64));
+
+	*count = 0;
+	for (int i = 0; i < npositions; i++)
+		if (is_handed_retry(progress, positions[i]) == retries)
+			list[(*count)++] = positions[i];
+	return list;
+}
+
+static void
+finish(ObxPullLane *work)
+{
+	if (obx_pull_lane_handed(&work->progress) == 0)
+		obx_pull_lane_end(&work->progress);
+	obx_pull_lane_write(work);
+}
+
+void
+obx_handed_settle(ObxProgress *progress, int count)
+{
+	progress->careful_left -= Min(count, progress->careful_left);
+	if (progress->careful_left == 0)
+		progress->careful = 0;
 }
 
 /* ---- ack ---- */
 
+/* All that are asked for, of those up to a position, which are the list's first ones. */
+static int
+count_up_to(const int64 *list, int count, int64 up_to)
+{
+	int			n = 0;
+
+	while (n < count && list[n] <= up_to)
+		n++;
+	return n;
+}
+
+static void
+ack_retries(ObxPullLane *work, const int64 *positions, int count)
+{
+	if (count == 0)
+		return;
+	obx_pull_lane_load(work);
+	for (int i = 0; i < count; i++)
+	{
+		ObxDelivery *delivery = obx_delivery_find(work->subscription->id, positions[i]);
+
+		if (delivery != NULL)
+			obx_progress_settle(&work->progress, delivery->position, delivery->attempts + 1);
+		obx_delivery_delete(work->subscription->id, positions[i]);
+		obx_lane_remove(work->lane, positions[i]);
+	}
+	obx_lane_settle(work->lane);
+}
+
 void
-obx_receipt_ack(const ObxSubscription *subscription, int64 receipt, int64 up_to)
+obx_receipt_ack(const ObxSubscription *subscription, int64 receipt, const ObxAck *ack)
 {
 	ObxPullLane work = {0};
 	ObxProgress *progress = &work.progress;
-	bool		is_retry;
-	int			count;
+	const int64 *owed;
+	const int64 *retries;
+	int			nowed;
+	int			nretries;
 
-	require_handout(&work, subscription, receipt);
-	is_retry = progress->retries.count > 0;
-	count = is_retry ? progress->retries.count : progress->nhanded;
-	if (up_to != 0)
-		count = require_index(&work, up_to) + 1;
-
-	if (is_retry)
+	obx_receipt_require(&work, subscription, receipt, false);
+	if (ack->positions != NULL)
 	{
-		obx_pull_lane_load(&work);
-		for (int i = 0; i < count; i++)
-		{
-			ObxDelivery *delivery = obx_delivery_find(subscription->id, progress->retries.list[i]);
-
-			if (delivery != NULL)
-				obx_progress_settle(progress, delivery->position, delivery->attempts + 1);
-			obx_delivery_delete(subscription->id, progress->retries.list[i]);
-			obx_lane_remove(work.lane, progress->retries.list[i]);
-		}
-		obx_lane_settle(work.lane);
-		obx_positions_remove(&progress->retries, 0, count);
+		owed = list_handed(progress, ack->positions, ack->npositions, false, &nowed);
+		retries = list_handed(progress, ack->positions, ack->npositions, true, &nretries);
 	}
 	else
 	{
-		obx_positions_remove(&progress->owed, 0, count);
-		progress->nhanded -= count;
+		int64		up_to = ack->up_to == 0 ? PG_INT64_MAX : ack->up_to;
+
+		if (ack->up_to != 0)
+			(void) is_handed_retry(progress, up_to);
+		owed = progress->owed.list;
+		nowed = count_up_to(owed, progress->nhanded, up_to);
+		retries = progress->retries.list;
+		nretries = count_up_to(retries, progress->retries.count, up_to);
 	}
-	progress->delivered += count;
-	if (progress->nhanded == 0 && progress->retries.count == 0)
-		progress->receipt = 0;
-	obx_pull_lane_write(&work);
+
+	ack_retries(&work, retries, nretries);
+	obx_positions_take(&progress->retries, retries, nretries);
+	obx_positions_take(&progress->owed, owed, nowed);
+	progress->nhanded -= nowed;
+	progress->delivered += nowed + nretries;
+	obx_handed_settle(progress, nowed + nretries);
+	finish(&work);
 }
 
 /* ---- nack ---- */
@@ -131,98 +209,209 @@ require_delivery(const ObxPullLane *work, int64 position)
 	return delivery;
 }
 
-/* Those behind the failing one have rows already, and only leave the hand-out. */
 static void
-fail_retry(ObxPullLane *work, int index, const ErrorData *error)
+fail_item(ObxPullLane *work, ObxItem *item, const ErrorData *error, bool final)
 {
-	ObxProgress *progress = &work->progress;
-	ObxItem		item = {0};
-	int			left = index;
-
-	work->batch->is_retry = true;
-	item.delivery = require_delivery(work, progress->retries.list[index]);
-	item.event.position = progress->retries.list[index];
-	item.has_key = item.delivery->has_key;
-	item.key_hash = item.delivery->key_hash;
-	obx_batch_fail(work->batch, &item, error, progress);
-
-	for (int i = index + 1; i < progress->retries.count; i++)
-		if (work->subscription->ordering != OBX_ORDERING_STRICT &&
-			!obx_item_has_key_of(&item, require_delivery(work, progress->retries.list[i])))
-			progress->retries.list[left++] = progress->retries.list[i];
-	obx_positions_set(&progress->retries, progress->retries.list, left);
+	obx_item_fail(work->batch, item, final ? OBX_VERDICT_DEAD : OBX_VERDICT_FAILURE, error);
+	obx_batch_write_item(work->batch, item, &work->progress);
 }
 
-/* Those of its key behind the failing one are parked; they get rows with it. */
+/* Retries behind the failing one have rows already, and only leave the hand-out. */
 static void
-fail_new(ObxPullLane *work, int index, const ErrorData *error)
+take_retries_back(ObxPullLane *work, const ObxItem *failing)
+{
+	ObxPositions *retries = &work->progress.retries;
+	int64	   *taken = palloc(Max(retries->count, 1) * sizeof(int64));
+	int			count = 0;
+
+	for (int i = 0; i < retries->count; i++)
+	{
+		int64		position = retries->list[i];
+
+		if (position > failing->event.position &&
+			(work->subscription->ordering == OBX_ORDERING_STRICT ||
+			 obx_item_has_key_of(failing, require_delivery(work, position))))
+			taken[count++] = position;
+	}
+	obx_positions_take(retries, taken, count);
+	pfree(taken);
+}
+
+static void
+fail_retry(ObxPullLane *work, int64 position, const ErrorData *error, bool final)
+{
+	ObxItem		item = {0};
+
+	work->batch->is_retry = true;
+	item.delivery = require_delivery(work, position);
+	item.event.position = position;
+	item.has_key = item.delivery->has_key;
+	item.key_hash = item.delivery->key_hash;
+	fail_item(work, &item, error, final);
+	work->batch->is_retry = false;
+	obx_positions_take(&work->progress.retries, &position, 1);
+	take_retries_back(work, &item);
+}
+
+/* What one walk over the events that are handed out from the log finds. */
+typedef struct FailingOwed
+{
+	const int64 *positions;		/* that failed */
+	int			npositions;
+	const ErrorData *error;
+	bool		final;
+	HTAB	   *keys;			/* of those that failed */
+	int64	   *taken;			/* positions that leave the hand-out */
+	int			ntaken;
+	int			next;			/* of positions */
+} FailingOwed;
+
+static void
+report_dropped(int64 position)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("event at position " INT64_FORMAT " is not kept any more", position),
+			 errdetail("Retention dropped it while it was handed out."),
+			 errhint("It cannot be delivered again: ack it.")));
+}
+
+/* An event that fails, or is behind one of its key that does: it is parked. */
+static void
+fail_owed_item(ObxPullLane *work, FailingOwed *failing, ObxItem *item)
+{
+	bool		behind = false;
+
+	if (failing->next < failing->npositions &&
+		failing->positions[failing->next] < item->event.position)
+		report_dropped(failing->positions[failing->next]);
+	if (item->has_key)
+		(void) hash_search(failing->keys, &item->key_hash, HASH_FIND, &behind);
+	if (failing->next < failing->npositions &&
+		failing->positions[failing->next] == item->event.position)
+	{
+		failing->next++;
+		fail_item(work, item, failing->error, failing->final);
+		take_retries_back(work, item);
+		if (item->has_key)
+			(void) hash_search(failing->keys, &item->key_hash, HASH_ENTER, NULL);
+	}
+	else if (behind && work->subscription->ordering == OBX_ORDERING_KEY)
+		obx_batch_park(work->batch, item);
+	else
+		return;
+	failing->taken[failing->ntaken++] = item->event.position;
+}
+
+/*
+ * Walks from the first that fails: those of its key behind it are parked, and
+ * get rows with it.  Under "strict" what is behind it is still owed, but not
+ * before it is dealt with.
+ */
+static void
+fail_owed(ObxPullLane *work, const int64 *positions, int npositions, const ErrorData *error,
+		  bool final)
 {
 	ObxProgress *progress = &work->progress;
 	ObxBatch   *batch = work->batch;
-	ObxItem    *failing;
-	int			next = index;
+	int			first = obx_positions_find(&progress->owed, progress->nhanded, positions[0]);
+	FailingOwed failing = {
+		.positions = positions,.npositions = npositions,.error = error,.final = final
+	};
+	HASHCTL		control = {
+		.keysize = sizeof(int64),
+		.entrysize = sizeof(int64),
+		.hcxt = CurrentMemoryContext
+	};
 
-	obx_pull_lane_push_snapshot();
-	obx_batch_collect_positions(batch, &progress->owed.list[index],
-								progress->nhanded - index);
-	PopActiveSnapshot();
-	failing = batch->items;
-	if (batch->nitems == 0 || failing->event.position != progress->owed.list[index])
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("event at position " INT64_FORMAT " is not kept any more",
-						progress->owed.list[index]),
-				 errdetail("Retention dropped it while it was handed out."),
-				 errhint("It cannot be delivered again: ack it.")));
+	failing.keys = hash_create("pg_outbox failed keys", 64, &control,
+							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	failing.taken = palloc((progress->nhanded - first) * sizeof(int64));
+	for (int at = first; at < progress->nhanded;)
+	{
+		batch->nitems = 0;
+		obx_pull_lane_push_snapshot();
+		at += obx_batch_collect_positions(batch, &progress->owed.list[at],
+										  progress->nhanded - at);
+		PopActiveSnapshot();
+		for (int i = 0; i < batch->nitems; i++)
+			fail_owed_item(work, &failing, &batch->items[i]);
+	}
+	if (failing.next < npositions)
+		report_dropped(positions[failing.next]);
 
-	obx_batch_fail(batch, failing, error, progress);
-	obx_positions_remove(&progress->owed, index, 1);
-	progress->nhanded--;
+	obx_positions_take(&progress->owed, failing.taken, failing.ntaken);
+	progress->nhanded -= failing.ntaken;
 	if (work->subscription->ordering == OBX_ORDERING_STRICT)
-	{
-		/* still owed, but not before the failing one is dealt with */
-		progress->nhanded = index;
-		return;
-	}
-
-	for (int i = 1; i < batch->nitems; i++)
-	{
-		ObxItem    *item = &batch->items[i];
-
-		if (!failing->has_key || !item->has_key || item->key_hash != failing->key_hash)
-			continue;
-		obx_batch_park(batch, item);
-		while (progress->owed.list[next] != item->event.position)
-			next++;
-		obx_positions_remove(&progress->owed, next, 1);
-		progress->nhanded--;
-	}
+		progress->nhanded = Min(progress->nhanded, first);
+	hash_destroy(failing.keys);
 }
 
 void
-obx_receipt_nack(const ObxSubscription *subscription, int64 receipt, int64 position,
-				 const char *error)
+obx_handed_fail(ObxPullLane *work, const ObxNack *nack, int sqlstate)
 {
-	ObxPullLane work = {0};
-	ErrorData	data = {0};
-	int			index;
+	ErrorData	error = {0};
+	const int64 *owed;
+	const int64 *retries;
+	int			nowed;
+	int			nretries;
 
-	require_handout(&work, subscription, receipt);
-	index = require_index(&work, position);
-	obx_pull_lane_load(&work);
-	work.batch = obx_pull_lane_make_batch(&work, work.progress.nhanded + 1);
+	error.sqlerrcode = sqlstate;
+	error.message = pstrdup(nack->error != NULL ? nack->error : "the consumer gave no reason");
+	owed = list_handed(&work->progress, nack->positions, nack->npositions, false, &nowed);
+	retries = list_handed(&work->progress, nack->positions, nack->npositions, true, &nretries);
 
-	data.sqlerrcode = ERRCODE_RAISE_EXCEPTION;
-	data.message = pstrdup(error != NULL ? error : "the consumer gave no reason");
-	if (work.progress.retries.count > 0)
-		fail_retry(&work, index, &data);
-	else
-		fail_new(&work, index, &data);
+	work->batch = obx_pull_lane_make_batch(work, work->progress.nhanded + 1);
+	work->batch->has_delay = nack->delay >= 0;
+	work->batch->delay = nack->delay;
+	/* the last one first: it is taken back with an earlier one of its key */
+	for (int i = nretries - 1; i >= 0; i--)
+		fail_retry(work, retries[i], &error, nack->final);
+	if (nowed > 0)
+		fail_owed(work, owed, nowed, &error, nack->final);
+	obx_handed_settle(&work->progress, nack->npositions);
 
 	/*
 	 * A dead letter blocks nothing, so those parked behind it may go on; and
 	 * one nacked before may not, if it is behind this one.
 	 */
-	obx_lane_settle(work.lane);
+	obx_lane_settle(work->lane);
+}
+
+void
+obx_receipt_nack(const ObxSubscription *subscription, int64 receipt, const ObxNack *nack)
+{
+	ObxPullLane work = {0};
+
+	obx_receipt_require(&work, subscription, receipt, false);
+	for (int i = 0; i < nack->npositions; i++)
+		(void) is_handed_retry(&work.progress, nack->positions[i]);
+	obx_pull_lane_load(&work);
+	obx_handed_fail(&work, nack, ERRCODE_RAISE_EXCEPTION);
+	/* the receipt is good for an ack, even if nothing is left of the hand-out */
+	obx_pull_lane_write(&work);
+}
+
+/* ---- keeping, giving back ---- */
+
+TimestampTz
+obx_receipt_extend(const ObxSubscription *subscription, int64 receipt, int64 lease)
+{
+	ObxPullLane work = {0};
+
+	obx_receipt_require(&work, subscription, receipt, false);
+	work.progress.lease_until = GetCurrentTimestamp() + lease;
+	work.progress.noted_at = GetCurrentTimestamp();
+	obx_pull_lane_write(&work);
+	return work.progress.lease_until;
+}
+
+void
+obx_receipt_release(const ObxSubscription *subscription, int64 receipt)
+{
+	ObxPullLane work = {0};
+
+	obx_receipt_require(&work, subscription, receipt, false);
+	obx_pull_lane_end(&work.progress);
 	obx_pull_lane_write(&work);
 }

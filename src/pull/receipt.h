@@ -4,20 +4,67 @@
 #ifndef OBX_RECEIPT_H
 #define OBX_RECEIPT_H
 
+#include "datatype/timestamp.h"
+
 #include "catalog/subscription.h"
+#include "pull/lane.h"
 
 /*
- * The hand-out's events are dealt with: all that are left of it, or up to and
- * with a position.  up_to 0 stands for all.  ereports for a receipt that has
- * run out, or a position that is not handed out under it.
+ * Finds the receipt's lane, takes its lock and reads it under that; ereports
+ * for a receipt that has run out.  For going on, one that was acked to its end
+ * is as good.
  */
-extern void obx_receipt_ack(const ObxSubscription *subscription, int64 receipt, int64 up_to);
+extern void obx_receipt_require(ObxPullLane *work, const ObxSubscription *subscription,
+								int64 receipt, bool to_go_on);
+
+/* Which events are acked. */
+typedef struct ObxAck
+{
+	int64		up_to;			/* up to and with that position; 0: not asked
+								 * for */
+	int64	   *positions;		/* or these, ascending; NULL and up_to 0: all */
+	int			npositions;
+} ObxAck;
 
 /*
- * The event at that position failed.  It gets its delivery row; it and what
- * must wait for it is taken out of the hand-out.
+ * Events of the hand-out are dealt with.  ereports for a receipt that has run
+ * out, or a position that is not handed out under it.
+ */
+extern void obx_receipt_ack(const ObxSubscription *subscription, int64 receipt,
+							const ObxAck *ack);
+
+/* Which events failed, and how. */
+typedef struct ObxNack
+{
+	const int64 *positions;		/* ascending */
+	int			npositions;
+	const char *error;			/* NULL: no reason given */
+	int64		delay;			/* microseconds until they are handed out
+								 * again; -1: the backoff */
+	bool		final;			/* dead letters at once */
+} ObxNack;
+
+/*
+ * Events failed.  They get their delivery rows; they and what must wait for
+ * them are taken out of the hand-out.
  */
 extern void obx_receipt_nack(const ObxSubscription *subscription, int64 receipt,
-							 int64 position, const char *error);
+							 const ObxNack *nack);
+
+/* The lease of all that is handed out ends after so many microseconds. */
+extern TimestampTz obx_receipt_extend(const ObxSubscription *subscription, int64 receipt,
+									  int64 lease);
+
+/* What is left of the hand-out goes back. */
+extern void obx_receipt_release(const ObxSubscription *subscription, int64 receipt);
+
+/*
+ * Likewise for who holds the lane's lock and has loaded it: these events of
+ * what was handed out have failed.
+ */
+extern void obx_handed_fail(ObxPullLane *work, const ObxNack *nack, int sqlstate);
+
+/* Counts off so many of the events for which the lane is careful. */
+extern void obx_handed_settle(ObxProgress *progress, int count);
 
 #endif							/* OBX_RECEIPT_H */

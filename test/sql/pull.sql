@@ -69,7 +69,6 @@ SELECT * FROM refusal($$ SELECT outbox.receive('f') $$);
 SELECT * FROM refusal($$ SELECT outbox.ack('c', 1) $$);
 SELECT * FROM refusal($$ SELECT outbox.nack('c', 1, 1) $$);
 SELECT * FROM refusal($$ SELECT outbox.receive(NULL) $$);
-SELECT * FROM refusal($$ SELECT outbox.receive('p', NULL) $$);
 SELECT * FROM refusal($$ SELECT outbox.receive('p', 0) $$);
 SELECT * FROM refusal($$ SELECT outbox.receive('p', -1) $$);
 SELECT * FROM refusal($$ SELECT outbox.receive('p', 1, '0') $$);
@@ -80,6 +79,17 @@ SELECT * FROM refusal($$ SELECT outbox.ack('p', 0) $$);
 SELECT * FROM refusal($$ SELECT outbox.ack('p', 1, 0) $$);
 SELECT * FROM refusal($$ SELECT outbox.nack('p', NULL, 1) $$);
 SELECT * FROM refusal($$ SELECT outbox.nack('p', 1, NULL) $$);
+SELECT * FROM refusal($$ SELECT outbox.nack('p', 1, 1, delay => '-1 second') $$);
+SELECT * FROM refusal($$ SELECT outbox.nack('p', 1, 1, delay => '1 second', final => true) $$);
+SELECT * FROM refusal($$ SELECT outbox.nack('p', 1, NULL, positions => '{1,NULL}') $$);
+SELECT * FROM refusal($$ SELECT outbox.ack('p', 1, 1, '{1}') $$);
+SELECT * FROM refusal($$ SELECT outbox.ack('p', 1, positions => '{1,NULL}') $$);
+SELECT * FROM refusal($$ SELECT outbox.receive('p', receipt => 1) $$);
+SELECT * FROM refusal($$ SELECT outbox.extend('p', 1, '1 second') $$);
+SELECT * FROM refusal($$ SELECT outbox.extend('p', 1, NULL) $$);
+SELECT * FROM refusal($$ SELECT outbox.extend('p', 1, '0') $$);
+SELECT * FROM refusal($$ SELECT outbox.release('p', 1) $$);
+SELECT * FROM refusal($$ SELECT outbox.release('p', NULL) $$);
 SELECT * FROM refusal($$ SELECT outbox.nack('p', 1, 1) $$);
 BEGIN READ ONLY;
 SELECT outbox.receive('p');
@@ -106,7 +116,7 @@ CALL emit('A', 'a', 'b', 'a', '-', 'c');
 CALL outbox.run();
 BEGIN;
 SELECT count(*) AS differences
-FROM (SELECT to_jsonb(r) - 'receipt' AS event FROM outbox.receive('p') r) AS received
+FROM (SELECT to_jsonb(r) - 'receipt' - 'attempt' - 'is_replay' AS event FROM outbox.receive('p') r) AS received
 FULL JOIN (SELECT to_jsonb(r) AS event FROM outbox.read() r) AS read USING (event)
 WHERE received.event IS NULL OR read.event IS NULL;
 ROLLBACK;
@@ -503,6 +513,72 @@ SELECT outbox.ack('n', receipt(), :first + 801);
 SELECT outbox.alter_subscription('n', concurrency => 2);
 SELECT lag, retrying, parked FROM standing WHERE name = 'n';
 SELECT outbox.unsubscribe('n');
+
+-- several hand-outs under one receipt, acked in any order
+SELECT outbox.subscribe('m', '{M}', backoff => '0', max_attempts => 2);
+SELECT outbox.head() AS head, set_config('pull.head', outbox.head()::text, false) IS NOT NULL AS set \gset
+CALL emit('M', 'a', 'b', 'a', 'c', 'b', 'd', 'a', 'e');
+CALL outbox.run();
+CREATE FUNCTION go_on(max_events integer, lease interval DEFAULT NULL)
+RETURNS TABLE (nth bigint, key text, attempt integer, same boolean) LANGUAGE sql AS $$
+    SELECT r."position" - current_setting('pull.head')::bigint, r.key, r.attempt, r.receipt = pull.receipt()
+    FROM outbox.receive('m', $1, $2, pull.receipt()) r
+$$;
+CREATE FUNCTION at(VARIADIC nth bigint[]) RETURNS bigint[] LANGUAGE sql AS $$
+    SELECT array_agg(n + current_setting('pull.head')::bigint) FROM unnest($1) n
+$$;
+SELECT "position" - :head AS nth, key FROM receive('m', 2, lease => '1 hour');
+SELECT * FROM go_on(2);
+SELECT * FROM go_on(2, '1 hour');
+SELECT outbox.ack('m', receipt(), positions => at(2, 4, 5, 4));
+SELECT state, message = format('position %s is not handed out under receipt %s', :head + 4, receipt()) AS same,
+       detail = format('Left of that hand-out are 3 of the positions %s to %s.', :head + 1, :head + 6) AS of_three
+FROM refusal($$ SELECT outbox.ack('m', pull.receipt(), positions => pull.at(1, 4)) $$);
+SELECT outbox.ack('m', receipt(), positions => '{}');
+SELECT "position" - :head AS nth, lag FROM standing WHERE name = 'm';
+-- a nack takes back what is behind it in all of them, and leaves the others
+SELECT outbox.nack('m', receipt(), :head + 1, 'no');
+SELECT "position" - :head AS nth, state, attempts, error FROM exceptions('m');
+SELECT * FROM go_on(10);
+SELECT outbox.ack('m', receipt(), positions => at(1));
+SELECT * FROM go_on(10);
+SELECT outbox.ack('m', receipt());
+SELECT state FROM refusal($$ SELECT outbox.ack('m', pull.receipt()) $$);
+SELECT lag, retrying, parked, delivered, failed FROM standing WHERE name = 'm';
+-- acked to its end, it may go on until another consumer comes
+CALL emit('M', 'a', 'b', 'c');
+CALL outbox.run();
+SELECT nth - 8 AS nth, key, attempt, same FROM go_on(1, '1 hour');
+SELECT outbox.ack('m', receipt());
+SELECT count(*) FROM receive('m', 1, '1 hour', name => 'other');
+SELECT state FROM refusal($$ SELECT outbox.receive('m', receipt => pull.receipt()) $$);
+-- a lease is renewed for all, and given back without an attempt
+SELECT outbox.extend('m', receipt('other'), '2 hours') - now() > '119 minutes' AS longer;
+SELECT outbox.release('m', receipt('other'));
+SELECT state FROM refusal($$ SELECT outbox.extend('m', pull.receipt('other'), '2 hours') $$);
+SELECT state FROM refusal($$ SELECT outbox.release('m', pull.receipt('other')) $$);
+SELECT "position" - :head AS nth, key FROM receive('m', 10, '1 hour');
+SELECT outbox.ack('m', receipt());
+-- nack: after a delay, or as a dead letter at once; several at a time
+CALL emit('M', 'a', 'a', 'b', 'a', 'c', '-');
+CALL outbox.run();
+SELECT "position" - :head AS nth, key FROM receive('m', 10, '1 hour');
+SELECT outbox.nack('m', receipt(), :head + 14, 'later', delay => '2 days');
+SELECT outbox.nack('m', receipt(), NULL, 'never', final => true, positions => at(12, 16, 17));
+SELECT state FROM refusal($$ SELECT outbox.nack('m', pull.receipt(), NULL, positions => pull.at(13, 15)) $$);
+SELECT "position" - :head AS nth, state, attempts, error FROM exceptions('m');
+SELECT count(*) FROM outbox.delivery WHERE next_at BETWEEN now() + '47 hours' AND now() + '2 days';
+SELECT outbox.ack('m', receipt());
+SELECT r."position" - :head AS nth, r.key, r.attempt, r.is_replay FROM outbox.receive('m', 10) r;
+CALL let_time_go_by();
+BEGIN;
+SELECT r."position" - :head AS nth, r.key, r.attempt, r.is_replay FROM outbox.receive('m', 10) r;
+SELECT outbox.ack('m', max(receipt)) FROM outbox.progress;
+COMMIT;
+-- what is read again after a seek is a replay
+SELECT outbox.discard('m') > 0 AS some, outbox.seek('m', :head + 1) > 0 AS sought;
+SELECT r."position" - :head AS nth, r.attempt, r.is_replay FROM outbox.receive('m', 2, '1 hour') r;
+SELECT outbox.unsubscribe('m');
 
 SET client_min_messages = warning;
 DROP EXTENSION pg_outbox CASCADE;
