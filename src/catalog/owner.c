@@ -31,11 +31,12 @@ static char *
 make_name(const char *subscription)
 {
 	int			length = strlen(subscription);
+	uint64		hash;
 
 	if (length <= OBX_WHOLE_NAME)
 		return psprintf("subscription %s", subscription);
-	return psprintf("subscription~%016" INT64_MODIFIER "x %.*s",
-					hash_bytes_extended((const unsigned char *) subscription, length, 0),
+	hash = hash_bytes_extended((const unsigned char *) subscription, length, 0);
+	return psprintf("subscription~%08x%08x %.*s", (uint32) (hash >> 32), (uint32) hash,
 					pg_mbcliplen(subscription, length, NAMEDATALEN - 1 - 30), subscription);
 }
 
