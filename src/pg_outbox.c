@@ -13,6 +13,7 @@
 #include "capture/capture.h"
 #include "catalog/names.h"
 #include "dispatch/guest.h"
+#include "log/immutable.h"
 #include "subscription/restore.h"
 #include "emit/append.h"
 #include "emit/contract.h"
@@ -39,6 +40,7 @@ _PG_init(void)
 	obx_depth_init();
 	obx_partition_init();
 	obx_generation_init();
+	obx_immutable_init();
 	obx_dispatch_init();
 	obx_guest_init();
 	obx_restore_init();

@@ -46,6 +46,7 @@
 #include "capture/key.h"
 #include "capture/range.h"
 #include "capture/rule.h"
+#include "capture/rule_trigger.h"
 #include "emit/append.h"
 
 #define FETCH_ROWS 1000

@@ -32,6 +32,7 @@
 #include "capture/capture.h"
 #include "capture/compiled.h"
 #include "capture/row_move.h"
+#include "capture/rule_trigger.h"
 #include "capture/version.h"
 #include "log/event.h"
 

@@ -38,7 +38,8 @@
 
 #include "base/compat.h"
 #include "base/identity.h"
-#include "capture/rule.h"
+#include "capture/inherit.h"
+#include "capture/rule_trigger.h"
 
 /* ---- what a table has, and should have ---- */
 

@@ -16,8 +16,10 @@
 
 #include "base/compat.h"
 #include "capture/headers.h"
+#include "capture/inherit.h"
 #include "capture/notice.h"
 #include "capture/rule.h"
+#include "capture/rule_trigger.h"
 #include "catalog/schema_version.h"
 
 static char *

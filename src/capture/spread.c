@@ -19,6 +19,7 @@
 
 #include "base/compat.h"
 #include "base/identity.h"
+#include "capture/inherit.h"
 #include "capture/rule.h"
 #include "capture/spread.h"
 

@@ -27,7 +27,9 @@
 
 #include "base/compat.h"
 #include "capture/headers.h"
+#include "capture/inherit.h"
 #include "capture/rule.h"
+#include "capture/rule_trigger.h"
 #include "capture/version.h"
 #include "catalog/schema_version.h"
 #include "log/counter.h"

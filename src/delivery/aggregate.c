@@ -31,6 +31,7 @@
 #include "catalog/names.h"
 #include "delivery/aggregate.h"
 #include "delivery/completion.h"
+#include "delivery/function.h"
 #include "emit/append.h"
 
 /* A key's window, as the batch has left it so far. */
@@ -414,7 +415,7 @@ fold_event(AggregateTarget *target, KeyGroup *group, const ObxTargetEvent *event
 	ObxContext	context;
 	bool		complete;
 
-	obx_event_hand_down(&target->target, event, &context);
+	obx_function_hand_down(&target->target, event, &context);
 	if (!window->open)
 		open_window(target, group, event, &context);
 
@@ -466,10 +467,10 @@ ObxTarget *
 obx_aggregate_open(const ObxSubscription *subscription)
 {
 	AggregateTarget *target = palloc0(sizeof(AggregateTarget));
-	Oid			reducer = obx_handler_require(subscription->handler_schema,
-											  subscription->handler_name,
-											  subscription->handler_argument,
-											  subscription->owner);
+	Oid			reducer = obx_function_require(subscription->handler_schema,
+											   subscription->handler_name,
+											   subscription->handler_argument,
+											   subscription->owner);
 
 	obx_target_init(&target->target, subscription);
 	target->target.deliver = deliver_event;

@@ -8,6 +8,8 @@
 #include "catalog/window.h"
 #include "delivery/target.h"
 
+extern ObxTarget *obx_aggregate_open(const ObxSubscription *subscription);
+
 /*
  * Completes a window that the table holds because its time has come.  Raises
  * an error if its event cannot be emitted.  end_run and save as for

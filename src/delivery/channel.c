@@ -22,7 +22,7 @@
 
 #include "base/compat.h"
 #include "catalog/names.h"
-#include "delivery/target.h"
+#include "delivery/channel.h"
 
 /* NOTIFY's own limit, async.c: less than this many bytes. */
 #define OBX_PAYLOAD_LIMIT	8000

@@ -26,7 +26,8 @@
 
 #include "base/compat.h"
 #include "catalog/names.h"
-#include "delivery/target.h"
+#include "delivery/event_json.h"
+#include "delivery/function.h"
 #include "emit/context.h"
 
 typedef struct FunctionTarget
@@ -120,7 +121,7 @@ check_function(Oid function, ObxArgument argument, const char *signature)
 }
 
 Oid
-obx_handler_require(const char *schema, const char *name, ObxArgument argument, Oid owner)
+obx_function_require(const char *schema, const char *name, ObxArgument argument, Oid owner)
 {
 	Oid			types[2];
 	int			ntypes = argument_types(argument, types);
@@ -186,8 +187,8 @@ make_argument(FunctionTarget *target, const ObxTargetEvent *events, int count)
 		case OBX_ARGUMENT_EVENT_ARRAY:
 			return make_array(target, events, count);
 		case OBX_ARGUMENT_JSONB:
-			return JsonbPGetDatum(obx_event_to_jsonb(target->target.tupdesc, events->tuple,
-													 events->position));
+			return JsonbPGetDatum(obx_event_json_make(target->target.tupdesc, events->tuple,
+													  events->position));
 		case OBX_ARGUMENT_REDUCER:
 		case OBX_ARGUMENT_NONE:
 			break;
@@ -199,7 +200,7 @@ make_argument(FunctionTarget *target, const ObxTargetEvent *events, int count)
 /* ---- the call ---- */
 
 void
-obx_event_hand_down(const ObxTarget *target, const ObxTargetEvent *event, ObxContext *context)
+obx_function_hand_down(const ObxTarget *target, const ObxTargetEvent *event, ObxContext *context)
 {
 	memset(context, 0, sizeof(ObxContext));
 	context->subscription = target->subscription->name;
@@ -226,7 +227,7 @@ call_function(ObxTarget *base, const ObxTargetEvent *events, int count)
 
 	LOCAL_FCINFO(fcinfo, 1);
 
-	obx_event_hand_down(base, &events[count - 1], &context);
+	obx_function_hand_down(base, &events[count - 1], &context);
 	obx_context_enter(&context);
 
 	/* the handler sees what is committed now, and what the batch did so far */
@@ -250,10 +251,10 @@ ObxTarget *
 obx_function_open(const ObxSubscription *subscription)
 {
 	FunctionTarget *target = palloc0(sizeof(FunctionTarget));
-	Oid			function = obx_handler_require(subscription->handler_schema,
-											   subscription->handler_name,
-											   subscription->handler_argument,
-											   subscription->owner);
+	Oid			function = obx_function_require(subscription->handler_schema,
+												subscription->handler_name,
+												subscription->handler_argument,
+												subscription->owner);
 
 	obx_target_init(&target->target, subscription);
 	target->target.takes_batch = subscription->handler_argument == OBX_ARGUMENT_EVENT_ARRAY;

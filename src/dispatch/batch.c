@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/guard.h"
+#include "delivery/call.h"
 #include "dispatch/batch.h"
 #include "dispatch/retry.h"
 #include "emit/context.h"
@@ -171,9 +172,9 @@ deliver_together(Run *run)
 	run->current = run->first;
 	run->calls_before = 0;
 	run->count = run->end - run->first;
-	note_call(batch, count == 1 ? events[0].position : OBX_PASS_SEVERAL);
+	note_call(batch, count == 1 ? events[0].position : OBX_WATCHER_SEVERAL);
 	if (count > 0)
-		obx_target_deliver(batch->target, events, count, obx_clock_now());
+		obx_call_deliver(batch->target, events, count, obx_clock_now());
 	run->current = run->end;
 }
 
@@ -197,7 +198,7 @@ deliver_singly(Run *run)
 			if (batch->target != NULL)
 			{
 				begin_call(run, item->event.position);
-				obx_target_deliver(batch->target, &item->event, 1, run->now);
+				obx_call_deliver(batch->target, &item->event, 1, run->now);
 			}
 			item->state = OBX_ITEM_DONE;
 		}
@@ -370,7 +371,7 @@ judge_error(ObxBatch *batch, const Run *run, ErrorData *error)
 								  run->filtering ? "filter" :
 								  batch->subscription->kind == OBX_KIND_AGGREGATE ? "reducer" :
 								  "handler",
-								  obx_target_time_limit(batch->subscription) / 1e6);
+								  obx_call_time_limit(batch->subscription) / 1e6);
 
 	if (verdict == OBX_VERDICT_INFRASTRUCTURE)
 		ReThrowError(error);
@@ -528,7 +529,7 @@ obx_batch_deliver(ObxBatch *batch)
 	while (batch->reached < batch->nitems && deliver_stretch(batch, &run))
 		CHECK_FOR_INTERRUPTS();
 	error_context_stack = context.previous;
-	note_call(batch, OBX_PASS_SEVERAL);
+	note_call(batch, OBX_WATCHER_SEVERAL);
 	if (batch->abandon_session != NULL)
 		judge_company(batch, accused);
 }

@@ -11,7 +11,7 @@
 #include "dispatch/filter.h"
 #include "dispatch/former_lanes.h"
 #include "dispatch/lane.h"
-#include "dispatch/pass.h"
+#include "dispatch/watcher.h"
 #include "dispatch/retry.h"
 
 typedef enum ObxItemState
@@ -45,8 +45,8 @@ typedef struct ObxBatch
 	ObxLane    *lane;
 	ObxTarget  *target;			/* NULL: only the filter is called */
 	ObxFilter  *filter;			/* NULL for none */
-	ObxPassYield yield;
-	ObxPassNote note;
+	ObxWatcherYield yield;
+	ObxWatcherNote note;
 	void		(*abandon_session) (void);	/* removes what calls that were
 											 * undone have left in the
 											 * session; NULL: it is not ours
@@ -80,7 +80,7 @@ typedef struct ObxBatch
 
 /* Makes a batch, in CurrentMemoryContext, of nothing yet. */
 extern ObxBatch *obx_batch_make(const ObxSubscription *subscription, ObxLane *lane,
-								ObxPassYield yield);
+								ObxWatcherYield yield);
 
 /*
  * Collect what the lane has to deal with next, at most "limit" items: retries

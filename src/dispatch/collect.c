@@ -38,7 +38,7 @@
 #define OBX_BATCH_ROOM		64
 
 ObxBatch *
-obx_batch_make(const ObxSubscription *subscription, ObxLane *lane, ObxPassYield yield)
+obx_batch_make(const ObxSubscription *subscription, ObxLane *lane, ObxWatcherYield yield)
 {
 	ObxBatch   *batch = palloc0(sizeof(ObxBatch));
 

@@ -24,6 +24,7 @@
 #include "base/guard.h"
 #include "base/identity.h"
 #include "base/plain.h"
+#include "delivery/call.h"
 #include "dispatch/filter.h"
 #include "dispatch/session.h"
 #include "emit/context.h"

@@ -18,6 +18,7 @@
 
 #include "base/compat.h"
 #include "base/guard.h"
+#include "delivery/targets.h"
 #include "dispatch/batch.h"
 #include "dispatch/due_windows.h"
 #include "dispatch/pass.h"
@@ -193,7 +194,7 @@ open_target(void *arg)
 				 errmsg("the owner does not exist any more"),
 				 errdetail("The subscription's handler and filter would run as that role."),
 				 errhint("Give it another owner with outbox.alter_subscription().")));
-	pass->batch->target = obx_target_open(pass->subscription);
+	pass->batch->target = obx_targets_open(pass->subscription);
 	pass->batch->filter = obx_filter_open(pass->subscription, pass->batch->target->tupdesc);
 }
 

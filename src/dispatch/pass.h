@@ -6,6 +6,8 @@
 
 #include "datatype/timestamp.h"
 
+#include "dispatch/watcher.h"
+
 /*
  * How a pass begins and ends transactions: a worker does so itself, CALL
  * outbox.run() through SPI.  After commit and after abort no transaction is
@@ -49,20 +51,6 @@ typedef struct ObxPassResult
 	TimestampTz due;			/* next retry of the lane, DT_NOEND if none */
 } ObxPassResult;
 
-/*
- * Asked after each event, with the microseconds since the batch began: true
- * ends the batch there, because others wait.
- */
-typedef bool (*ObxPassYield) (int64 elapsed);
-
-/*
- * Told, before each call of the subscriber's code, which position it is for;
- * OBX_PASS_SEVERAL if for several, and while the batch is being committed.
- */
-typedef void (*ObxPassNote) (int64 position);
-
-#define OBX_PASS_SEVERAL (-1)
-
 typedef struct ObxPassRequest
 {
 	int32		subscription;
@@ -82,8 +70,8 @@ typedef struct ObxPassRequest
 	int64		suspect;		/* its position, 0 for none */
 	int			careful;		/* 0 for no bound */
 
-	ObxPassYield yield;			/* NULL: nobody waits */
-	ObxPassNote note;			/* NULL: nobody wants to know */
+	ObxWatcherYield yield;		/* NULL: nobody waits */
+	ObxWatcherNote note;		/* NULL: nobody wants to know */
 } ObxPassRequest;
 
 /*

@@ -30,7 +30,6 @@
 #include "base/plain.h"
 #include "catalog/names.h"
 #include "catalog/namespace.h"
-#include "emit/append.h"
 #include "emit/contract.h"
 #include "executor/executor.h"
 #include "log/event.h"
@@ -485,7 +484,6 @@ obx_contract_count_breaches(const ObxRegisteredType *type, int limit, int64 amon
 
 	/* an error in here is one of the contract, and not of an event */
 	prepare_contract(&count.contract);
-	obx_append_flush();
 	obx_event_visit_newest(GetActiveSnapshot(), among, count_breach, &count);
 	return count.breaches;
 }

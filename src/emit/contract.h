@@ -37,7 +37,8 @@ extern char *obx_contract_qualify(const char *type, const char *contract);
 
 /*
  * How many of the newest events of the type, at most "limit" of them, do not
- * fit; those are looked for among the newest "among" events.
+ * fit; those are looked for among the newest "among" events of the log.  The
+ * caller has flushed what this transaction emits.
  */
 extern int64 obx_contract_count_breaches(const ObxRegisteredType *type, int limit, int64 among);
 

@@ -7,7 +7,14 @@
 
 #include "datatype/timestamp.h"
 
-#include "log/partition.h"
+/* A partition of outbox.event with its bounds; the default one has neither. */
+typedef struct ObxPartition
+{
+	Oid			relid;
+	bool		is_default;
+	TimestampTz lower;			/* inclusive */
+	TimestampTz upper;			/* exclusive */
+} ObxPartition;
 
 /*
  * Describes a partition by its own entries in the catalogs, whatever others

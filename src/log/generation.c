@@ -38,7 +38,6 @@
 #include "log/event.h"
 #include "log/generation.h"
 #include "log/highest.h"
-#include "log/immutable.h"
 #include "log/partition.h"
 #include "log/segment.h"
 #include "log/xid_snapshot.h"
@@ -345,7 +344,6 @@ settle_load(void)
 {
 	int64		highest = obx_log_highest_id();
 
-	obx_immutable_repair();
 	for (int i = 0; i < nloaders; i++)
 		highest = Max(highest, loaders[i].settle());
 	(void) obx_counter_step(highest);
@@ -515,4 +513,17 @@ obx_xid_own_if_any(void)
 	FullTransactionId xid = GetTopFullTransactionIdIfAny();
 
 	return FullTransactionIdIsValid(xid) ? U64FromFullTransactionId(xid) + obx_xid_offset() : 0;
+}
+
+ObxXidSnapshot *
+obx_generation_snapshot(void)
+{
+	ObxXidSnapshot *snapshot = obx_xid_snapshot_from_datum(OidFunctionCall0(F_PG_CURRENT_SNAPSHOT));
+	uint64		offset = obx_xid_offset();
+
+	snapshot->xmin += offset;
+	snapshot->xmax += offset;
+	for (int i = 0; i < snapshot->nrunning; i++)
+		snapshot->running[i] += offset;
+	return snapshot;
 }

@@ -6,6 +6,8 @@
 
 #include "utils/snapshot.h"
 
+#include "log/xid_snapshot.h"
+
 /* From _PG_init. */
 extern void obx_generation_init(void);
 
@@ -34,6 +36,9 @@ extern uint64 obx_xid_offset(void);
  */
 extern uint64 obx_xid_own(void);
 extern uint64 obx_xid_own_if_any(void);
+
+/* The active snapshot, in the log's transaction ids; allocated in CurrentMemoryContext. */
+extern ObxXidSnapshot *obx_generation_snapshot(void);
 
 /* Records the first generation, unless there is one; for who gives positions. */
 extern void obx_generation_ensure(void);

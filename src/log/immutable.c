@@ -253,8 +253,12 @@ obx_immutable_follow(Oid relid)
 		enable_triggers(relid, false);
 }
 
-void
-obx_immutable_repair(void)
+/*
+ * obx_generation_on_load()'s "settle": enables always what guards our tables,
+ * whatever became of it.
+ */
+static int64
+repair(void)
 {
 	static const ObxObject guarded[] = {
 		OBX_EVENT, OBX_SEGMENT, OBX_SUBSCRIPTION, OBX_PROGRESS, OBX_DELIVERY, OBX_WINDOW,
@@ -267,4 +271,18 @@ obx_immutable_repair(void)
 		enable_triggers(obx_object_require(guarded[i]), true);
 	foreach(lc, obx_partition_list())
 		enable_triggers(((ObxPartition *) lfirst(lc))->relid, true);
+	return 0;
+}
+
+/* obx_generation_on_load()'s "needs_settling": guards alone are no reason. */
+static bool
+needs_repair(void)
+{
+	return false;
+}
+
+void
+obx_immutable_init(void)
+{
+	obx_generation_on_load(needs_repair, repair);
 }

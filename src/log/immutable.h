@@ -13,7 +13,7 @@ extern void obx_immutable_suspend(bool suspend);
  */
 extern void obx_immutable_follow(Oid relid);
 
-/* Enables always what guards our tables, whatever became of it. */
-extern void obx_immutable_repair(void);
+/* From _PG_init, before the rooms that make what was loaded fit the log. */
+extern void obx_immutable_init(void);
 
 #endif							/* OBX_IMMUTABLE_H */

@@ -4,18 +4,10 @@
 #ifndef OBX_PARTITION_H
 #define OBX_PARTITION_H
 
-#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "utils/relcache.h"
 
-/* A partition of outbox.event with its bounds; the default one has neither. */
-typedef struct ObxPartition
-{
-	Oid			relid;
-	bool		is_default;
-	TimestampTz lower;			/* inclusive */
-	TimestampTz upper;			/* exclusive */
-} ObxPartition;
+#include "log/bound.h"
 
 /*
  * The partitions in the order of their bounds, the default one last; all of

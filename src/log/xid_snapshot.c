@@ -12,21 +12,7 @@
 #include "utils/memutils.h"
 
 #include "base/compat.h"
-#include "log/generation.h"
 #include "log/xid_snapshot.h"
-
-ObxXidSnapshot *
-obx_generation_snapshot(void)
-{
-	ObxXidSnapshot *snapshot = obx_xid_snapshot_from_datum(OidFunctionCall0(F_PG_CURRENT_SNAPSHOT));
-	uint64		offset = obx_xid_offset();
-
-	snapshot->xmin += offset;
-	snapshot->xmax += offset;
-	for (int i = 0; i < snapshot->nrunning; i++)
-		snapshot->running[i] += offset;
-	return snapshot;
-}
 
 ObxXidSnapshot *
 obx_xid_snapshot_empty(void)

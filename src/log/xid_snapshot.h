@@ -14,9 +14,6 @@ typedef struct ObxXidSnapshot
 	uint64	   *running;		/* running in between, ascending */
 } ObxXidSnapshot;
 
-/* The active snapshot, in the log's transaction ids; allocated in CurrentMemoryContext. */
-extern ObxXidSnapshot *obx_generation_snapshot(void);
-
 /* From and to SQL's pg_snapshot. */
 extern ObxXidSnapshot *obx_xid_snapshot_from_datum(Datum datum);
 extern Datum obx_xid_snapshot_to_datum(const ObxXidSnapshot *snapshot);

@@ -18,7 +18,9 @@
 
 #include "base/compat.h"
 #include "capture/backfill.h"
+#include "capture/define.h"
 #include "capture/rule.h"
+#include "capture/rule_trigger.h"
 #include "log/event.h"
 #include "sqlapi/argument.h"
 

@@ -13,6 +13,7 @@
 #include "base/compat.h"
 #include "base/identity.h"
 #include "catalog/registered_type.h"
+#include "emit/append.h"
 #include "emit/contract.h"
 #include "log/event.h"
 #include "sqlapi/argument.h"
@@ -99,6 +100,7 @@ obx_sql_register_type(PG_FUNCTION_ARGS)
 	if (type.contract != NULL)
 	{
 		type.expression = obx_contract_qualify(type.type, type.contract);
+		obx_append_flush();
 		breaches = obx_contract_count_breaches(&type, OBX_CHECKED_EVENTS, OBX_SEARCHED_EVENTS);
 	}
 

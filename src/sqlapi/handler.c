@@ -18,6 +18,7 @@
 #include "base/compat.h"
 #include "base/error.h"
 #include "catalog/names.h"
+#include "delivery/function.h"
 #include "delivery/target.h"
 #include "sqlapi/handler.h"
 
@@ -114,8 +115,8 @@ set_function(Oid function, const char *handler, const char *role, ObxSubscriptio
 
 	subscription->handler_schema = get_namespace_name(get_func_namespace(function));
 	subscription->handler_name = get_func_name(function);
-	(void) obx_handler_require(subscription->handler_schema, subscription->handler_name,
-							   subscription->handler_argument, subscription->owner);
+	(void) obx_function_require(subscription->handler_schema, subscription->handler_name,
+								subscription->handler_argument, subscription->owner);
 }
 
 static void

@@ -14,7 +14,9 @@
 
 #include "base/compat.h"
 #include "base/identity.h"
+#include "delivery/call.h"
 #include "delivery/completion.h"
+#include "delivery/function.h"
 #include "delivery/target.h"
 #include "dispatch/filter.h"
 #include "dispatch/match.h"
@@ -207,8 +209,8 @@ check_taken_over(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 	bool		same_target = PG_ARGISNULL(HANDLER) && PG_ARGISNULL(CHANNEL);
 
 	if (subscription->handler_name != NULL && same_target)
-		(void) obx_handler_require(subscription->handler_schema, subscription->handler_name,
-								   subscription->handler_argument, subscription->owner);
+		(void) obx_function_require(subscription->handler_schema, subscription->handler_name,
+									subscription->handler_argument, subscription->owner);
 	if (subscription->filter != NULL && PG_ARGISNULL(FILTER))
 		obx_filter_check(subscription);
 	if (subscription->until != NULL)
@@ -325,10 +327,10 @@ fill_limits(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscript
 		subscription->timeout = obx_argument_require_interval(fcinfo, mode + TIMEOUT,
 															  "timeout");
 	if (is_given(fcinfo, mode, TIMEOUT) &&
-		obx_target_time_limit(subscription) != subscription->timeout)
+		obx_call_time_limit(subscription) != subscription->timeout)
 		ereport(NOTICE,
 				(errmsg("calls of subscription \"%s\" end after %g s",
-						subscription->name, obx_target_time_limit(subscription) / 1e6),
+						subscription->name, obx_call_time_limit(subscription) / 1e6),
 				 errdetail("The setting outbox.max_timeout bounds every subscription's timeout.")));
 	if (is_given(fcinfo, mode, ON_EXHAUSTED))
 		subscription->block_on_exhausted = require_word(fcinfo, mode + ON_EXHAUSTED,

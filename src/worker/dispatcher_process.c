@@ -101,7 +101,7 @@ must_leave(void)
 	return true;
 }
 
-/* ObxPassYield */
+/* ObxWatcherYield */
 static bool
 is_turn_over(int64 elapsed)
 {
@@ -113,7 +113,7 @@ is_turn_over(int64 elapsed)
 	return obx_queue_is_contended();
 }
 
-/* ObxPassNote */
+/* ObxWatcherNote */
 static void
 note_under_way(int64 position)
 {

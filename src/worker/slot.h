@@ -76,7 +76,7 @@ typedef struct ObxSlot
 	bool		light;			/* that is a light one */
 	TimestampTz claimed_at;		/* since when it serves it */
 	volatile int64 under_way;	/* position that it calls for, or as told to
-								 * ObxPassNote; 0 for none; written by the
+								 * ObxWatcherNote; 0 for none; written by the
 								 * worker without the lock */
 
 	/* sequencers */

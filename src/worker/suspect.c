@@ -100,8 +100,8 @@ obx_suspect_note(const ObxSlot *slot)
 	suspect->database = slot->database;
 	suspect->subscription = slot->subscription;
 	suspect->lane = slot->lane;
-	suspect->position = slot->under_way == OBX_PASS_SEVERAL ? 0 : slot->under_way;
-	suspect->careful = slot->under_way == OBX_PASS_SEVERAL ? 1 : 0;
+	suspect->position = slot->under_way == OBX_WATCHER_SEVERAL ? 0 : slot->under_way;
+	suspect->careful = slot->under_way == OBX_WATCHER_SEVERAL ? 1 : 0;
 }
 
 void

@@ -16,7 +16,7 @@
 
 #include "base/compat.h"
 #include "base/json.h"
-#include "delivery/target.h"
+#include "delivery/event_json.h"
 
 static void
 push_column(ObxJsonState * state, Form_pg_attribute attribute, Datum value)
@@ -47,7 +47,7 @@ push_column(ObxJsonState * state, Form_pg_attribute attribute, Datum value)
 }
 
 Jsonb *
-obx_event_to_jsonb(TupleDesc tupdesc, HeapTuple tuple, int64 position)
+obx_event_json_make(TupleDesc tupdesc, HeapTuple tuple, int64 position)
 {
 	ObxJsonState state = {0};
 

@@ -1,0 +1,26 @@
+/*
+ * Making and dropping rules.
+ */
+#ifndef OBX_DEFINE_H
+#define OBX_DEFINE_H
+
+#include "utils/rel.h"
+
+#include "capture/rule.h"
+
+/* ereports unless changes of that relation can be captured */
+extern void obx_rule_check_relation(Relation rel);
+
+/*
+ * Makes the triggers of a rule, on tables below it too.  The caller holds
+ * SHARE ROW EXCLUSIVE on the table and has checked everything but the
+ * condition, which is looked up with the rights of the current user.
+ * rule->operations 0 stands for those that the condition allows.
+ * "replicated": also for changes that replication applies.
+ */
+extern void obx_rule_create(Relation rel, ObxRule *rule, bool replicated);
+
+/* Drops the rules of that name, or all; returns how many rules there were. */
+extern int	obx_rule_drop(Relation rel, const char *name);
+
+#endif							/* OBX_DEFINE_H */
