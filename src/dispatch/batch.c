@@ -1,21 +1,21 @@
 /*
  * Delivering a batch.
  *
- * All calls run in one subtransaction, for more would send every backend of
- * the server to pg_subtrans.  When a call fails, the subtransaction goes, the
- * events before it are delivered again in a new one, which now is known to
- * end well, and the failing event gets its row; then the batch goes on behind
- * it.  So a batch with a few failures has a few subtransactions, and one
- * without has one.
+ * All calls run in one subtransaction, because more would make every backend
+ * of the server use pg_subtrans.  When a call fails, the subtransaction is
+ * rolled back.  The events before the failing one are delivered again in a new
+ * subtransaction, which is known to succeed, the failing event gets its row,
+ * and the batch continues behind it.  So a batch with a few failures has a few
+ * subtransactions, and one without failures has one.
  *
- * Calls of one transaction can get in each other's way: by a temporary table
- * that is there already, by locks, by now().  So a failure only counts where
- * the call was the first of its transaction, in a session that was cleared.
- * One that fails in company ends the batch before it, and begins the next one.
- * Where it succeeds there, the company was to blame, and a number of events
+ * Calls of one transaction can make each other fail: by a temporary table that
+ * exists already, by locks, by now().  So a failure counts only if the call
+ * was the first of its transaction, in a session that was cleared.  If a later
+ * call fails, the batch ends before it, and the event begins the next batch.
+ * If it succeeds there, the other calls were the cause, and a number of events
  * are taken one by one, twice as many each time.
  *
- * Must not know transactions, nor who waits.
+ * Must not know transactions, nor what waits for the batch.
  */
 #include "postgres.h"
 

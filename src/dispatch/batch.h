@@ -83,8 +83,8 @@ extern ObxBatch *obx_batch_make(const ObxSubscription *subscription, ObxLane *la
 								ObxWatcherYield yield);
 
 /*
- * Collect what the lane has to deal with next, at most "limit" items: retries
- * that are due, with what is parked behind them; or new events after the
+ * Collect the events that the lane must handle next, at most "limit" items:
+ * due retries, with the events parked behind them; or new events after the
  * lane's progress.  They return whether they found any.  A gap in the log ends
  * the collecting of new events: see lost_until.
  */
@@ -93,8 +93,8 @@ extern bool obx_batch_collect_new(ObxBatch *batch, const ObxProgress *progress, 
 
 /*
  * Collects new events by their positions, which are known to match and are in
- * ascending order; those that are not kept any more are left out.  Returns how
- * many positions it has seen to: fewer than "count" when the batch is full.
+ * ascending order; those that are no longer kept are left out.  Returns the
+ * number of positions processed: fewer than "count" if the batch is full.
  */
 extern int	obx_batch_collect_positions(ObxBatch *batch, const int64 *positions, int count);
 
@@ -109,9 +109,9 @@ extern bool obx_batch_mark(ObxBatch *batch, ObxProgress *progress, int64 *positi
 extern void obx_batch_collect_marked(ObxBatch *batch, int64 position);
 
 /*
- * Delivers the items, in a subtransaction or a few, until all are dealt with
- * or it is time to stop; errors of the subscriber end up in the items.
- * Infrastructure's errors are raised.  The target must be open.
+ * Delivers the items, in one subtransaction or a few, until all are handled or
+ * it is time to stop.  Errors of the subscriber are stored in the items;
+ * errors of the infrastructure are raised.  The target must be open.
  */
 extern void obx_batch_deliver(ObxBatch *batch);
 
@@ -122,9 +122,9 @@ extern void obx_batch_deliver(ObxBatch *batch);
 extern void obx_batch_take_singly(ObxLane *lane);
 
 /*
- * Writes what became of the items to outbox.delivery, counts it in *progress
- * and moves its position.  Returns whether anything changed, and then the
- * caller advances the progress.
+ * Writes the outcome of the items to outbox.delivery, counts it in *progress
+ * and moves its position.  Returns whether anything changed; if so, the caller
+ * advances the progress.
  */
 extern bool obx_batch_write(ObxBatch *batch, ObxProgress *progress);
 
@@ -146,15 +146,15 @@ obx_item_has_key_of(const ObxItem *item, const ObxDelivery *delivery)
 }
 
 /*
- * For items that are dealt with one by one: writes what became of one to
+ * For items that are handled one by one: writes the outcome of one to
  * outbox.delivery, and counts it in *progress.
  */
 extern void obx_batch_write_item(ObxBatch *batch, ObxItem *item, ObxProgress *progress);
 
-/* Likewise of one that must wait. */
+/* The same for an item that must wait. */
 extern void obx_batch_park(ObxBatch *batch, ObxItem *item);
 
-/* Likewise of one that failed, and counts it in *progress. */
+/* The same for an item that failed; counts it in *progress. */
 extern void obx_batch_fail(ObxBatch *batch, ObxItem *item, const ErrorData *error,
 						   ObxProgress *progress);
 

@@ -1,10 +1,10 @@
 /*
- * Collecting a batch: reading what a lane has to deal with next.
+ * Collecting a batch: reading the events that a lane must handle next.
  *
- * Events are copied into memory, because a failing one makes those before it
- * be delivered again.  A batch is bounded by its number of events, by their
- * size, and by how much of the log is read for it, so that a subscription to
- * which little matches also commits its progress now and then.
+ * Events are copied into memory, because after a failure the events before it
+ * are delivered again.  The number of events, their size, and the amount of
+ * log read for it limit a batch.  So a subscription that selects few events
+ * also commits its progress now and then.
  *
  * Runs before any of the subscriber's code.
  */

@@ -1,13 +1,13 @@
 /*
- * Windows of aggregates whose time has come.
+ * Windows of aggregates that are due.
  *
- * What is due is found from where it was last looked for: under a held
- * xmin horizon, the versions before that stay and would be stepped over again
- * and again.
+ * The search for due windows begins where the last one ended: with a held xmin
+ * horizon, the versions before that place stay and would be read again and
+ * again.
  *
- * A window whose event is refused (by a contract, or because too many causes
- * stand above it) has no event that could be tried again in its place: it
- * stays as it is and is tried again, after twice as long as it has been late.
+ * If a window's event is refused (by a contract, or because it has too many
+ * causes), no event can be tried again in its place.  The window stays as it
+ * is and is tried again, after twice the time that it has been late.
  */
 #include "postgres.h"
 

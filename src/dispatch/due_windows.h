@@ -1,5 +1,5 @@
 /*
- * Windows of aggregates whose time has come.
+ * Windows of aggregates that are due.
  */
 #ifndef OBX_DUE_WINDOWS_H
 #define OBX_DUE_WINDOWS_H
@@ -9,7 +9,10 @@
 #include "delivery/target.h"
 #include "dispatch/lane.h"
 
-/* So many are completed in one pass: their states are in memory together. */
+/*
+ * The number of windows that one pass completes: their states are in memory
+ * together.
+ */
 #define OBX_WINDOWS_AT_ONCE 1000
 
 typedef struct ObxDueWindows
@@ -39,8 +42,8 @@ extern bool obx_scheduled_windows_are_due(const ObxSubscription *subscription, T
 extern void obx_scheduled_windows_list(ObxDueWindows *windows, TimestampTz from, TimestampTz time, int limit);
 
 /*
- * Completes them, in a subtransaction or a few; what cannot be emitted is put
- * off.  The caller saves the target.
+ * Completes them, in one subtransaction or a few; windows whose event cannot
+ * be emitted are postponed.  The caller saves the target.
  */
 extern void obx_scheduled_windows_complete(ObxDueWindows *windows);
 

@@ -1,16 +1,16 @@
 /*
  * A subscription's filter.
  *
- * It is analysed anew for each batch, so that whatever happened to the
- * functions and types that it names is noticed at once: a filter that cannot
- * be analysed any more makes the subscription broken, like a missing handler.
- * One that raises an error when it is planned or evaluated makes that event a
- * failing one, like a handler does; so it is planned within the first call.
+ * It is analysed again for each batch, so a change of the functions and types
+ * that it names takes effect at once.  A filter that cannot be analysed any
+ * more makes the subscription broken, like a missing handler.  An error in
+ * planning or evaluation makes the event fail, like an error of a handler; so
+ * the filter is planned within the first call.
  *
- * Evaluated as a compiled expression in the session of the owner: the
+ * It is evaluated as a compiled expression in the session of the owner: the
  * executor checks the owner's rights on the functions.
  *
- * Must not know what becomes of an event.
+ * Must not know the consequences for an event.
  */
 #include "postgres.h"
 

@@ -11,15 +11,15 @@ typedef struct ObxFilter ObxFilter;
 
 /*
  * Raises an error unless the subscription's filter is one boolean expression,
- * with names as its owner finds them in its search_path, that its owner may
- * evaluate.  For whoever sets a filter; evaluates nothing.
+ * with names resolved in its owner's search_path, that its owner may evaluate.
+ * For code that sets a filter; evaluates nothing.
  */
 extern void obx_filter_check(const ObxSubscription *subscription);
 
 /*
  * Opens the filter, in CurrentMemoryContext, in the session that
- * obx_session_prepare() has prepared.  Raises an error if it cannot work at
- * all any more.  NULL for a subscription without one.
+ * obx_session_prepare() has prepared.  Raises an error if the filter cannot
+ * work at all any more.  NULL for a subscription without one.
  */
 extern ObxFilter *obx_filter_open(const ObxSubscription *subscription, TupleDesc tupdesc);
 
@@ -41,7 +41,10 @@ extern ObxFilter *obx_filter_open_plain(const ObxSubscription *subscription,
  */
 extern int	obx_filter_ask(ObxFilter *filter, HeapTuple event);
 
-/* After an error: what the evaluation left half done is not used again. */
+/*
+ * To be called after an error: the state of an unfinished evaluation is not
+ * used again.
+ */
 extern void obx_filter_reset(ObxFilter *filter);
 
 #endif							/* OBX_FILTER_H */

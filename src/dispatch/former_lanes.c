@@ -1,16 +1,17 @@
 /*
- * What a subscription dealt with before its lanes were moved or divided anew.
+ * Events that a subscription handled before its lanes were moved or divided
+ * anew.
  *
- * Lanes that begin anew at one position meet events that some of the former
- * lanes had passed already.  Which those are, the former lanes' number and
- * positions say; so they are remembered, and an event is looked up by the lane
- * that it had then.  One division after another can be remembered that way,
- * each until no lane is behind it.
+ * New lanes begin together at one position, and meet events that some former
+ * lanes had passed already.  The number and the positions of the former lanes
+ * determine these events.  So both are remembered, and an event is looked up
+ * by its former lane.  Several divisions can be remembered in this way, each
+ * until no lane is behind it.
  *
- * In the row, a stretch is a series of numbers: 1 if replayed plus 2 if keyed,
- * first, the number of lanes, and what each passed.
+ * In the row, a set of lanes is a series of numbers: 1 if replayed plus 2 if
+ * keyed, first, the number of lanes, and the position that each passed.
  *
- * Must not know who moves lanes, nor under which locks.
+ * Must not know which code moves lanes, nor under which locks.
  */
 #include "postgres.h"
 

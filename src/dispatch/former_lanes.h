@@ -1,5 +1,6 @@
 /*
- * What a subscription dealt with before its lanes were moved or divided anew.
+ * Events that a subscription handled before its lanes were moved or divided
+ * anew.
  */
 #ifndef OBX_FORMER_LANES_H
 #define OBX_FORMER_LANES_H
@@ -32,19 +33,22 @@ extern ObxFormerLanes *obx_former_lanes_make(const ObxSubscription *subscription
 /* Do both take the same lane for every event? */
 extern bool obx_former_lanes_divide_alike(const ObxFormerLanes *one, const ObxFormerLanes *other);
 
-/* Adds a stretch, and drops what that makes superfluous. */
+/* Adds a set of lanes, and drops sets that it makes superfluous. */
 extern List *obx_former_lanes_add(List *history, ObxFormerLanes *stretch);
 
-/* A seek: all that was dealt with is so no more. */
+/* A seek: all events count as unhandled again. */
 extern List *obx_former_lanes_replay(List *history);
 
 /*
- * Drops what tells nothing any more: all lanes have passed that position, and
- * nothing is kept of what is before "oldest".
+ * Drops sets that are no longer needed: all lanes have passed that position,
+ * and no event before "oldest" is kept.
  */
 extern List *obx_former_lanes_trim(List *history, int64 passed_by_all, int64 oldest);
 
-/* Has the event been dealt with?  "replayed" asks for before, or since, a seek. */
+/*
+ * Has the event been handled?  "replayed" selects the lanes before, or since,
+ * a seek.
+ */
 extern bool obx_former_lanes_has(const List *history, bool replayed, int64 position, int64 id,
 								 bool has_key, int64 key_hash);
 

@@ -1,14 +1,14 @@
 /*
- * Handlers as guests: in a session that somebody uses for other things, too.
+ * Handlers as guests, in a session that another role uses for other work, too.
  *
- * What a handler leaves in a session outlives its transaction, or even a
- * rollback, and code or names of its owner must not wait there for whoever has
- * called outbox.run(): a temporary table or a prepared statement stands before
- * what the caller means by the name.  What the caller had before stays.
+ * Objects that a handler leaves in a session outlive its transaction, or even
+ * a rollback.  Code or names of its owner must not stay there for the caller
+ * of outbox.run(): a temporary table or a prepared statement would hide the
+ * object that the caller means by the name.  The caller's own objects stay.
  *
- * What is new is told from what was there by the transaction where that is
- * possible (cursors, temporary objects: a handler may have replaced one), and
- * else by what was noted before the first call.
+ * New objects are recognised by their transaction if possible (cursors,
+ * temporary objects: a handler may have replaced one), and otherwise by a list
+ * made before the first call.
  *
  * Must not know passes or batches.
  */

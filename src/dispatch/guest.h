@@ -1,5 +1,5 @@
 /*
- * Handlers as guests: in a session that somebody uses for other things, too.
+ * Handlers as guests, in a session that another role uses for other work, too.
  */
 #ifndef OBX_GUEST_H
 #define OBX_GUEST_H
@@ -17,9 +17,9 @@ extern void obx_guest_init(void);
 extern void obx_guest_begin(void);
 
 /*
- * Removes what handlers have left and the end of the transaction would keep:
- * cursors, temporary objects, prepared statements, channels.  At the end of the
- * transaction in which they ran, outside of any subtransaction.
+ * Removes objects of handlers that would outlive the transaction: cursors,
+ * temporary objects, prepared statements, channels.  To be called at the end
+ * of the transaction in which they ran, outside of any subtransaction.
  */
 extern void obx_guest_clear(void);
 

@@ -1,9 +1,9 @@
 /*
- * What becomes of an event: its row in outbox.delivery, if it gets one.
+ * The outcome of an event: its row in outbox.delivery, if it gets one.
  *
- * A failure makes or changes the row in memory when it is met, so that later
- * events of its key wait; it is written when the batch is, for what the calls
- * of a batch do may be undone until then.
+ * A failure makes or changes the row in memory at once, so that later events
+ * of its key wait.  The row is written with the batch, because the effects of
+ * a batch's calls may be undone until then.
  *
  * Must not know calls, nor transactions.
  */

@@ -1,10 +1,11 @@
 /*
- * What a lane waits for.
+ * The open deliveries of a lane, and the keys that they block.
  *
- * Most lanes wait for nothing, and then this costs a look at a version.
- * Where many events are parked, loading them for every batch would cost more
- * with each one parked.  So what was loaded is kept, and follows what this
- * process writes: a batch costs by what is in it, not by what waits.
+ * Most lanes have none, and then this costs one comparison of versions.  If
+ * many events are parked, loading them for every batch would cost more with
+ * each parked event.  So loaded rows are kept, and follow the writes of this
+ * process: the cost of a batch depends on its own events, not on the waiting
+ * ones.
  *
  * In the list of a key the first delivery is a retry (or a dead letter that
  * blocks), and those behind it are parked; only retries are in the heap.

@@ -1,5 +1,5 @@
 /*
- * What a lane waits for: its open deliveries, the keys they block.
+ * The open deliveries of a lane, and the keys that they block.
  */
 #ifndef OBX_LANE_H
 #define OBX_LANE_H
@@ -18,7 +18,10 @@ typedef struct ObxLaneKey
 	int32		lane;
 } ObxLaneKey;
 
-/* Open deliveries that wait for one another: those of a key, or under "strict" all. */
+/*
+ * Open deliveries that wait for one another: those of one key, or under
+ * "strict" all.
+ */
 typedef struct ObxWaiting
 {
 	int64		key_hash;		/* hash key */
@@ -29,7 +32,7 @@ typedef struct ObxWaiting
 	int			last_item;		/* scratch of who collects a batch */
 } ObxWaiting;
 
-/* An open delivery: as much of its row as it takes to see when it is due. */
+/* An open delivery: the part of its row that decides when it is due. */
 typedef struct ObxOpen
 {
 	int64		position;		/* hash key */
@@ -47,9 +50,9 @@ typedef struct ObxOpen
 } ObxOpen;
 
 /*
- * A lane as this process knows it, from one pass to the next.  It holds what
- * outbox.delivery says as long as the lane's progress has this version:
- * whoever changes the lane's deliveries also advances its progress.
+ * A lane as this process knows it, from one pass to the next.  Its contents
+ * equal outbox.delivery while the lane's progress has this version: every
+ * change of the lane's deliveries also advances its progress.
  */
 typedef struct ObxLane
 {
@@ -94,13 +97,13 @@ extern ObxLane *obx_lane_load(const ObxSubscription *subscription, int32 lane, i
 /* Must an event of this key wait?  Events without a key never do. */
 extern bool obx_lane_is_blocked(const ObxLane *lane, bool has_key, int64 key_hash);
 
-/* Must it, if it is not new, but at this position? */
+/* The same for an event that is not new, but is at this position. */
 extern bool obx_lane_is_blocked_at(const ObxLane *lane, bool has_key, int64 key_hash,
 								   int64 position);
 
 /*
- * Make the lane follow what its caller writes to outbox.delivery: a new row,
- * another state of one, none any more.  Then obx_lane_settle().
+ * These make the lane follow the caller's writes to outbox.delivery: a new
+ * row, a changed state, a deleted row.  Call obx_lane_settle() afterwards.
  */
 extern void obx_lane_add(ObxLane *lane, const ObxDelivery *delivery);
 extern void obx_lane_change(ObxLane *lane, const ObxDelivery *delivery);
@@ -115,8 +118,8 @@ extern void obx_lane_remove(ObxLane *lane, int64 position);
 extern void obx_lane_settle(ObxLane *lane);
 
 /*
- * The retries that are due, and lie before a position, with what is parked
- * behind them: at most "limit", by position.  In CurrentMemoryContext.
+ * The due retries before a position, with the events parked behind them: at
+ * most "limit", by position.  In CurrentMemoryContext.
  */
 extern ObxOpen **obx_lane_list_due(ObxLane *lane, TimestampTz now, int64 before, int limit,
 								   int *count);
@@ -130,13 +133,13 @@ extern TimestampTz obx_lane_due(const ObxLane *lane);
 /* Under "strict", the first position that is open; PG_INT64_MAX if none is. */
 extern int64 obx_lane_first_strict(const ObxLane *lane);
 
-/* The lane's state is not what was loaded any more. */
+/* Marks the lane's loaded state as outdated. */
 extern void obx_lane_forget(ObxLane *lane);
 
 /*
- * What a transaction will write it locks before it reads it: REINDEX waits for
- * readers of the index while it lets nobody write, and would be waited for.
- * Whoever reads before it has a lane calls this first.
+ * Take the locks for writing before reading: a transaction that reads first
+ * and writes later could deadlock with REINDEX.  Code that reads before it has
+ * a lane calls this first.
  */
 extern void obx_lane_lock_tables(void);
 
@@ -146,7 +149,10 @@ extern void obx_lane_lock_tables(void);
  */
 extern bool obx_lane_lock(int32 subscription, int32 lane, bool wait);
 
-/* Gives the lock back at once, taken once and nothing changed under it. */
+/*
+ * Releases the lock at once; it was taken once, and nothing was changed under
+ * it.
+ */
 extern void obx_lane_unlock(int32 subscription, int32 lane);
 
 /*
@@ -162,16 +168,16 @@ extern bool obx_subscription_lock_nowait(int32 subscription);
 extern int	obx_lane_of_event(int concurrency, bool has_key, int64 key_hash, int64 event_id);
 
 /*
- * By what an event of the subscription waits for others: its key, unless
- * nothing waits; to an aggregate, events without a key are one group.
+ * The key by which an event of the subscription waits for others, or none
+ * under "none".  For an aggregate, events without a key are one group.
  */
 extern void obx_lane_key_of_event(const ObxSubscription *subscription, TupleTableSlot *event,
 								  bool *has_key, int64 *key_hash);
 
-/* That of the event's own key, in place. */
+/* The hash of the event's own key, in place. */
 extern void obx_lane_key(const ObxSubscription *subscription, bool *has_key, int64 *key_hash);
 
-/* The same of a key that an aggregate folds by; NULL for none. */
+/* The same for a key that an aggregate folds by; NULL for none. */
 extern int64 obx_lane_hash_of_group(text *key);
 
 /* The ordering key of an event, by a hash, the same in every process and version. */

@@ -1,8 +1,8 @@
 /*
- * The lock of a lane: whoever has it is the only one who serves the lane.
+ * The lock of a lane: only the session that has it serves the lane.
  *
- * The subscription itself has one, too (catalog/locks.h).  Must not know what a
- * lane is locked for.
+ * The subscription itself has one, too (catalog/locks.h).  Must not know the
+ * purpose of the lock.
  */
 #include "postgres.h"
 

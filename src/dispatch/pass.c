@@ -1,10 +1,10 @@
 /*
  * One pass: at most one batch of one lane, in one transaction.
  *
- * The lane's lock comes first and the snapshot after it, so that what is read
- * of the lane's state is what the one before left.  The effects of handlers,
- * the delivery rows and the progress commit together: that is the
- * exactly-once bookkeeping.
+ * The lane's lock is taken first and the snapshot after it, so the pass reads
+ * the state that the pass before it left.  The effects of handlers, the
+ * delivery rows and the progress commit together: this gives exactly-once
+ * effects.
  *
  * Must not know loops, latches, signals.
  */

@@ -1,10 +1,10 @@
 /*
- * Which of the open deliveries of a key is tried, and which wait.
+ * Decides which open delivery of a key is tried, and which ones wait.
  *
  * The first one is a retry, or a dead letter that blocks, and those behind it
- * are parked.  Who changes rows of a lane without knowing the lane (lane.h)
- * settles them here, by what the table says; a walk remembers of each key
- * that waits no more than its hash.
+ * are parked.  Code that changes rows of a lane without the lane in memory
+ * (lane.h) settles them here, from the table.  A walk remembers only the hash
+ * of each key that waits.
  *
  * Locks: the lane's.  Must not know why rows were changed.
  */

@@ -1,17 +1,18 @@
 /*
  * The log as dispatchers read it.
  *
- * Subscriptions mostly stand near each other.  The stretches of the log that
- * this process has read last are kept in memory, decoded, so that the next
- * subscription that wants them finds them there: the log is read once, and
- * matched against many.  That is safe because an event and its position never
- * change; a snapshot that is newer than the one it was read with sees it too.
+ * Subscriptions are mostly at neighbouring positions.  So the parts of the log
+ * that this process has read last are kept in memory, decoded, and the next
+ * subscription finds them there: the log is read once, and matched against
+ * many.  That is safe because an event and its position never change, and a
+ * newer snapshot sees every event that an older one saw.
  *
- * What is kept comes in chunks of consecutive positions, and the chunk used
- * longest ago makes room.  A chunk whose events are in a batch is pinned: it
- * may lose its place, but its memory stays until the batch is done with.
+ * The memory is divided into chunks of consecutive positions, and the least
+ * recently used chunk is replaced first.  A chunk with events in a batch is
+ * pinned: it may lose its place, but its memory stays until the batch is
+ * finished.
  *
- * Must not know who reads, nor what matches.
+ * Must not know the readers, nor which events match.
  */
 #include "postgres.h"
 

@@ -1,18 +1,20 @@
 /*
  * Appending events to the log.
  *
- * While after-triggers of a statement fire, events gather in a buffer and go
- * to the heap together when the statement ends, which saves most of the cost
- * of a row.  That must not be seen: an event belongs to the subtransaction
- * that emitted it, so the buffer remembers which one that was, writes only
- * what belongs to the current one, hands a committed subtransaction's events
- * to its parent and forgets those of an aborted one.
+ * While the after-triggers of a statement fire, events are collected in a
+ * buffer and written to the heap together when the statement ends, which saves
+ * most of the cost of a row.  This must have no visible effect: an event
+ * belongs to the subtransaction that emitted it.  So the buffer remembers the
+ * subtransaction of each event, and writes only the events of the current one.
+ * A commit hands a subtransaction's events to its parent; an abort forgets
+ * them.
  *
- * The causal order rests on when the id is drawn: after the event was emitted,
- * when the locks of its row are held, and before the transaction commits.  So
- * it can be drawn as late as the row is written, for all of the buffer at
- * once; but in the order of emission, so that before an event is given an id,
- * those emitted before it are, even if they are to be written later.
+ * The causal order relies on when the id is assigned: after the event was
+ * emitted, when the transaction holds the locks of its row, and before it
+ * commits.  So the id can be assigned as late as the row is written, for the
+ * whole buffer at once.  It must follow the order of emission: before an event
+ * gets its id, all events emitted before it get theirs, even if they are
+ * written later.
  *
  * Must not know triggers, subscribers, processes.
  */

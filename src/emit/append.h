@@ -23,36 +23,46 @@ extern void obx_append_init(void);
  */
 extern int64 obx_event_append(Datum *values, bool *nulls);
 
-/* The same for who need not know the id: it is drawn when the row is written. */
+/*
+ * Like obx_event_append(), for callers that do not need the id: it is assigned
+ * when the row is written.
+ */
 extern void obx_event_emit(Datum *values, bool *nulls);
 
 /*
- * The same for an event whose headers, correlation_id (NULL: it starts one)
- * and causation_id are filled in: nothing is inherited, and no limit to its
- * causes, and no contract, is checked.  Returns the id, or 0 unless "need_id".
+ * Like obx_event_append(), for an event whose headers, correlation_id (NULL:
+ * it starts one) and causation_id are set: it inherits nothing, and neither
+ * its contract nor the limit of causes is checked.  Returns the id, or 0
+ * unless "need_id".
  */
 extern int64 obx_event_append_complete(Datum *values, bool *nulls, bool need_id);
 
-/* Fills in what an event emitted now inherits; correlation_id may stay NULL. */
+/*
+ * Fills in the columns that an event emitted now inherits; correlation_id may
+ * stay NULL.
+ */
 extern void obx_event_inherit(Datum *values, bool *nulls);
 
 /*
- * The same for an event that its emitter may find to be another one within
- * the same statement; it is kept back as long as the buffer allows.  Returns
- * the id.
+ * Like obx_event_append(), for an event that the caller may still replace
+ * within the same statement.  The event is held back as long as the buffer
+ * allows.  Returns the id.
  */
 extern int64 obx_event_append_held(Datum *values, bool *nulls);
 
 /*
- * Takes back an event that was appended held, by the current subtransaction.
- * False: it has been written, and stands.
+ * Takes back an event that the current subtransaction appended held.  Returns
+ * false if the event has been written already and stays.
  */
 extern bool obx_event_retract(int64 id);
 
-/* Writes what the current subtransaction emitted and is not written yet. */
+/*
+ * Writes the events that the current subtransaction emitted and that are not
+ * written yet.
+ */
 extern void obx_append_flush(void);
 
-/* Calls function(arg) and writes what it appends together. */
+/* Calls function(arg), and writes the events that it appends together. */
 extern void obx_append_together(void (*function) (void *arg), void *arg);
 
 /* True once the current transaction has emitted an event. */

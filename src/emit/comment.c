@@ -1,15 +1,15 @@
 /*
- * What the client's statement says in a comment: its trace context.
+ * The trace context in a comment of the client's statement.
  *
- * Libraries for tracing add what they know to a statement, before or behind
- * it, in the form that sqlcommenter has made common:
+ * Libraries for tracing add it to a statement, at the start or at the end, in
+ * the form that sqlcommenter has made common:
  *
  *		traceparent='00-...-...-01',framework='rails'
  *
- * It is looked for in the statement that the client has sent, whatever
- * functions and triggers it has led to; only where an event is emitted, and
- * once in a statement.  Comments inside it are not looked at, so nothing that
- * stands in a literal can be taken for one.
+ * The statement that the client sent is searched, also for events of functions
+ * and triggers.  It is searched only when an event is emitted, and once per
+ * statement.  Comments inside the statement are ignored, so a literal cannot
+ * be mistaken for a comment.
  */
 #include "postgres.h"
 

@@ -1,5 +1,5 @@
 /*
- * What the client's statement says in a comment: its trace context.
+ * The trace context in a comment of the client's statement.
  */
 #ifndef OBX_COMMENT_H
 #define OBX_COMMENT_H
@@ -7,8 +7,8 @@
 #include "utils/jsonb.h"
 
 /*
- * {"traceparent": ...} as a comment of the client's statement has it, in the
- * form of sqlcommenter; NULL if none does.  Valid until the next statement.
+ * Returns {"traceparent": ...} from a comment of the client's statement, in
+ * the form of sqlcommenter, or NULL.  Valid until the next statement.
  */
 extern Jsonb *obx_comment_headers(void);
 

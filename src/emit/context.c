@@ -1,9 +1,10 @@
 /*
  * What an event inherits: correlation, cause and headers.
  *
- * The three settings win over what the handled event hands down, because a
- * handler that sets one means it; and over what a comment says of the client's
- * statement, which is asked outside of handlers only.  Must not know who dispatches.
+ * The three settings take precedence over the values of the handled event,
+ * because a handler that sets one intends that.  They also take precedence
+ * over a comment of the client's statement, which is read outside of handlers
+ * only.  Must not know dispatch.
  */
 #include "postgres.h"
 

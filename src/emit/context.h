@@ -7,7 +7,7 @@
 
 #include "utils/jsonb.h"
 
-/* For causation_id below, where it is no event's id. */
+/* Value of causation_id below if it is no event's id. */
 #define OBX_CAUSE_UNKNOWN	0
 #define OBX_CAUSE_NONE		(-1)
 
@@ -37,15 +37,16 @@ extern void obx_context_leave(void);
 extern const ObxContext *obx_context_current(void);
 
 /*
- * What the settings and the context say of an event emitted now.  NULL for no
- * correlation id; in the current memory context.
+ * The correlation id and the cause of an event emitted now, from the settings
+ * and the context.  NULL for no correlation id; in the current memory context.
  */
 extern const char *obx_context_correlation(void);
 
 /*
- * The headers of an event emitted now, "own" (or NULL) being those it was
- * given: inherited or session headers, under the session's traceparent, under
- * its own; below them all, outside of a handler, that of a comment.  May return "own" itself.
+ * The headers of an event emitted now; "own" (or NULL) are those it was given.
+ * They are merged from, lowest precedence first: outside of a handler, the
+ * traceparent of a comment; inherited or session headers; the session's
+ * traceparent; its own headers.  May return "own" itself.
  */
 extern Jsonb *obx_context_headers(Jsonb *own);
 

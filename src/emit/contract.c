@@ -1,21 +1,21 @@
 /*
- * Contracts: what the data of events of a type must be.
+ * Contracts: conditions that the data of a type's events must fulfil.
  *
- * A contract is checked in the session that emits, which may belong to anyone,
- * but it was written by someone else.  So it is evaluated like the expression
- * of an index: as the role that registered it, in a security-restricted
- * operation, with that role's search_path and the producer's temporary objects
- * behind everything.  Names in it were looked up when it was registered: what
- * is stored has them qualified.  A contract of immutable functions of
- * PostgreSQL's own, such as most are, can tell no role from another, and is
- * evaluated right away.
+ * A contract is checked in the emitting session, which may belong to any role,
+ * but another role wrote it.  So it is evaluated like the expression of an
+ * index: as the role that registered it, in a security-restricted operation,
+ * with that role's search_path and with temporary objects last.  Its names
+ * were resolved at registration, and the stored text has them qualified.  A
+ * contract of PostgreSQL's own immutable functions, as most are, gives the
+ * same result for every role, and is evaluated directly.
  *
- * Each session keeps the registered types, and their contracts prepared as
- * they are met.  An invalidation of the table makes it all anew; one of any
- * function, type or role, what is prepared and not plain.  While a contract is
- * checked, no event can be emitted, so nothing in use is ever thrown away.
+ * Each session keeps the registered types, and prepares their contracts when
+ * it first needs them.  An invalidation of the table discards everything; an
+ * invalidation of any function, type or role discards the prepared contracts
+ * that are not plain.  While a contract is checked, no event can be emitted,
+ * so nothing in use is ever discarded.
  *
- * Must not know who emits.
+ * Must not know the emitting code.
  */
 #include "postgres.h"
 

@@ -1,5 +1,5 @@
 /*
- * Contracts: what the data of events of a type must be.
+ * Contracts: conditions that the data of a type's events must fulfil.
  */
 #ifndef OBX_CONTRACT_H
 #define OBX_CONTRACT_H
@@ -17,7 +17,7 @@ extern bool obx_contract_none;
 
 /*
  * ereport(ERROR) unless an event of this type (text) may have these data
- * (jsonb).  For who emits it; the event is not in the log yet.
+ * (jsonb).  For the emitting code; the event is not in the log yet.
  */
 extern void obx_contract_require(Datum type, Datum data);
 
@@ -29,8 +29,8 @@ obx_contract_check(Datum type, Datum data)
 }
 
 /*
- * The contract with all its names qualified, so that it means the same in
- * every session; ereports what is wrong with it.  As the current user, in its
+ * Returns the contract with all its names qualified, so that it means the same
+ * in every session; ereports its faults.  Runs as the current user, in its
  * search_path.
  */
 extern char *obx_contract_qualify(const char *type, const char *contract);

@@ -1,18 +1,19 @@
 /*
- * How many causes stand above an event.
+ * The number of causes above an event.
  *
- * The log does not say: an event names its cause, and only a walk up from
- * cause to cause counts them.  So that a chain costs nothing per link, what a
- * handler emits is remembered with its depth, and looked up when it is handled
- * in turn, by whichever process.  What is remembered is a hint that may be
- * overwritten at any time; then the walk goes up until it meets something
- * remembered, or the top.  An ancestor that retention has dropped is the top.
+ * The log does not contain it: an event names its cause, and only a walk from
+ * cause to cause counts them.  So that a chain costs nothing per link, the
+ * depth of each event that a handler emits is remembered, and looked up when
+ * any process handles that event.  An entry is only a hint and may be
+ * overwritten at any time; then the walk goes up to an event with an entry, or
+ * to the top.  An ancestor that retention has dropped is the top.
  *
- * The table has one place for an id, so it needs no upkeep.  It is the
- * server's where the library was preloaded, else the process's own.  Ids are
- * unique in a log only: an entry names the log, by its database and OID, too.
+ * The table has one place per id, so it needs no upkeep.  It is in shared
+ * memory if the library was preloaded, otherwise in the process.  Ids are
+ * unique only within a log, so an entry also names the log, by its database
+ * and OID.
  *
- * Emitting outside of handlers never comes here.
+ * Code that emits outside of handlers does not use this.
  */
 #include "postgres.h"
 

@@ -1,5 +1,5 @@
 /*
- * How many causes stand above an event.
+ * The number of causes above an event.
  */
 #ifndef OBX_DEPTH_H
 #define OBX_DEPTH_H
@@ -8,8 +8,8 @@
 extern void obx_depth_init(void);
 
 /*
- * The depth of an event of that type emitted now: 0, unless in a handler that
- * hands its cause down.  ereport(ERROR, OB003) if outbox.max_depth forbids it.
+ * The depth of an event of that type emitted now: 0, unless a handler passes
+ * its cause on. ereport(ERROR, OB003) if it exceeds outbox.max_depth.
  */
 extern int	obx_depth_check(Datum type);
 

@@ -1,29 +1,28 @@
 /*
  * Claims: doing something once only, by a key.
  *
- * A use is a row in one of the tables outbox.seen_*.  Looking for one and
- * writing one are a single step, under a lock on the key that is held for
- * that moment only, so that a transaction of 100,000 keys needs one lock at a
- * time.  Who then looks finds the row of the open transaction, and waits for
- * its end as a unique index would.  (A unique index itself would not do: a
- * use that is older than the window must not be in the way.)
+ * A use is a row in one of the tables outbox.seen_*.  Looking up and writing a
+ * row is one step, under a lock on the key that is held only for that step, so
+ * a transaction with 100,000 keys holds one lock at a time.  The next session
+ * that looks up the key finds the row of the open transaction, and waits for
+ * its end as a unique index would.  (A unique index would not work: a use that
+ * is older than the window must not block a new one.)
  *
- * The use of an event that is scheduled is its row in outbox.schedule, for as
- * long as it is there: so its key is taken however long that is, cancelling
- * frees it with the row, and a row of outbox.seen_* comes when the event enters
- * the log, in the same transaction.  outbox.schedule is looked at first:
- * whoever finds nothing there then finds what has entered since.
+ * For a scheduled event, the use is its row in outbox.schedule, while that row
+ * exists.  So its key stays taken for any time, and cancelling frees it
+ * together with the row.  A row of outbox.seen_* is written when the event
+ * enters the log, in the same transaction. outbox.schedule is searched first:
+ * if the event enters the log after that, the second search finds it.
  *
- * The tables are written to in turn, so that what is too old can go by
- * TRUNCATE.  Which table a row is in means nothing: all are looked at.  What
- * must hold is that nothing of the window is truncated.  Hence a turn is
- * sealed, under a lock that proves that no transaction which wrote to it is
- * open, and those that come late see another turn; all in it is older than
- * its seal, and it is not looked at, and can go, when the seal is older than
- * the window.
+ * The tables are written in turn, so that old rows can be removed by TRUNCATE.
+ * The table of a row has no meaning: all are searched.  But no row inside the
+ * window may be truncated.  Hence a turn is sealed, under a lock that proves
+ * that no transaction which wrote to it is open; later writers see another
+ * turn.  All rows of the turn are older than its seal.  When the seal is older
+ * than the window, the table is no longer searched and can be truncated.
  *
  * Locks: (outbox.seen_turn, hash of the key, ...) on a key; the same object
- * with sub-object 0 for who forgets; ROW EXCLUSIVE on the table written to,
+ * with sub-object 0 for forgetting keys; ROW EXCLUSIVE on the written table,
  * until the transaction ends.
  */
 #include "postgres.h"

@@ -1,14 +1,14 @@
 /*
- * Scheduled events: set aside now, and in the log when they are due.
+ * Scheduled events: stored now, and moved into the log when they are due.
  *
- * Moving one is deleting its row and appending the event, in one transaction:
- * so it enters exactly once, whatever is killed when.  One session moves at a
- * time, or they would not enter in order; one that cancels locks the row by
- * deleting it.  Moving does not wait for that, since a transaction which stays
- * open must delay nothing but its own events.
+ * To move an event, one transaction deletes its row and appends the event.  So
+ * it enters exactly once, through any crash.  One session moves at a time;
+ * otherwise events would not enter in order.  A session that cancels an event
+ * locks the row by deleting it.  Moving does not wait for that, because an
+ * open transaction must delay nothing but its own events.
  *
- * An event that has been checked and has inherited when it was published is
- * appended as it is.
+ * An event was checked and has inherited when it was published, so it is
+ * appended unchanged.
  *
  * Locks: (outbox.schedule, 1), exclusive, while moving, until the transaction
  * ends.

@@ -1,5 +1,5 @@
 /*
- * Scheduled events: set aside now, and in the log when they are due.
+ * Scheduled events: stored now, and moved into the log when they are due.
  */
 #ifndef OBX_SCHEDULED_H
 #define OBX_SCHEDULED_H
@@ -10,7 +10,7 @@
 #define OBX_DUE_BATCH 10000
 
 /*
- * Sets aside an event for that time, which is finite.  "values" are those of
+ * Stores an event for that time, which is finite.  "values" are those of
  * obx_event_append(), checked; the event inherits now.  The key (or 0) is the
  * one claimed for it, at "now".  Returns its id in outbox.schedule.
  */
@@ -30,19 +30,19 @@ typedef struct ObxScheduledMove
 } ObxScheduledMove;
 
 /*
- * Moves events that are due, behind a place, into the log, in the order of
- * their time and then of their publishing; and the place behind them.  To be
- * called in a READ COMMITTED transaction of its own: what it holds is held
- * until that ends.  Takes no transaction id when nothing is due.
+ * Moves due events that are behind a place into the log, in the order of their
+ * time and then of their publishing, and moves the place behind them.  To be
+ * called in a separate READ COMMITTED transaction: its locks are held until
+ * that ends.  Takes no transaction id if no event is due.
  *
- * Behind the place means: the caller knows of none before it.  Those that were
- * skipped, and those that are committed later, are before it then.
+ * The place means that the caller knows of no event before it.  Events that
+ * were skipped, or that commit later, may be before it.
  */
 extern void obx_scheduled_move(ObxSchedulePlace *place, bool wait, ObxScheduledMove *result);
 
 /*
  * Removes a scheduled event; false if there is none, or none any more.  Waits
- * for who is moving or cancelling it.
+ * for a session that is moving or cancelling it.
  */
 extern bool obx_scheduled_cancel(int64 id);
 

@@ -1,5 +1,5 @@
 /*
- * Making partitions of the log ahead of need.
+ * Making partitions of the log before they are needed.
  */
 #ifndef OBX_AHEAD_H
 #define OBX_AHEAD_H
@@ -13,11 +13,11 @@ typedef enum ObxAhead
 
 /*
  * Makes the next partition that is needed now or soon, in the current
- * transaction, as the log's owner.  The transaction should end soon, since
- * whoever writes to the default partition waits for that.  *urgent: there is
- * no partition for now, and events go to the default one; then the lock is
- * waited for if may_wait, and producers behind us wait that long.  Callers that
- * wait must have pauses between their attempts.
+ * transaction, as the log's owner.  The transaction should end soon, because
+ * writers to the default partition wait for it.  *urgent: there is no
+ * partition for the present time, and events go to the default one.  Then the
+ * lock is waited for if may_wait, and producers behind us wait for that time.
+ * Callers that wait must pause between their attempts.
  */
 extern ObxAhead obx_partition_prepare(bool may_wait, bool *urgent);
 

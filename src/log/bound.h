@@ -17,25 +17,28 @@ typedef struct ObxPartition
 } ObxPartition;
 
 /*
- * Describes a partition by its own entries in the catalogs, whatever others
- * there are.  False if the relation is none, or the default one, or about to
- * be detached.
+ * Reads the bounds of a partition from its own catalog entries, without the
+ * other partitions.  False if the relation is no partition, is the default
+ * one, or is about to be detached.
  */
 extern bool obx_bound_read(Oid relid, ObxPartition *partition);
 
 /*
- * The table whose name says that it begins last at or before a time, InvalidOid
- * if there is none at hand.  Names say what they want: obx_bound_read() tells.
+ * The table whose name has the latest beginning at or before a time;
+ * InvalidOid if there is none near it.  A name may lie: obx_bound_read() reads
+ * the bounds.
  */
 extern Oid	obx_bound_guess(TimestampTz time);
 
-/* Where the interval begins that the time lies in; the interval is not 0. */
+/*
+ * The beginning of the interval that contains the time; the interval is not 0.
+ */
 extern TimestampTz obx_bound_start(TimestampTz time, int64 interval);
 
 /* An ISO 8601 timestamp in UTC, read the same under every DateStyle. */
 extern char *obx_bound_format(TimestampTz time);
 
-/* The name that a partition is given that begins then, if it is free. */
+/* The name for a partition that begins then, if it is free. */
 extern char *obx_bound_name(TimestampTz lower);
 
 #endif							/* OBX_BOUND_H */

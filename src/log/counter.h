@@ -1,18 +1,18 @@
 /*
- * The counter that ids of events are drawn from.
+ * The counter of event ids.
  */
 #ifndef OBX_COUNTER_H
 #define OBX_COUNTER_H
 
 /*
- * Draws that many consecutive ids and returns the first.  The transaction has
- * its xid already; see counter.c for when to draw.
+ * Assigns that many consecutive ids and returns the first.  The transaction
+ * has its xid already; counter.c explains when to call it.
  */
 extern int64 obx_counter_draw(int count);
 
 /*
- * Steps the counter far beyond what it is, and beyond that id, since ids may be
- * in use that cannot be seen here.  Returns the next one to be drawn.
+ * Moves the counter far beyond its value and beyond that id, because ids may
+ * be in use that this session cannot see.  Returns the next id.
  */
 extern int64 obx_counter_step(int64 above);
 
@@ -27,18 +27,19 @@ typedef enum ObxCounterState
 extern ObxCounterState obx_counter_state(void);
 
 /*
- * Makes it as if no id had been drawn, without going back: the log is empty,
- * and is to be loaded.  False if somebody is about to write to it.
+ * Resets the counter as if no id had been assigned, without going back: the
+ * log is empty and will be loaded.  False if a session is about to write to
+ * it.
  */
 extern bool obx_counter_rest(void);
 
 /*
- * The highest id in use as far as can be seen, or 0: asked where the counter
- * may have been set back.
+ * The highest visible id in use, or 0.  Called when the counter may have been
+ * set back.
  */
 extern int64 (*obx_counter_highest) (void);
 
-/* Called then as well: other counters may have been set back with it. */
+/* Called at the same time: other counters may have been set back with it. */
 extern void (*obx_counter_at_set) (void);
 
 #endif							/* OBX_COUNTER_H */

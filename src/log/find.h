@@ -8,18 +8,20 @@
 #include "utils/snapshot.h"
 
 /*
- * One event by its transaction and id; false if it is not kept.  Its position
- * says in which partition to look; 0, if it is not known, costs a look at
- * each.  The slot is made by the caller by obx_event_make_slot().
+ * Finds one event by its transaction and id; false if it is not kept.  Its
+ * position selects the partition; with 0, for an unknown position, every
+ * partition is searched.  The caller makes the slot with
+ * obx_event_make_slot().
  */
 extern bool obx_event_find(Snapshot snapshot, uint64 xid, int64 id, int64 position,
 						   TupleTableSlot *slot);
 extern TupleTableSlot *obx_event_make_slot(void);
 
 /*
- * Shows the newest events, newest first, those without a position among them,
- * until the visitor says false or "limit" were shown.  Between transactions
- * that ran beside each other the order is roughly that of their ids.
+ * Passes the newest events to the visitor, newest first, including those
+ * without a position, until the visitor returns false or "limit" were passed.
+ * For transactions that ran at the same time, the order is roughly that of
+ * their ids.
  */
 typedef bool (*ObxEventVisitor) (TupleTableSlot *slot, void *arg);
 

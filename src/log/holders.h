@@ -1,5 +1,5 @@
 /*
- * Who keeps the log's tables from being locked, for long.
+ * The processes that keep the log's tables from being locked for long.
  */
 #ifndef OBX_HOLDERS_H
 #define OBX_HOLDERS_H
@@ -8,7 +8,7 @@
 
 #define OBX_HOLDERS	100
 
-/* What one kind of work has met, zeroed at first. */
+/* The refusals that one kind of work has met; zeroed at first. */
 typedef struct ObxHolders
 {
 	int			refusals;		/* in a row */
@@ -18,13 +18,13 @@ typedef struct ObxHolders
 } ObxHolders;
 
 /*
- * A lock on one of the tables could not be had.  After some refusals in a row
- * that the same processes had a part in, once: returns words for these, in
- * CurrentMemoryContext.  Else NULL.
+ * To be called when a lock on one of the tables was not free.  Returns a text
+ * that names the processes, in CurrentMemoryContext, once after several
+ * refusals in a row to which the same processes contributed.  Otherwise NULL.
  */
 extern const char *obx_holders_refused(ObxHolders *holders, const List *relids);
 
-/* It could be had. */
+/* To be called when the lock was free. */
 extern void obx_holders_forget(ObxHolders *holders);
 
 #endif							/* OBX_HOLDERS_H */

@@ -4,12 +4,15 @@
 #ifndef OBX_IMMUTABLE_H
 #define OBX_IMMUTABLE_H
 
-/* Retention may truncate while this is on; off again when a transaction ends. */
+/*
+ * While this is on, retention may truncate; off again when a transaction ends.
+ */
 extern void obx_immutable_suspend(bool suspend);
 
 /*
- * After an ALTER TABLE: what guards a table of ours is enabled always, or the
- * command is refused.  Where the log may be loaded, it may also be disabled.
+ * To be called after an ALTER TABLE: the guards of the extension's tables must
+ * be enabled always, or the command is refused.  If the log may be loaded,
+ * they may also be disabled.
  */
 extern void obx_immutable_follow(Oid relid);
 

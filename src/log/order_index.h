@@ -7,7 +7,7 @@
 #include "storage/itemptr.h"
 #include "utils/rel.h"
 
-/* Where an event of the current transaction lies. */
+/* The place of an event of the current transaction. */
 typedef struct ObxOrderEntry
 {
 	int64		id;

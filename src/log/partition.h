@@ -1,5 +1,5 @@
 /*
- * Partitions of the log: which there are.
+ * The list of partitions of the log.
  */
 #ifndef OBX_PARTITION_H
 #define OBX_PARTITION_H
@@ -10,16 +10,16 @@
 #include "log/bound.h"
 
 /*
- * The partitions in the order of their bounds, the default one last; all of
- * those in which a snapshot taken before may see events.  The array is a
- * cache's: valid until the transaction ends or the next call, and free of
- * charge for those who ask again and again.
+ * The partitions in the order of their bounds, the default one last.  It
+ * includes all partitions in which an earlier snapshot may see events.  The
+ * array belongs to a cache: it is valid until the transaction ends or the next
+ * call, and repeated calls cost nothing.
  */
 extern const ObxPartition *obx_partition_array(int *count);
 
 /*
- * Those of them that may hold events of times from "first" to "last", but for
- * the default one, which may hold events of any time.
+ * Those partitions that may contain events of times from "first" to "last",
+ * except the default one, which may contain events of any time.
  */
 extern const ObxPartition *obx_partitions_between(TimestampTz first, TimestampTz last,
 												  int *count);
@@ -27,7 +27,10 @@ extern const ObxPartition *obx_partitions_between(TimestampTz first, TimestampTz
 /* The same as obx_partition_array(), in a list of the caller's. */
 extern List *obx_partition_list(void);
 
-/* Another number than before if there may be others than before. */
+/*
+ * Returns another number than before if there may be other partitions than
+ * before.
+ */
 extern uint64 obx_partition_version(void);
 
 /* The partition for an event of that time. */

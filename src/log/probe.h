@@ -20,12 +20,12 @@ typedef struct ObxProbe
 	TupleTableSlot *slot;
 } ObxProbe;
 
-/* Snapshot NULL takes a new one, as obx_scan_begin() does. */
+/* With snapshot NULL it takes a new one, as obx_scan_begin() does. */
 extern void obx_probe_begin(ObxProbe *probe, Snapshot snapshot);
 
 /*
- * The last one that begins at or before the position; NULL if there is none.
- * Valid until the next call.
+ * The last row that begins at or before the position, or NULL.  Valid until
+ * the next call.
  */
 extern HeapTuple obx_probe_at(ObxProbe *probe, int64 position);
 

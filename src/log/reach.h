@@ -1,5 +1,5 @@
 /*
- * How far into the log's order the events of a partition reach.
+ * The last place in the log's order that events of a partition have.
  */
 #ifndef OBX_REACH_H
 #define OBX_REACH_H
@@ -8,13 +8,13 @@
 
 #include "log/segment.h"
 
-/* Has the partition, which is locked, any event that can be seen now? */
+/* Has the partition, which is locked, any event that is visible now? */
 extern bool obx_reach_is_empty(Oid partition);
 
 /*
  * Has the partition an event of a transaction that had not ended at the
- * snapshot?  Looks at a few places of an index, however large the partition.
- * NULL: any event at all.
+ * snapshot?  Reads a few places of an index, for any size of partition.  With
+ * NULL: has it any event at all?
  */
 extern bool obx_reach_is_beyond(Oid partition, const ObxXidSnapshot *snapshot);
 
@@ -26,8 +26,8 @@ extern bool obx_reach_is_beyond(Oid partition, const ObxXidSnapshot *snapshot);
 extern ObxSegment *obx_reach_find_cut(int64 before);
 
 /*
- * For a partition that does not reach beyond the cut: the first segment of a
- * snapshot that all its events had ended at, and the last.
+ * For a partition that does not reach beyond the cut: the first segment whose
+ * snapshot all its events had ended at, and the last segment.
  */
 extern ObxSegment *obx_reach_find(Oid partition, const ObxSegment *cut, ObxSegment **last);
 

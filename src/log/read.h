@@ -11,7 +11,7 @@
 
 typedef struct ObxReader ObxReader;
 
-/* An event and where it stands; the slot is valid until the next call. */
+/* An event and its position; the slot is valid until the next call. */
 typedef struct ObxReadEvent
 {
 	int64		position;
@@ -22,34 +22,34 @@ typedef struct ObxReadEvent
 } ObxReadEvent;
 
 /*
- * Reads the events after a position, or from the oldest kept if that is
- * later.  "after_id" is the id of the event at that position, or 0: knowing
- * it makes resuming inside a large transaction cheap.
+ * Reads the events after a position, or from the oldest kept one if that is
+ * later.  "after_id" is the id of the event at that position, or 0; with the
+ * id, resuming inside a large transaction is cheap.
  *
- * The snapshot must be registered or active until the end; what it does not
- * see of the segments is not read.  Memory is taken from CurrentMemoryContext.
+ * The snapshot must be registered or active until the end; segments that it
+ * does not see are not read.  Memory is taken from CurrentMemoryContext.
  *
- * "keep_locks" keeps those on partitions until the transaction ends, so that
- * values stored out of line can be fetched later.  Whoever reads all the time
- * must do without, or retention would never find a partition free; what its
- * subscription still needs is not dropped.
+ * "keep_locks" keeps the locks on partitions until the transaction ends, so
+ * that values stored out of line can be fetched later.  A permanent reader
+ * must not use it, or retention would never find a partition free; the events
+ * that its subscription still needs are not dropped anyway.
  */
 extern ObxReader *obx_reader_begin(Snapshot snapshot, int64 after, int64 after_id,
 								   bool keep_locks);
 extern bool obx_reader_next(ObxReader *reader, ObxReadEvent *event);
 extern void obx_reader_end(ObxReader *reader);
 
-/* One that has a position, by its id alone; false if none such is kept. */
+/* Finds an event with a position by its id alone; false if none is kept. */
 extern bool obx_event_find_by_id(Snapshot snapshot, int64 id, TupleTableSlot *slot);
 
 /* The position of an event, 0 if it has none (yet) or is not kept. */
 extern int64 obx_event_position(Snapshot snapshot, int64 id);
 
 /*
- * The same for an event whose transaction is known, which makes it cheap; and
- * cheaper still for events that are asked for in their order, since the place
- * of the last one is remembered.  A place begins as zeros but for the memory,
- * which is its own.
+ * Like the function above, for an event whose transaction is known, which
+ * makes it cheap.  It is cheaper still for events in ascending order, because
+ * the place of the last one is remembered.  A place begins zeroed, except its
+ * memory context, which belongs to it.
  */
 typedef struct ObxPlace
 {

@@ -1,5 +1,5 @@
 /*
- * Dropping what nobody needs any more.
+ * Dropping partitions that no subscription needs.
  */
 #ifndef OBX_RETENTION_H
 #define OBX_RETENTION_H
@@ -7,20 +7,21 @@
 #include "datatype/timestamp.h"
 
 /*
- * Tells the first position that some subscription still needs; whoever makes
- * that an earlier one keeps ROW SHARE on outbox.event until it is committed.
+ * Returns the first position that a subscription still needs.  A session that
+ * makes this position earlier holds ROW SHARE on outbox.event until it
+ * commits.
  */
 typedef int64 (*ObxRetentionFloor) (void);
 
 /*
  * Drops every partition whose events are all past retention and past every
- * subscription (or past max_retention), and the segments over them.  Runs DDL
- * in the current transaction, waits for no lock: what is in use is left for
- * the next time.  Returns how many partitions went.
+ * subscription (or past max_retention), and their segments.  Runs DDL in the
+ * current transaction and waits for no lock: a partition in use is left for
+ * the next time.  Returns the number of dropped partitions.
  */
 extern int	obx_retention_apply(ObxRetentionFloor needed_from);
 
-/* Where a round of steps stands; zeroed at first. */
+/* The state of a round of steps; zeroed at first. */
 typedef struct ObxRetentionRound
 {
 	bool		begun;
@@ -29,9 +30,9 @@ typedef struct ObxRetentionRound
 } ObxRetentionRound;
 
 /*
- * The same in small steps, each in a transaction of its own: one partition, or
- * a number of segments.  Returns whether there may be more to do; if not, the
- * round is over, and zeroed.
+ * Like the function above, in small steps, each in a separate transaction: one
+ * partition, or a number of segments.  Returns whether there may be more to
+ * do; if not, the round is over, and zeroed.
  */
 extern bool obx_retention_step(ObxRetentionRound *round, ObxRetentionFloor needed_from);
 

@@ -1,11 +1,10 @@
 /*
  * An event as the row that is stored.
  *
- * The same as heap_form_tuple() makes of it; but there is one row type only,
- * so nothing is looked up, one pass does, and the id can be set when the row
- * is formed already: it lies at a fixed place, and the correlation id, which
- * is the id where there is no other, at the end, with only the cause behind
- * it.
+ * The result equals that of heap_form_tuple().  There is only one row type, so
+ * this code needs no lookups and one pass.  It can also set the id after the
+ * row is formed: the id has a fixed place, and the correlation id, which
+ * defaults to the id, is at the end, with only the cause behind it.
  *
  * Pure: no locks, no catalogs.
  */

@@ -1,7 +1,7 @@
 /*
  * A scan of one partition, by its index on (xid, id).
  *
- * Must not know which partitions there are, nor in which order events come.
+ * Must not know the list of partitions, nor the order of events.
  */
 #include "postgres.h"
 

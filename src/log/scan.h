@@ -41,10 +41,10 @@ extern void obx_partition_scan_close(ObxPartitionScan *scan, bool keep_lock);
 extern void obx_partition_scan_set(ObxPartitionScan *scan, uint64 xid, int64 after_id);
 
 /*
- * The same for a transaction's first event, where many small transactions are
- * read one after another.  Their entries mostly stand side by side in the
- * index, so that stepping on is cheaper than a descent for each; and where a
- * partition has none of them, one look tells.
+ * Like the function above for a transaction's first event, for reading many
+ * small transactions one after another.  Their entries are mostly neighbours
+ * in the index, so stepping on is cheaper than a descent for each; and one
+ * look shows that a partition has none of them.
  */
 extern void obx_partition_scan_walk(ObxPartitionScan *scan, uint64 xid);
 

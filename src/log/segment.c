@@ -1,11 +1,11 @@
 /*
  * Rows of outbox.segment.
  *
- * A segment says which transactions take its positions, in order, and how
- * many events each has.  That makes it a fact of its own: whoever reads later
- * needs no snapshot arithmetic, and gets the same order from every server.
- * The list is stored as varints, the xid as the distance to the one before,
- * which makes two to four bytes a transaction.
+ * A segment lists the transactions that have its positions, in order, and the
+ * number of events of each.  So it is independent of snapshots: later readers
+ * need no snapshot arithmetic, and get the same order on every server.  The
+ * list is stored as varints, each xid as the distance to the one before, which
+ * takes two to four bytes per transaction.
  */
 #include "postgres.h"
 

@@ -1,5 +1,6 @@
 /*
- * Segments: which positions the events of which transactions take.
+ * Segments: the transactions in the order of the log, with the positions of
+ * their events.
  */
 #ifndef OBX_SEGMENT_H
 #define OBX_SEGMENT_H
@@ -9,7 +10,10 @@
 
 #include "log/xid_snapshot.h"
 
-/* A segment lists at most so many transactions; a larger difference takes several. */
+/*
+ * A segment lists at most this many transactions; a larger difference takes
+ * several.
+ */
 #define OBX_SEGMENT_TRANSACTIONS	10000
 
 typedef struct ObxSegmentTransaction
@@ -35,17 +39,22 @@ typedef struct ObxSegment
 } ObxSegment;
 
 /*
- * All of these read with the given snapshot (NULL: a new one) into
- * CurrentMemoryContext, and return NULL where there is none.
+ * All these functions read with the given snapshot (NULL: a new one) into
+ * CurrentMemoryContext, and return NULL if there is no such segment.
  */
 
-/* The newest; may hold no events once retention has dropped all there were. */
+/*
+ * The newest segment; it may have no events after retention has dropped all.
+ */
 extern ObxSegment *obx_segment_find_last(Snapshot snapshot);
 
-/* The one that holds the position, or else the first one after it. */
+/* The segment that contains the position, or else the first one after it. */
 extern ObxSegment *obx_segment_find_at(int64 position, Snapshot snapshot);
 
-/* The times between which the events lie of the one that holds the position; false for none. */
+/*
+ * The times between which the events of the segment at the position lie; false
+ * if there is none.
+ */
 extern bool obx_segment_span(int64 position, Snapshot snapshot, TimestampTz *first,
 							 TimestampTz *last);
 
@@ -65,39 +74,53 @@ typedef struct ObxIdSearch
 extern void obx_segment_search(ObxIdSearch *search, int64 event_id, Snapshot snapshot);
 extern ObxSegment *obx_segment_search_next(ObxIdSearch *search, Snapshot snapshot);
 
-/* The one that lists the transaction. */
+/* The segment that lists the transaction. */
 extern ObxSegment *obx_segment_find_xid(uint64 xid, Snapshot snapshot);
 
-/* Does it?  Then also the first position of its events, and how many there are. */
+/*
+ * Does the segment list the transaction?  If so, returns also the first
+ * position and the number of its events.
+ */
 extern bool obx_segment_lists(const ObxSegment *segment, uint64 xid, int64 *first_position,
 							  int64 *events);
 
 /*
- * The lock under which segments are written, until the transaction ends: while
- * it is held nobody else gives a position.  False if someone has it.
+ * Takes the lock under which segments are written, until the transaction ends:
+ * no other session assigns positions while it is held.  False if another
+ * session has it.
  */
 extern bool obx_segment_lock(bool wait);
 
-/* For who has written none, and must not hold others up until then. */
+/*
+ * Releases it early; for a session that has written no segment and must not
+ * delay others.
+ */
 extern void obx_segment_unlock(void);
 
 /*
- * Waits until no segment is being written: what a snapshot taken after does
- * not show was made after the call.
+ * Waits until no segment is being written.  A segment that a later snapshot
+ * does not show was made after the call.
  */
 extern void obx_segment_settle(void);
 
-/* Fills in what it says of all segments from the one before (NULL: none). */
+/*
+ * Fills in the columns that cover all segments so far, from the one before
+ * (NULL: none).
+ */
 extern void obx_segment_insert(ObxSegment *segment, const ObxSegment *before);
 
 /*
- * Deletes those that begin at or after "from" and end before "before", at most
- * so many; returns where to go on, or "before" when that was all.  Whoever
- * deletes one has deleted all before it: searches rest on that (probe.c).
+ * Deletes segments that begin at or after "from" and end before "before", at
+ * most this many.  Returns the place to continue from, or "before" after the
+ * last one.  A caller that deletes a segment has deleted all before it:
+ * searches rely on that (probe.c).
  */
 extern int64 obx_segment_delete(int64 from, int64 before, int64 limit);
 
-/* The last position given, 0 if none ever was; and the oldest kept, 0 if none is. */
+/*
+ * The last assigned position, 0 if there never was one; and the oldest kept
+ * one, 0 if there is none.
+ */
 extern int64 obx_segment_head(Snapshot snapshot);
 extern int64 obx_segment_oldest(Snapshot snapshot);
 

@@ -1,10 +1,10 @@
 /*
  * Writing rows into a partition of the log.
  *
- * They go straight to heap and index, below privileges, triggers and row
- * security, which nobody but us can do.  The partition's own index is written
- * many entries at a time; those that an administrator added are written as
- * any table's.
+ * Rows go directly to heap and index, below privileges, triggers and row
+ * security; only this code can do that.  Many entries at a time are added to
+ * the partition's own index.  Indexes that an administrator added are written
+ * as for any table.
  *
  * A partition stays locked in ROW EXCLUSIVE mode until the transaction ends.
  */

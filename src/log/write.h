@@ -13,7 +13,7 @@ extern Relation obx_partition_open(TimestampTz time);
 
 /*
  * Inserts the current transaction's events with those ids, which rise.  Leaks
- * into the current memory context if they are more than one.
+ * into the current memory context if there is more than one.
  */
 extern void obx_rows_write(Relation partition, TupleTableSlot **slots, const int64 *ids,
 						   int count);

@@ -1,5 +1,5 @@
 /*
- * Which transactions a snapshot regards as ended.
+ * The transactions that a snapshot regards as ended.
  *
  * The layout of pg_snapshot is private to PostgreSQL, so values pass through
  * its text form, "xmin:xmax:xid,xid,...".

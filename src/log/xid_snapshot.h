@@ -1,5 +1,5 @@
 /*
- * Which transactions a snapshot regards as ended.
+ * The transactions that a snapshot regards as ended.
  *
  * A value like SQL's pg_snapshot, widened to 64 bits.  Pure arithmetic.
  */
@@ -19,15 +19,15 @@ extern ObxXidSnapshot *obx_xid_snapshot_from_datum(Datum datum);
 extern Datum obx_xid_snapshot_to_datum(const ObxXidSnapshot *snapshot);
 extern void obx_xid_snapshot_free(ObxXidSnapshot *snapshot);
 
-/* One in which no transaction has ended. */
+/* A snapshot in which no transaction has ended. */
 extern ObxXidSnapshot *obx_xid_snapshot_empty(void);
 
-/* A copy in another memory context, as one piece of memory. */
+/* Copies it into another memory context, as one piece of memory. */
 extern ObxXidSnapshot *obx_xid_snapshot_copy(const ObxXidSnapshot *snapshot, MemoryContext context);
 
 /*
  * Had the transaction ended (committed or not)?  A snapshot does not list the
- * transaction that took it: for that one the answer means nothing.
+ * transaction that took it: for that transaction the answer means nothing.
  */
 static inline bool
 obx_xid_snapshot_has_ended(const ObxXidSnapshot *snapshot, uint64 xid)
