@@ -26,7 +26,6 @@ obx_argument_require(FunctionCallInfo fcinfo, int number, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"%s\" must not be null", name),
-				 errdetail("It is null in this call."),
 				 errhint("Give a value, or leave the argument out if it has a default.")));
 }
 
@@ -71,8 +70,7 @@ obx_argument_require_number(FunctionCallInfo fcinfo, int number, const char *nam
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" is out of range: " INT64_FORMAT, name, value),
 				 errdetail("It must be between " INT64_FORMAT " and " INT64_FORMAT ".",
-						   min, max),
-				 errhint("Give a value in that range.")));
+						   min, max)));
 	return value;
 }
 

@@ -256,8 +256,7 @@ check_columns(ObxRule *rule, Relation rel)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("columns and exclude cannot be used together"),
-				 errdetail("The one names what is captured, the other what is not."),
-				 errhint("Use one of them.")));
+				 errdetail("The one names the columns to capture, the other those to leave out.")));
 	(void) obx_rule_columns(rule, rel, &count);
 	if (count == 0 && rule->exclude != NIL)
 		ereport(ERROR,

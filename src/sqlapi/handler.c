@@ -1,6 +1,6 @@
 /*
- * From what a user calls a handler to the function that is meant: a name, or
- * a name with argument types.
+ * Finds the function of a handler or a reducer by the text that a user gives:
+ * a name, or a name with argument types.
  */
 #include "postgres.h"
 
@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "parser/parse_func.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
@@ -22,7 +23,7 @@
 #include "delivery/target.h"
 #include "sqlapi/handler.h"
 
-/* What is said of a name that is none, whoever finds that out. */
+/* Detail and hint for a text that names no such function. */
 #define WHAT_IS_A_HANDLER "A handler takes one argument: outbox.event, outbox.event[] or jsonb."
 #define WHAT_IS_A_REDUCER "A reducer takes two arguments, jsonb and outbox.event, and returns jsonb."
 #define CHECK_HANDLER "Check the name, the schema (or search_path) and the argument's type."
@@ -43,14 +44,87 @@ kind_type(ObxArgument argument)
 	}
 }
 
-static void
-report_none(const char *handler)
+/* At most so many functions are named in an error. */
+#define MAX_CANDIDATES 5
+
+static int
+compare_texts(const ListCell *a, const ListCell *b)
 {
+	return strcmp(lfirst(a), lfirst(b));
+}
+
+/* Appends the signatures of all functions with this name, in any schema. */
+static List *
+add_functions(List *signatures, const char *name)
+{
+	CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
+
+	for (int i = 0; i < list->n_members; i++)
+	{
+		Form_pg_proc function = (Form_pg_proc) GETSTRUCT(&list->members[i]->tuple);
+
+		if (function->prokind == PROKIND_FUNCTION)
+			signatures = lappend(signatures, format_procedure(function->oid));
+	}
+	ReleaseSysCacheList(list);
+	return signatures;
+}
+
+/*
+ * The functions that a user may have meant: those of the name as SQL reads it,
+ * and those of the name as it was written, with its capital letters.  NULL if
+ * there are none.  "folded": do the two differ?
+ */
+static char *
+find_candidates(const char *given, bool *folded)
+{
+	const char *paren = strchr(given, '(');
+	char	   *written = paren != NULL ? pnstrdup(given, paren - given) : pstrdup(given);
+	char	   *read = strVal(llast(obx_name_list(written)));
+	char	   *dot = strrchr(written, '.');
+	List	   *signatures = add_functions(NIL, read);
+	StringInfoData text;
+	ListCell   *lc;
+
+	if (dot != NULL)
+		written = dot + 1;
+	*folded = strcmp(written, read) != 0;
+	if (*folded)
+		signatures = add_functions(signatures, written);
+	if (signatures == NIL)
+		return NULL;
+
+	list_sort(signatures, compare_texts);
+	initStringInfo(&text);
+	foreach(lc, signatures)
+	{
+		if (foreach_current_index(lc) == MAX_CANDIDATES)
+		{
+			appendStringInfoString(&text, ", ...");
+			break;
+		}
+		appendStringInfo(&text, "%s%s", text.len > 0 ? ", " : "", (char *) lfirst(lc));
+	}
+	return text.data;
+}
+
+/* No function fits: names those with the name, if there are any. */
+static void
+report_none(const char *given, const char *role, const char *what, const char *check)
+{
+	bool		folded;
+	char	   *candidates = find_candidates(given, &folded);
+
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_FUNCTION),
-			 errmsg("no function \"%s\" can be a handler", handler),
-			 errdetail(WHAT_IS_A_HANDLER),
-			 errhint(CHECK_HANDLER)));
+			 errmsg("no function \"%s\" can be a %s", given, role),
+			 candidates != NULL ?
+			 errdetail("These functions have that name: %s.", candidates) :
+			 errdetail("%s", what),
+			 candidates != NULL ?
+			 errhint("%s%s", what,
+					 folded ? "  A name with capital letters needs double quotes." : "") :
+			 errhint("%s", check)));
 }
 
 /* By name alone: one of the three signatures, and only one. */
@@ -78,7 +152,7 @@ find_by_name(const char *handler, ObxArgument *argument)
 		*argument = kind;
 	}
 	if (!OidIsValid(found))
-		report_none(handler);
+		report_none(handler, "handler", WHAT_IS_A_HANDLER, CHECK_HANDLER);
 	return found;
 }
 
@@ -98,7 +172,7 @@ find_by_signature(const char *handler, ObxArgument *argument)
 			*argument = kind;
 			return function;
 		}
-	report_none(handler);
+	report_none(handler, "handler", WHAT_IS_A_HANDLER, CHECK_HANDLER);
 	return InvalidOid;			/* keep the compiler quiet */
 }
 
@@ -151,18 +225,14 @@ resolve_reducer(const char *reducer, ObxSubscription *subscription)
 	else
 		function = LookupFuncName(obx_name_list(reducer), 2, types, true);
 	if (!OidIsValid(function))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("no function \"%s\" can be a reducer", reducer),
-				 errdetail(WHAT_IS_A_REDUCER),
-				 errhint(CHECK_REDUCER)));
+		report_none(reducer, "reducer", WHAT_IS_A_REDUCER, CHECK_REDUCER);
 	subscription->handler_argument = OBX_ARGUMENT_REDUCER;
 	set_function(function, reducer, "reducer", subscription);
 }
 
 typedef void (*Resolve) (const char *name, ObxSubscription *subscription);
 
-/* Those who parse and look up names give no advice. */
+/* Adds detail and hint to PostgreSQL's errors about the name, which have none. */
 static void
 resolve(Resolve function, const char *name, ObxSubscription *subscription,
 		const char *detail, const char *hint)

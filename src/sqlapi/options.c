@@ -76,8 +76,7 @@ require_word(FunctionCallInfo fcinfo, int number, const char *name,
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid value for argument \"%s\": \"%s\"", name, value),
-			 errdetail("Valid values are %s.", list.data),
-			 errhint("Choose one of them.")));
+			 errdetail("Valid values are %s.", list.data)));
 	return 0;					/* keep the compiler quiet */
 }
 

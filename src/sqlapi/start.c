@@ -66,8 +66,7 @@ obx_start_check(int64 position, const char *given)
 						   head + 1) :
 				 errdetail("Positions " INT64_FORMAT " to " INT64_FORMAT
 						   " are kept, the next to come is " INT64_FORMAT ".",
-						   oldest, head, head + 1),
-				 errhint("Choose one of those.")));
+						   oldest, head, head + 1)));
 }
 
 int64

@@ -112,6 +112,12 @@ SELECT * FROM refusal($$ SELECT outbox.subscribe('', handler => 'on_event') $$) 
 SELECT * FROM refusal($$ SELECT outbox.subscribe(repeat('x', 201), handler => 'on_event') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', channel => 'c') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'no_such_function') $$) \gx
+-- functions that may have been meant are named
+BEGIN;
+CREATE FUNCTION "onOrder"(event jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
+CREATE FUNCTION onorder(id integer) RETURNS void LANGUAGE sql AS 'SELECT';
+SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'onOrder') $$) \gx
+ROLLBACK;
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'no_schema.no_such_function') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'twice(integer)') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'twice(bigint)') $$) \gx
