@@ -7,7 +7,7 @@ table backlog "Backlog: rates of dispatch to a handler that does nothing" \
 	"events a second" higher "case:few waiting"
 note backlog "few: $SMALL_BACKLOG events; many: $BACKLOG for pg_outbox, $PEER_BACKLOG for the others."
 note backlog "oldest, last: the first and the last $SMALL_BACKLOG of many. newest alone: a subscription that starts $SMALL_BACKLOG before the end of many."
-note backlog "open: with a REPEATABLE READ transaction that has a snapshot from before."
+note backlog "open: with a REPEATABLE READ transaction whose snapshot is older than the events."
 
 # rate_of WHICH: of the first or last part of the marks, or of them all
 rate_of()

@@ -5,9 +5,9 @@
 systems bare outbox statement_trigger row_trigger pgq notify wal2json graphile_worker pg_boss
 table bulk "Capture in bulk: $ROWS rows of six columns in one statement" \
 	"microseconds a row" lower bare
-note bulk "The same rows in all; of graphile-worker and pg-boss, the first hundredth."
-note bulk "pg_outbox also keeps the former values that an UPDATE changed; the others keep the new row."
-note bulk "wal2json reads the change behind the statement, in another process."
+note bulk "All systems capture the same rows; graphile-worker and pg-boss only the first hundredth of them."
+note bulk "pg_outbox also keeps the former values of changed columns; the others keep the new row."
+note bulk "wal2json reads the change after the statement, in another process."
 
 sql -c "COPY (SELECT * FROM rows_to_insert($ROWS)) TO '$WORK_DIR/rows'" \
 	-c "COPY (SELECT * FROM rows_to_insert($ROWS / 100)) TO '$WORK_DIR/few_rows'"

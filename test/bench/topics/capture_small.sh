@@ -6,8 +6,8 @@ systems bare outbox_notify outbox row_trigger statement_trigger pgq notify wal2j
 	graphile_worker pg_boss
 table small "Capture in single-row transactions (pgbench, prepared statements)" \
 	"transactions a second" higher bare
-note small "async, sync: synchronous_commit off, on. pgbench runs on the same cores."
-note small "pg_outbox sequences meanwhile, and its NOTIFY subscription sends; nobody consumes from the other queues."
+note small "async and sync mean synchronous_commit = off and on. pgbench runs on the same cores."
+note small "During the test pg_outbox assigns positions, and its NOTIFY subscription sends; no consumer reads the other queues."
 
 for system in "${SYSTEMS[@]}"; do
 	sql -c "CREATE TABLE small_$system (LIKE bare INCLUDING ALL)"

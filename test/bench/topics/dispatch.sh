@@ -4,12 +4,12 @@
 
 systems outbox outbox_lanes skip_locked pgq wal2json graphile_worker pg_boss
 table dispatch "Dispatch of $ROWS ready events" "events a second" higher pgq
-note dispatch "insert: a PL/pgSQL function that inserts a row; isolated: the same in a subtransaction of its own, without which one bad event fails the batch of a consumer written by hand. pg_outbox isolates events without one; there it stands for handlers that have an EXCEPTION block."
+note dispatch "insert: a PL/pgSQL function that inserts a row. isolated: the same in a separate subtransaction; without it, one bad event fails the whole batch of a hand-written consumer. pg_outbox isolates events without one; there, isolated means a handler with an EXCEPTION block."
 note dispatch "batch insert: one statement inserts the rows of a batch."
-note dispatch "Every loop but those of graphile-worker and pg-boss (a twentieth of the events, handlers in Node) runs in the server. pg_outbox: from the call of subscribe until outbox.wait has seen the end."
+note dispatch "All loops run in the server, except those of graphile-worker and pg-boss (a twentieth of the events, handlers in Node). pg_outbox is measured from the call of subscribe until outbox.wait returns."
 note dispatch "2 lanes: concurrency => 2, two dispatchers, order kept per key. The others have one consumer."
 table dispatch_cpu "CPU of that dispatch" "microseconds an event" lower pgq
-note dispatch_cpu "Of the whole server, not of clients; it tells more than the clock where a machine has other work."
+note dispatch_cpu "CPU time of the whole server, without clients. On a machine with other work it is more reliable than elapsed time."
 
 measure()
 {

@@ -6,7 +6,7 @@ systems outbox
 table fanout "Fan-out: $ROWS ready events to many subscriptions with a handler that does nothing" \
 	"microseconds an event" lower one
 note fanout "Wall clock, and CPU of the whole server."
-note fanout "100 subscriptions that all match: a tenth of the events."
+note fanout "The test with 100 matching subscriptions has a tenth of the events."
 
 # arrangement NAME LABEL SUBSCRIPTIONS MATCHING EVENTS
 arrangement()

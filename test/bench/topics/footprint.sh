@@ -5,10 +5,10 @@
 
 systems outbox row_trigger pgq
 record label plain "plain table: id, jsonb, primary key"
-table footprint "Footprint of an event that tells of a row of six columns" "bytes an event" lower \
+table footprint "Footprint of an event for a row of six columns" "bytes an event" lower \
 	plain
 note footprint "$ROWS rows in one statement; the WAL of the captured table itself is not counted."
-note footprint "PgQ and the hand-written queue at their largest, before the events are removed."
+note footprint "PgQ and the hand-written queue are measured at their largest, before events are removed."
 
 # size_of SCHEMA PATTERN: of tables and their indexes
 size_of()

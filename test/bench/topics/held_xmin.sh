@@ -11,7 +11,7 @@ record label free "no transaction open"
 record label held "one transaction open"
 table held "Held xmin: $seconds s at $RATE events a second, 4 producers, 4 consumers (lanes)" \
 	"as said" lower free
-note held "p99: from the event's time to the handler's clock, its producer's commit included. dead tuples, MB: of pg_outbox's tables but the events themselves, at the end."
+note held "p99: from the event's time to the handler's clock, including the producer's commit. dead tuples and MB: of pg_outbox's tables except the events, at the end."
 
 # percentile_of CONDITION: the 99th, in milliseconds
 percentile_of()

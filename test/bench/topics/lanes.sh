@@ -4,7 +4,7 @@
 
 systems outbox
 table lanes "Lanes: a handler that takes 5 milliseconds" "events a second" higher "case:1 lane"
-note lanes "One lane can do 200 a second at most. Keys are spread over lanes by hash, so the fullest lane decides."
+note lanes "One lane can handle at most 200 events a second. A hash assigns keys to lanes, so the fullest lane limits the rate."
 
 sql -c "CREATE FUNCTION handle_slowly(event outbox.event) RETURNS void LANGUAGE plpgsql AS
 		'BEGIN PERFORM pg_sleep(0.005); END'"

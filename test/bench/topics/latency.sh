@@ -5,11 +5,11 @@
 systems bare outbox outbox_notify notify skip_locked pgq wal2json graphile_worker pg_boss
 for rate in 100 5000; do
 	table "latency_$rate" "Latency at $rate events a second" "milliseconds" lower
-	note "latency_$rate" "From the return of COMMIT at the producer to the handler's clock (pg_outbox, SKIP LOCKED, PgQ, the job queues), or to the client's that reads (NOTIFY, wal2json)."
-	note "latency_$rate" "bare statement: what the producer's own INSERT and COMMIT take. NOTIFY in a trigger has no handler, no bookkeeping and no second chance."
+	note "latency_$rate" "From the return of COMMIT at the producer to the handler's clock (pg_outbox, SKIP LOCKED, PgQ, the job queues), or to the clock of the reading client (NOTIFY, wal2json)."
+	note "latency_$rate" "bare statement: the time of the producer's own INSERT and COMMIT. NOTIFY in a trigger has no handler, no bookkeeping and no retry."
 done
-note latency_5000 "Its producers, 8 connections, do not wait for the disk (synchronous_commit = off), so that they keep the pace; the consumers do."
-note latency_100 "SKIP LOCKED and PgQ poll every 10 ms; pgqd ticks as fast as it can be told to; pg-boss polls twice a second, its least."
+note latency_5000 "The 8 connections of the producers do not wait for the disk (synchronous_commit = off), so that they keep the pace; the consumers do."
+note latency_100 "SKIP LOCKED and PgQ poll every 10 ms; pgqd ticks at its shortest interval; pg-boss polls twice a second, its shortest interval."
 
 gcc -O2 -pthread -o "$WORK_DIR/latency" latency.c \
 	-I"$(pg_config --includedir)" -L"$(pg_config --libdir)" -lpq
