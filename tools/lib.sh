@@ -138,7 +138,8 @@ copy_tree()
 	tar -C "$TREE" -cf - --exclude=./.git --exclude='*.[od]' --exclude='*.so' \
 		--exclude=./results --exclude=./output_iso --exclude=./tmp_check \
 		--exclude=./.build --exclude='./pg_outbox--*.sql' \
-		--exclude=./src/bin/pg_outbox --exclude=./src/bin/pg_outbox.1 . |
+		--exclude=./src/bin/pg_outbox --exclude=./src/bin/pg_outbox.1 \
+		--exclude='./src/bin/*.service' . |
 		tar -C "$WORK/src" -xf -
 	give_to_unprivileged "$WORK/src"
 }

@@ -38,6 +38,7 @@ const ObxCommand *const obx_commands[] = {
 	&obx_redrive_command,
 	&obx_discard_command,
 	&obx_seek_command,
+	&obx_relay_command,
 	&obx_completion_command,
 	NULL
 };

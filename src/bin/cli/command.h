@@ -60,6 +60,7 @@ extern const ObxCommand obx_dead_command;
 extern const ObxCommand obx_redrive_command;
 extern const ObxCommand obx_discard_command;
 extern const ObxCommand obx_seek_command;
+extern const ObxCommand obx_relay_command;
 extern const ObxCommand obx_completion_command;
 
 /* Reads the command line and runs what it asks for; the exit code. */

@@ -1,0 +1,219 @@
+/*
+ * The sink's side of the loop: connecting, sending in order, and what the
+ * sink's verdicts mean.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include "relay/state.h"
+
+/* ---- what is not ours any more ---- */
+
+static void
+forget_sent(ObxRelay *relay)
+{
+	if (relay->sink_up)
+		relay->settings.module->forget(relay->settings.sink);
+	obx_flight_rewind(&relay->flight);
+	relay->formed = 0;
+}
+
+void
+obx_relay_drop(ObxRelay *relay, ObxBatch *batch)
+{
+	bool		sent = batch->confirmed < batch->sent;
+
+	if (relay->settling == batch)
+		relay->settling = NULL;
+	relay->formed = 0;
+	obx_flight_remove(&relay->flight, batch);
+	if (sent)
+		forget_sent(relay);
+}
+
+void
+obx_relay_drop_all(ObxRelay *relay)
+{
+	relay->settling = NULL;
+	forget_sent(relay);
+	obx_flight_clear(&relay->flight);
+}
+
+void
+obx_relay_expire(ObxRelay *relay)
+{
+	int64_t		now = obx_now();
+
+	for (ObxBatch *batch = relay->flight.first; batch != NULL;)
+	{
+		ObxBatch   *next = batch->next;
+
+		/* what is dealt with is told in any case, unless we are about to go */
+		if (now > batch->handout.expires && batch != relay->settling &&
+			(batch->confirmed < batch->handout.nevents || relay->draining))
+		{
+			obx_warn("the lease ran out with %d of %d events confirmed: the others will come again",
+					 batch->confirmed, batch->handout.nevents);
+			relay->counters.expired++;
+			obx_relay_drop(relay, batch);
+		}
+		batch = next;
+	}
+}
+
+/* ---- verdicts ---- */
+
+static void
+take_failure(ObxRelay *relay, const ObxSinkResult *result)
+{
+	bool		refused = result->verdict != OBX_LATER;
+
+	if (strcmp(relay->sink_error, result->text) != 0)
+		obx_warn("sink %s: %s", relay->settings.module->name, result->text);
+	snprintf(relay->sink_error, sizeof(relay->sink_error), "%s", result->text);
+	relay->counters.sink_failures++;
+	relay->sink_up = relay->sink_connecting = false;
+	relay->sink_refused = refused;
+	obx_flight_rewind(&relay->flight);
+	relay->formed = 0;
+	if (refused)
+		obx_backoff_refuse(&relay->sink_backoff);
+	else
+		obx_backoff_fail(&relay->sink_backoff);
+	if (result->verdict == OBX_GONE || (refused && relay->mode != OBX_RELAY_FOREVER))
+	{
+		obx_error("sink %s: %s", relay->settings.module->name, result->text);
+		obx_relay_finish(relay, OBX_EXIT_REFUSED);
+	}
+	else if (relay->mode == OBX_RELAY_CHECK)
+		obx_relay_finish(relay, OBX_EXIT_REFUSED);
+}
+
+static void
+take_rejection(ObxRelay *relay, const ObxSinkResult *result)
+{
+	ObxSinkResult blocked = *result;
+
+	relay->counters.rejected++;
+	if (!relay->settings.blocks)
+	{
+		obx_flight_reject(&relay->flight, result->ticket, result->text);
+		obx_flight_confirm(&relay->flight, 0);
+		return;
+	}
+	/* everything waits until somebody repairs it */
+	relay->settings.module->forget(relay->settings.sink);
+	blocked.verdict = OBX_REFUSED;
+	take_failure(relay, &blocked);
+}
+
+static void
+take_confirmation(ObxRelay *relay, int64_t ticket)
+{
+	struct timeval now;
+	int			count = obx_flight_confirm(&relay->flight, ticket);
+
+	if (count == 0)
+		return;
+	gettimeofday(&now, NULL);
+	relay->counters.last_confirmed = now.tv_sec + now.tv_usec / 1e6;
+	relay->counters.confirmed += count;
+	obx_backoff_reset(&relay->sink_backoff);
+	relay->sink_error[0] = '\0';
+}
+
+static void
+take_results(ObxRelay *relay)
+{
+	ObxSinkResult result;
+
+	while (!relay->finished && relay->settings.module->result(relay->settings.sink, &result))
+		switch (result.verdict)
+		{
+			case OBX_CONNECTED:
+				relay->sink_up = true;
+				relay->sink_connecting = relay->sink_refused = false;
+				if (relay->sink_error[0] == '\0')
+					obx_log("sink %s is ready", relay->settings.module->name);
+				break;
+			case OBX_CONFIRMED:
+				take_confirmation(relay, result.ticket);
+				break;
+			case OBX_NEVER:
+				take_rejection(relay, &result);
+				break;
+			case OBX_LATER:
+			case OBX_REFUSED:
+			case OBX_GONE:
+				take_failure(relay, &result);
+				break;
+		}
+}
+
+/* ---- sending ---- */
+
+/* False if the sink has no room. */
+static bool
+send_next(ObxRelay *relay, ObxBatch *batch, int number)
+{
+	ObxForm		form = relay->settings.database.form;
+	int64_t		ticket = relay->flight.ticket + 1;
+	const ObxGenerations *generations = obx_client_generations(relay->client);
+	ObxEvent	event;
+	ObxMessage	message;
+
+	obx_handout_event(&batch->handout, number, &event);
+	if (relay->formed != ticket)
+	{
+		obx_text_clear(&relay->body);
+		obx_text_clear(&relay->id);
+		obx_event_append_id(&relay->id, event.id, generations);
+		obx_event_form(&relay->body, &event, generations, form);
+		relay->formed = ticket;
+	}
+	message = (ObxMessage)
+	{
+		.ticket = ticket,.event = &event,.id = relay->id.data,
+			.body = relay->body.data,.length = relay->body.length,.form = form
+	};
+	if (!relay->settings.module->send(relay->settings.sink, &message))
+		return false;
+	obx_flight_sent(&relay->flight, batch);
+	relay->counters.sent++;
+	relay->counters.bytes += relay->body.length;
+	return true;
+}
+
+static void
+send_all(ObxRelay *relay)
+{
+	ObxBatch   *batch;
+	int			number;
+
+	while (obx_flight_next(&relay->flight, &batch, &number))
+		if (!send_next(relay, batch, number))
+			return;
+	/* what was rejected before it could be sent again counts as dealt with */
+	obx_flight_confirm(&relay->flight, 0);
+	if (!relay->sealed)
+		relay->settings.module->seal(relay->settings.sink);
+	relay->sealed = true;
+}
+
+void
+obx_relay_turn_sink(ObxRelay *relay)
+{
+	if (!relay->sink_up && !relay->sink_connecting && obx_backoff_is_over(&relay->sink_backoff))
+	{
+		relay->sink_connecting = true;
+		relay->settings.module->connect(relay->settings.sink);
+	}
+	if (relay->sink_up)
+		send_all(relay);
+	if (relay->sink_up || relay->sink_connecting)
+	{
+		relay->settings.module->work(relay->settings.sink);
+		take_results(relay);
+	}
+}

@@ -1,0 +1,97 @@
+/*
+ * A sink: the engine that events are carried to.  Each is a shared module,
+ * loaded when a configuration names it, that exports "obx_sink".
+ *
+ * Nothing here ever waits.  The relay numbers what it sends with tickets, 1, 2,
+ * 3 ..., in the order of positions, and asks for results: what is confirmed up
+ * to which ticket, and what went wrong.
+ *
+ * A sink must not know the database.
+ */
+#ifndef OBX_BIN_SINK_H
+#define OBX_BIN_SINK_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/config.h"
+#include "base/text.h"
+#include "event/event.h"
+
+/* Rises with each change of this file. */
+#define OBX_SINK_INTERFACE 1
+
+typedef enum ObxVerdict
+{
+	OBX_CONNECTED,				/* no ticket: ready to be sent to */
+	OBX_CONFIRMED,				/* up to and with the ticket */
+	OBX_LATER,					/* down, throttled: what is not confirmed is
+								 * forgotten, and to be sent again */
+	OBX_NEVER,					/* this ticket is rejected, others are not
+								 * concerned */
+	OBX_REFUSED,				/* as LATER, and a person must repair it */
+	OBX_GONE					/* as REFUSED, and nobody can within this
+								 * process */
+} ObxVerdict;
+
+typedef struct ObxSinkResult
+{
+	ObxVerdict	verdict;
+	int64_t		ticket;			/* 0: it is not about an event */
+	char text[	400];			/* why, for people */
+} ObxSinkResult;
+
+/* Lives as long as the call of send(). */
+typedef struct ObxMessage
+{
+	int64_t		ticket;
+	const ObxEvent *event;
+	const char *id;				/* as obx_event_append_id() writes it */
+	const char *body;
+	size_t		length;
+	ObxForm		form;
+} ObxMessage;
+
+typedef struct ObxSinkModule
+{
+	int			interface;		/* OBX_SINK_INTERFACE */
+	const char *name;
+
+	/*
+	 * Reads its settings: those of the section of its name, and of the first
+	 * one such that only it knows.  Sets the configuration's error, or
+	 * returns what the other functions are given.  Speaks to nobody.
+	 */
+	void	   *(*open) (ObxConfig *config);
+
+	/* Begins to connect; result() tells how that went. */
+	void		(*connect) (void *sink);
+
+	/* Takes a message, or not: then it is offered again after work(). */
+	bool		(*send) (void *sink, const ObxMessage *message);
+
+	/* Nothing more is there to be sent: do not wait for more. */
+	void		(*seal) (void *sink);
+
+	/*
+	 * What to wait for before work() has something to do: descriptors, at
+	 * most "max", whose number is returned; *until may be made earlier.
+	 */
+	int			(*wait_for) (void *sink, struct pollfd *descriptors, int max, int64_t * until);
+
+	void		(*work) (void *sink);
+
+	/* The next result, until there is none: false. */
+	bool		(*result) (void *sink, ObxSinkResult *result);
+
+	/* Forgets what is not confirmed, though some of it may arrive. */
+	void		(*forget) (void *sink);
+
+	void		(*close) (void *sink);
+} ObxSinkModule;
+
+/* What a module exports. */
+extern const ObxSinkModule obx_sink;
+
+#endif							/* OBX_BIN_SINK_H */
