@@ -15,9 +15,9 @@ CREATE FUNCTION outbox.aggregate(
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_aggregate';
 COMMENT ON FUNCTION outbox.aggregate(text, text[], text, text, integer, interval, interval, text, text, text) IS
-    'folds events, key by key, and emits one of another type when they are complete';
+    'folds the events of each key, and emits one event of another type when a window is complete';
 
--- A barrier: a condition of the reader's must not see windows that are closed.
+-- A barrier: conditions in a reader's query must not see closed windows.
 CREATE VIEW outbox.aggregation WITH (security_barrier) AS
 SELECT s.name,
        w.key,
@@ -32,4 +32,4 @@ FROM (
     ORDER BY w.subscription DESC, w.key DESC, w.version DESC) AS w
 JOIN outbox.subscription s ON s.id = w.subscription
 WHERE w.open;
-COMMENT ON VIEW outbox.aggregation IS 'what aggregates have folded and not emitted yet';
+COMMENT ON VIEW outbox.aggregation IS 'the open windows of aggregates';

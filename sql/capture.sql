@@ -39,7 +39,7 @@ CREATE FUNCTION outbox.snapshot(relation regclass, batch_size integer DEFAULT 10
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_snapshot';
 COMMENT ON FUNCTION outbox.snapshot(regclass, integer) IS
-    'emits the next existing rows of a captured table; returns how many, 0 when all were';
+    'emits the next existing rows of a captured table; returns how many, 0 after the last';
 
 CREATE FUNCTION outbox.capture_follow_ddl() RETURNS event_trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -60,10 +60,10 @@ COMMENT ON FUNCTION outbox.capture_follow_drop() IS
     'event trigger function: refuses to drop a column that a capture rule names';
 
 -- A rule is one trigger for rows, one for TRUNCATE, or both, with the same
--- argument; and their clones on the tables below.  A trigger that is none of
--- ours must not break the view: its argument is looked at before it is read.
--- Only functions that everybody may call are used here, for the view's readers
--- need not have EXECUTE on ours.
+-- argument; and their clones on the tables below.  Triggers of others must not
+-- break the view, so the argument is checked before it is parsed.  The view
+-- uses only functions that PUBLIC can execute, because its readers need no
+-- EXECUTE on the extension's functions.
 CREATE VIEW outbox.capture_rule AS
 WITH RECURSIVE our_trigger AS MATERIALIZED (
     SELECT t.oid, t.tgrelid, t.tgparentid, t.tgenabled,
@@ -161,17 +161,17 @@ SELECT r.tgrelid::pg_catalog.regclass AS relation,
        r.enabled
 FROM rule_trigger r
 ORDER BY r.tgrelid, (r.argument ->> 'name') COLLATE "C";
-COMMENT ON VIEW outbox.capture_rule IS 'what is captured of which table';
+COMMENT ON VIEW outbox.capture_rule IS 'the capture rules of all tables';
 COMMENT ON COLUMN outbox.capture_rule.relation IS 'table for which the rule was made';
 COMMENT ON COLUMN outbox.capture_rule.name IS 'rule; unique for its table';
-COMMENT ON COLUMN outbox.capture_rule.operations IS 'which of insert, update, delete and truncate';
+COMMENT ON COLUMN outbox.capture_rule.operations IS 'the captured ones of insert, update, delete and truncate';
 COMMENT ON COLUMN outbox.capture_rule.type IS
     'event type; NULL: the table''s name with .inserted, .updated, .deleted or .truncated';
 COMMENT ON COLUMN outbox.capture_rule.condition IS 'as it was written; NULL for none';
 COMMENT ON COLUMN outbox.capture_rule.key IS 'columns that form the ordering key; NULL for none';
-COMMENT ON COLUMN outbox.capture_rule.columns IS 'columns that go into data, at present';
+COMMENT ON COLUMN outbox.capture_rule.columns IS 'columns that data has now';
 COMMENT ON COLUMN outbox.capture_rule.old_values IS 'none, changed or all';
 COMMENT ON COLUMN outbox.capture_rule.replicated IS
-    'also changes that logical replication applies are captured';
+    'true if changes by logical replication are captured, too';
 COMMENT ON COLUMN outbox.capture_rule.enabled IS
-    'whether its triggers are there and fire, on its table and all below it';
+    'true if its triggers exist and fire, on its table and all tables below';

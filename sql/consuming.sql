@@ -27,18 +27,18 @@ COMMENT ON FUNCTION outbox.read(bigint, integer, text[]) IS
 CREATE FUNCTION outbox.oldest() RETURNS bigint
     LANGUAGE c STABLE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_oldest';
-COMMENT ON FUNCTION outbox.oldest() IS 'the oldest position kept; NULL when none is';
+COMMENT ON FUNCTION outbox.oldest() IS 'the oldest position that is kept; NULL if there is none';
 
 CREATE FUNCTION outbox.head() RETURNS bigint
     LANGUAGE c STABLE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_head';
-COMMENT ON FUNCTION outbox.head() IS 'the last position given; 0 when none ever was';
+COMMENT ON FUNCTION outbox.head() IS 'the last assigned position; 0 if there never was one';
 
 CREATE FUNCTION outbox.position_of(event_id bigint) RETURNS bigint
     LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_position_of';
 COMMENT ON FUNCTION outbox.position_of(bigint) IS
-    'the position of an event; NULL while it has none, or is unknown';
+    'the position of an event; NULL while it has none, and for an unknown id';
 
 -- Pulling, with a subscription that has neither a handler nor a channel.
 
@@ -110,7 +110,7 @@ CREATE FUNCTION outbox.nack(
 COMMENT ON FUNCTION outbox.nack(text, bigint, bigint, text, interval, boolean, bigint[]) IS
     'events of a hand-out failed: they are handed out again later, or become dead letters';
 
--- For consumers elsewhere.
+-- For consumers outside of the database.
 
 CREATE FUNCTION outbox.to_cloudevent(event outbox.event) RETURNS jsonb
     LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED
@@ -134,10 +134,10 @@ COMMENT ON COLUMN outbox.debezium_outbox.aggregatetype IS 'source of the event';
 COMMENT ON COLUMN outbox.debezium_outbox.aggregateid IS 'key of the event';
 COMMENT ON COLUMN outbox.debezium_outbox.payload IS 'data of the event';
 
--- The inbox: for consumers that may be given an event more than once.
+-- The inbox: for consumers that may get an event more than once.
 
 CREATE FUNCTION outbox.once(consumer text, event_id bigint) RETURNS boolean
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_once';
 COMMENT ON FUNCTION outbox.once(text, bigint) IS
-    'true the first time that a consumer asks about an event, in the caller''s transaction';
+    'true for the first call with a consumer and an event, in the caller''s transaction';

@@ -1,5 +1,5 @@
--- Capture rules follow DDL, whoever runs it and under whatever replication role.
--- For all commands: the same can be done by many.
+-- Capture rules follow DDL of every role and under every replication role.  The
+-- triggers fire for all commands, because many commands can have the same effect.
 
 CREATE EVENT TRIGGER outbox_capture_permit_partitions ON ddl_command_start
     WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA')
@@ -13,7 +13,7 @@ ALTER EVENT TRIGGER outbox_capture_permit_partitions ENABLE ALWAYS;
 ALTER EVENT TRIGGER outbox_capture_follow_ddl ENABLE ALWAYS;
 ALTER EVENT TRIGGER outbox_capture_follow_drop ENABLE ALWAYS;
 
--- Triggers and rules of others would miss what is written to our tables.
+-- Other triggers and rules would miss writes to the extension's tables.
 CREATE EVENT TRIGGER outbox_refuse_trigger ON ddl_command_end
     WHEN TAG IN ('CREATE TRIGGER', 'CREATE RULE', 'CREATE SCHEMA')
     EXECUTE FUNCTION outbox.refuse_trigger();

@@ -1,4 +1,4 @@
--- What a dump takes along.  Partitions of the log that are made later are
+-- The tables whose rows are dumped.  Partitions of the log that are made later are
 -- plain tables and need no mention.
 
 SELECT pg_catalog.pg_extension_config_dump('outbox.event_id_seq', '');

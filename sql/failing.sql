@@ -1,10 +1,10 @@
--- What becomes of events that a subscription has given up.
+-- Dead letters: events that a subscription has given up.
 
 CREATE FUNCTION outbox.redrive(subscription text, at_position bigint DEFAULT NULL) RETURNS bigint
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_redrive';
 COMMENT ON FUNCTION outbox.redrive(text, bigint) IS
-    'delivers dead letters again, one or all, with fresh attempts; returns how many';
+    'makes dead letters due again, one or all, with new attempts; returns how many';
 
 CREATE FUNCTION outbox.discard(subscription text, at_position bigint DEFAULT NULL) RETURNS bigint
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE

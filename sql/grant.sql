@@ -1,5 +1,5 @@
--- Rights: nothing to PUBLIC but what a handler of an ordinary role needs.
--- Everything else is granted by the administrator, function by function.
+-- Rights: PUBLIC gets only those that a handler of an ordinary role needs.  The
+-- administrator grants all others, function by function.
 
 REVOKE ALL ON ALL TABLES IN SCHEMA outbox FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA outbox FROM PUBLIC;
@@ -13,8 +13,8 @@ SET typacl = ARRAY[pg_catalog.makeaclitem(t.typowner, t.typowner, 'USAGE', false
 FROM pg_catalog.pg_class c
 WHERE c.reltype = t.oid AND c.relnamespace = 'outbox'::regnamespace AND c.relkind IN ('r', 'c');
 
--- Whoever creates the extension may have default privileges that give roles
--- more than this page says.
+-- The role that creates the extension may have default privileges that give
+-- roles more rights than this page.
 DO $$
 DECLARE
     command text;

@@ -1,6 +1,6 @@
--- Nobody changes the log by a statement, whatever the session's replication
--- role is.  Statement triggers refuse before a row is looked at; the row
--- triggers are cloned to partitions and guard those.
+-- No statement of any role changes the log, under every replication role of the
+-- session.  Statement triggers refuse before a row is read; row triggers are
+-- cloned to partitions and guard them.
 
 CREATE TRIGGER refuse_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON outbox.event
     FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
@@ -17,7 +17,7 @@ ALTER TABLE outbox.event_default ENABLE ALWAYS TRIGGER refuse_change;
 ALTER TABLE outbox.event_default ENABLE ALWAYS TRIGGER refuse_row_change;
 ALTER TABLE outbox.segment ENABLE ALWAYS TRIGGER refuse_change;
 
--- What refers to positions and ids is not loaded into a log that has events.
+-- Rows that refer to positions and ids are not loaded into a log with events.
 CREATE TRIGGER refuse_load BEFORE INSERT ON outbox.subscription
     FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
 CREATE TRIGGER refuse_load BEFORE INSERT ON outbox.progress

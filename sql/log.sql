@@ -2,7 +2,7 @@
 
 CREATE SEQUENCE outbox.event_id_seq AS bigint CACHE 1 NO CYCLE;
 COMMENT ON SEQUENCE outbox.event_id_seq IS
-    'ids of events; CACHE 1 is what the causal order rests on';
+    'ids of events; the causal order relies on CACHE 1';
 
 CREATE TABLE outbox.event (
     id bigint NOT NULL,
@@ -23,14 +23,14 @@ COMMENT ON TABLE outbox.event IS 'the log: one immutable row per event';
 COMMENT ON COLUMN outbox.event.id IS 'unique; rises within a transaction in the order of emission';
 COMMENT ON COLUMN outbox.event.xid IS 'top-level transaction that emitted the event';
 COMMENT ON COLUMN outbox.event."time" IS 'clock when the event was emitted';
-COMMENT ON COLUMN outbox.event.type IS 'what happened';
-COMMENT ON COLUMN outbox.event.source IS 'who says so: schema.table, or the publisher''s name';
-COMMENT ON COLUMN outbox.event.key IS 'ordering key; NULL asks for no order';
+COMMENT ON COLUMN outbox.event.type IS 'kind of event';
+COMMENT ON COLUMN outbox.event.source IS 'origin: schema.table, or the publisher''s name';
+COMMENT ON COLUMN outbox.event.key IS 'ordering key; NULL: no order';
 COMMENT ON COLUMN outbox.event.operation IS 'captured: insert, update, delete or truncate';
 COMMENT ON COLUMN outbox.event.data IS 'the fact';
 COMMENT ON COLUMN outbox.event.old IS 'captured update: former values';
 COMMENT ON COLUMN outbox.event.headers IS 'free metadata';
-COMMENT ON COLUMN outbox.event.correlation_id IS 'business transaction that the event belongs to';
+COMMENT ON COLUMN outbox.event.correlation_id IS 'chain of causes that the event belongs to';
 COMMENT ON COLUMN outbox.event.causation_id IS 'id of the event whose handler emitted this one';
 
 CREATE TABLE outbox.event_default PARTITION OF outbox.event DEFAULT;
@@ -38,16 +38,16 @@ COMMENT ON TABLE outbox.event_default IS 'events whose time lies outside every p
 
 -- Each partition has an index on (xid, id) of its own: one on the parent would
 -- make a dump's CREATE INDEX meet the index that ATTACH PARTITION has made.
--- No two entries are equal, so looking for equal ones would be in vain.
+-- No two entries are equal, so deduplication would find none.
 CREATE INDEX event_default_xid_id_idx ON outbox.event_default (xid, id)
     WITH (deduplicate_items = off);
 
--- A partition cannot be made under events of the default one: whether there
--- are any must be found at once, while producers wait.
+-- A new partition must not cover events of the default partition.  This index
+-- finds such events at once, while producers wait.
 CREATE INDEX event_default_time_idx ON outbox.event_default ("time");
 
--- Where the log was written to: a new generation begins when the database finds
--- itself elsewhere.
+-- The places where the log was written: a new generation begins when the log is
+-- in another cluster, database or timeline.
 CREATE TABLE outbox.generation (
     generation integer NOT NULL,
     system_identifier bigint NOT NULL,
@@ -58,10 +58,10 @@ CREATE TABLE outbox.generation (
     "time" timestamptz NOT NULL,
     CONSTRAINT generation_pkey PRIMARY KEY (generation)
 );
-COMMENT ON TABLE outbox.generation IS 'in which cluster, on which timeline and in which database the log went on';
+COMMENT ON TABLE outbox.generation IS 'the clusters, timelines and databases that the log has been in';
 COMMENT ON COLUMN outbox.generation.xid_offset IS
-    'what the log adds to the cluster''s transaction ids, to keep them above those from before a move';
-COMMENT ON COLUMN outbox.generation.first_id IS 'ids of events from here on were drawn in it';
+    'added to the cluster''s transaction ids, to keep them above those from before a move';
+COMMENT ON COLUMN outbox.generation.first_id IS 'the first id that was assigned in it';
 
 -- One row per difference of two snapshots that holds events.  "transactions"
 -- lists the transactions in order, each with its number of events, so that a
@@ -80,11 +80,11 @@ CREATE TABLE outbox.segment (
     transactions bytea NOT NULL,
     CONSTRAINT segment_pkey PRIMARY KEY (first_position)
 );
-COMMENT ON TABLE outbox.segment IS 'which positions the events of which transactions take';
-COMMENT ON COLUMN outbox.segment.snapshot IS 'snapshot up to which events have positions';
+COMMENT ON TABLE outbox.segment IS 'the transactions in the order of the log, with the positions of their events';
+COMMENT ON COLUMN outbox.segment.snapshot IS 'events of transactions that had ended in this snapshot have positions';
 COMMENT ON COLUMN outbox.segment.highest_id IS
-    'of its events and those of all before it: never falls, so that an id can be searched for by halves';
+    'highest id in this and all earlier segments: never falls, which allows a binary search';
 COMMENT ON COLUMN outbox.segment.latest_time IS
-    'of its own time and those of all before it; likewise';
+    'latest time of this and all earlier segments: never falls';
 COMMENT ON COLUMN outbox.segment.transactions IS
     'in order, per transaction: zigzag varint of the xid''s distance to the one before, varint of its number of events';

@@ -1,5 +1,5 @@
--- Metrics, named as Prometheus wants it, with their unit at the end and base
--- units only.  Nothing here reads events: counts come from positions, from
+-- Metrics, named by the rules of Prometheus: the unit at the end, and only base
+-- units.  No query here reads events: counts come from positions, from
 -- the planner's estimates and from file sizes.
 
 CREATE VIEW outbox.metrics AS
@@ -69,7 +69,7 @@ CROSS JOIN LATERAL (VALUES
     ('outbox_log_partitions', log.partitions)
 ) AS m (name, value)
 UNION ALL
--- what retention cannot drop, because somebody's view or column depends on it
+-- partitions that retention cannot drop, because another object depends on them
 SELECT 'outbox_log_undroppable_partitions', '{}', count(*)
 FROM pg_catalog.pg_inherits i
 JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid

@@ -12,7 +12,7 @@ CREATE FUNCTION outbox.publish(
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_publish';
 COMMENT ON FUNCTION outbox.publish(text, jsonb, text, text, jsonb, text, timestamptz) IS
-    'emits an event in the current transaction, or schedules it; returns its id, NULL while it has none';
+    'emits an event in the current transaction, or schedules it; returns its id, or NULL while it has none';
 
 CREATE FUNCTION outbox.publish_many(events jsonb) RETURNS bigint
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
@@ -35,22 +35,22 @@ CREATE FUNCTION outbox.try_publish(
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_try_publish';
 COMMENT ON FUNCTION outbox.try_publish(text, jsonb, text, text, jsonb, text, timestamptz) IS
-    'like publish(), and says whether the event was emitted, scheduled, or is a duplicate of which one';
+    'like publish(); also returns whether the event was emitted, scheduled, or is a duplicate, and of which event';
 
 CREATE FUNCTION outbox.try_publish_many(events jsonb)
 RETURNS TABLE (number integer, outcome text, event_id bigint, scheduled_id bigint)
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 100
     AS 'MODULE_PATHNAME', 'obx_sql_try_publish_many';
 COMMENT ON FUNCTION outbox.try_publish_many(jsonb) IS
-    'like publish_many(), and says for each element what became of it';
+    'like publish_many(); returns the outcome of each element';
 
--- What is to come.
+-- Scheduled events.
 
 CREATE FUNCTION outbox.cancel_scheduled(id bigint) RETURNS boolean
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_cancel_scheduled';
 COMMENT ON FUNCTION outbox.cancel_scheduled(bigint) IS
-    'cancels an event of outbox.scheduled; false if it does not wait there';
+    'cancels an event of outbox.scheduled; false if it is not there';
 
 CREATE VIEW outbox.scheduled AS
 SELECT s.id, s.deliver_at, s.type, s.key, s.source, s.data, s.headers, s.correlation_id,
@@ -58,7 +58,7 @@ SELECT s.id, s.deliver_at, s.type, s.key, s.source, s.data, s.headers, s.correla
 FROM outbox.schedule s;
 COMMENT ON VIEW outbox.scheduled IS 'events that enter the log when they are due';
 COMMENT ON COLUMN outbox.scheduled.id IS
-    'for cancel_scheduled(); the event gets another one when it enters the log';
+    'for cancel_scheduled(); the event gets another id when it enters the log';
 COMMENT ON COLUMN outbox.scheduled.deliver_at IS 'when it is due';
-COMMENT ON COLUMN outbox.scheduled.correlation_id IS 'NULL: it starts one, with the id that it gets';
+COMMENT ON COLUMN outbox.scheduled.correlation_id IS 'NULL: the event starts one, with its own id';
 COMMENT ON COLUMN outbox.scheduled.scheduled_at IS 'when it was published';

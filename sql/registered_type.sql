@@ -1,5 +1,5 @@
--- What types of events there are, and what their data must be.  Sorted by bytes,
--- as C code looks them up.
+-- The registered types of events and their contracts.  Sorted by bytes, because
+-- the C code searches them in that order.
 
 CREATE TABLE outbox.registered_type (
     type text COLLATE "C" NOT NULL,
@@ -13,7 +13,7 @@ CREATE TABLE outbox.registered_type (
 );
 COMMENT ON TABLE outbox.registered_type IS 'types of events and their contracts';
 COMMENT ON COLUMN outbox.registered_type.contract IS 'as it was written; NULL for none';
-COMMENT ON COLUMN outbox.registered_type.expression IS 'the contract with every name in it qualified';
+COMMENT ON COLUMN outbox.registered_type.expression IS 'the contract with all names qualified';
 COMMENT ON COLUMN outbox.registered_type.registered_by IS 'the contract runs with the rights of this role';
 COMMENT ON COLUMN outbox.registered_type.search_path IS 'for the functions that the contract calls';
 

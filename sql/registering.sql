@@ -22,6 +22,6 @@ SELECT t.type,
        pg_catalog.pg_get_userbyid(t.registered_by) AS registered_by,
        t.registered_at
 FROM outbox.registered_type t;
-COMMENT ON VIEW outbox.event_type IS 'the event types that are registered: what this system says';
+COMMENT ON VIEW outbox.event_type IS 'the registered event types';
 COMMENT ON COLUMN outbox.event_type.contract IS 'boolean expression over data that must be true; NULL for none';
 COMMENT ON COLUMN outbox.event_type.registered_by IS 'the contract runs with the rights of this role';

@@ -4,18 +4,18 @@ CREATE PROCEDURE outbox.run(max_events bigint DEFAULT NULL)
     LANGUAGE c
     AS 'MODULE_PATHNAME', 'obx_sql_run';
 COMMENT ON PROCEDURE outbox.run(bigint) IS
-    'gives positions to events and serves the caller''s subscriptions, in the foreground, until nothing is due';
+    'assigns positions and serves the caller''s subscriptions, in the foreground, until nothing is due';
 
 CREATE FUNCTION outbox.wait(subscription text DEFAULT NULL, timeout interval DEFAULT '10 seconds') RETURNS boolean
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_wait';
 COMMENT ON FUNCTION outbox.wait(text, interval) IS
-    'waits until everything committed before the call is handled; false when the time is up';
+    'waits until all events committed before the call are handled; false after the timeout';
 
 CREATE FUNCTION outbox.apply_retention() RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_apply_retention';
-COMMENT ON FUNCTION outbox.apply_retention() IS 'drops partitions that nobody needs; returns how many';
+COMMENT ON FUNCTION outbox.apply_retention() IS 'drops the partitions that retention allows to drop; returns how many';
 
 CREATE FUNCTION outbox.generation() RETURNS integer
     LANGUAGE c STABLE PARALLEL UNSAFE

@@ -1,5 +1,5 @@
--- Events that are not due yet.  CACHE 1: of equal times, the order of
--- publishing counts.
+-- Events that are not due yet.  CACHE 1, because events of equal times enter in
+-- the order of publishing.
 
 CREATE SEQUENCE outbox.schedule_id_seq AS bigint CACHE 1 NO CYCLE;
 COMMENT ON SEQUENCE outbox.schedule_id_seq IS 'ids of scheduled events, until these enter the log';
@@ -22,6 +22,6 @@ CREATE INDEX schedule_due_idx ON outbox.schedule (deliver_at, id);
 CREATE INDEX schedule_key_idx ON outbox.schedule (idempotency_key);
 COMMENT ON TABLE outbox.schedule IS 'events that enter the log when they are due';
 COMMENT ON COLUMN outbox.schedule.correlation_id IS
-    'of the publisher; NULL: the event starts one, with the id that it gets';
+    'of the publisher; NULL: the event starts one, with its own id';
 COMMENT ON COLUMN outbox.schedule.idempotency_key IS
-    'taken as long as the row is there; what has entered the log has one in outbox.seen_*';
+    'taken while this row exists; after the event has entered the log, outbox.seen_* has the key';

@@ -1,6 +1,6 @@
--- Which columns a captured table had when.  The number of the version at
--- present is in the argument of its rules' triggers, which is what events are
--- written by; this is its history, for those who read them.
+-- The columns that a captured table had at each time.  The present version's
+-- number is in the argument of its rules' triggers, and events are written with
+-- it.  This table is the history, for readers of events.
 
 CREATE TABLE outbox.schema_version (
     source text COLLATE "C" NOT NULL,
@@ -9,7 +9,7 @@ CREATE TABLE outbox.schema_version (
     since timestamptz NOT NULL,
     CONSTRAINT schema_version_pkey PRIMARY KEY (source, version)
 );
-COMMENT ON TABLE outbox.schema_version IS 'which columns the events of a captured table were made of';
+COMMENT ON TABLE outbox.schema_version IS 'the columns of captured tables, by version';
 COMMENT ON COLUMN outbox.schema_version.source IS 'table, as the source of its events';
 COMMENT ON COLUMN outbox.schema_version.version IS
     'as in headers.schema_version; events without that header have version 1';

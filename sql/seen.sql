@@ -1,6 +1,6 @@
--- What is done once only: idempotency keys of publish(), and events that
--- once() was asked about.  Three tables are written to in turn, so that what
--- is too old goes with a TRUNCATE, and nothing is updated or deleted.
+-- Idempotency keys of publish(), and events passed to once().  Three tables are
+-- written in turn: a TRUNCATE removes old rows, and no row is updated or
+-- deleted.
 
 CREATE TABLE outbox.seen_0 (
     consumer text COLLATE "C" NOT NULL,
@@ -13,8 +13,8 @@ COMMENT ON TABLE outbox.seen_0 IS 'idempotency keys and events seen by consumers
 COMMENT ON COLUMN outbox.seen_0.consumer IS 'as given to once(); empty for an idempotency key';
 COMMENT ON COLUMN outbox.seen_0.key IS 'the idempotency key, or the event''s id';
 COMMENT ON COLUMN outbox.seen_0.event_id IS
-    'the event; one that is scheduled has no row here before it has entered the log';
-COMMENT ON COLUMN outbox.seen_0."time" IS 'when the key was used first, for a scheduled event when it was published';
+    'the event; a scheduled event gets its row when it enters the log';
+COMMENT ON COLUMN outbox.seen_0."time" IS 'when the key was first used; for a scheduled event, when it was published';
 
 CREATE TABLE outbox.seen_1 (LIKE outbox.seen_0 INCLUDING COMMENTS);
 CREATE INDEX seen_1_idx ON outbox.seen_1 (key, consumer);
@@ -31,6 +31,6 @@ CREATE TABLE outbox.seen_turn (
     sealed_at timestamptz
 );
 CREATE INDEX seen_turn_idx ON outbox.seen_turn (turn, sealed_at);
-COMMENT ON TABLE outbox.seen_turn IS 'turns at writing: turn n is that of table n % 3';
+COMMENT ON TABLE outbox.seen_turn IS 'turns at writing: turn n writes to table n % 3';
 COMMENT ON COLUMN outbox.seen_turn.sealed_at IS
-    'NULL: the turn began; else nothing of it is newer, and it is written to no more';
+    'NULL: the turn began; otherwise it is closed for writing, and none of its keys is newer';

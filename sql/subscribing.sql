@@ -59,7 +59,7 @@ COMMENT ON FUNCTION outbox.pause(text) IS 'stops delivery to a subscription; its
 CREATE FUNCTION outbox.resume(name text) RETURNS void
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_resume';
-COMMENT ON FUNCTION outbox.resume(text) IS 'goes on with delivery to a paused subscription';
+COMMENT ON FUNCTION outbox.resume(text) IS 'continues delivery to a paused subscription';
 
 CREATE FUNCTION outbox.seek(
     name text,
@@ -69,26 +69,26 @@ CREATE FUNCTION outbox.seek(
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_seek';
 COMMENT ON FUNCTION outbox.seek(text, bigint, timestamptz) IS
-    'lets a subscription go on elsewhere in the log; returns the next position to deliver';
+    'makes a subscription continue at another place in the log; returns the next position to deliver';
 
--- What a handler may ask of the call it is in; NULL outside of one.
+-- Functions about the current call, for handlers; NULL outside of a handler.
 
 CREATE FUNCTION outbox.current_position() RETURNS bigint
     LANGUAGE c STABLE PARALLEL RESTRICTED
     AS 'MODULE_PATHNAME', 'obx_sql_current_position';
-COMMENT ON FUNCTION outbox.current_position() IS 'position of the event being handled';
+COMMENT ON FUNCTION outbox.current_position() IS 'position of the handled event';
 
 CREATE FUNCTION outbox.current_attempt() RETURNS integer
     LANGUAGE c STABLE PARALLEL RESTRICTED
     AS 'MODULE_PATHNAME', 'obx_sql_current_attempt';
-COMMENT ON FUNCTION outbox.current_attempt() IS 'which attempt at the event this is, from 1';
+COMMENT ON FUNCTION outbox.current_attempt() IS 'number of the attempt, from 1';
 
 CREATE FUNCTION outbox.current_subscription() RETURNS text
     LANGUAGE c STABLE PARALLEL RESTRICTED
     AS 'MODULE_PATHNAME', 'obx_sql_current_subscription';
-COMMENT ON FUNCTION outbox.current_subscription() IS 'name of the subscription being served';
+COMMENT ON FUNCTION outbox.current_subscription() IS 'name of the subscription that called the handler';
 
 CREATE FUNCTION outbox.is_replay() RETURNS boolean
     LANGUAGE c STABLE PARALLEL RESTRICTED
     AS 'MODULE_PATHNAME', 'obx_sql_is_replay';
-COMMENT ON FUNCTION outbox.is_replay() IS 'has the event been delivered to this subscription before?';
+COMMENT ON FUNCTION outbox.is_replay() IS 'true if the subscription has handled the event before';

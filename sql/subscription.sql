@@ -1,4 +1,4 @@
--- Who wants which events, how far each has come, and what went wrong.
+-- Subscriptions, their progress, and their failures.
 
 CREATE SEQUENCE outbox.subscription_id_seq AS integer;
 
@@ -38,23 +38,23 @@ CREATE TABLE outbox.subscription (
     CONSTRAINT subscription_pkey PRIMARY KEY (id),
     CONSTRAINT subscription_name_key UNIQUE (name)
 );
-COMMENT ON TABLE outbox.subscription IS 'what was asked for; changes rarely';
+COMMENT ON TABLE outbox.subscription IS 'the properties of each subscription; changes rarely';
 COMMENT ON COLUMN outbox.subscription.handler_argument IS
-    'event, event[], jsonb, or of a reducer jsonb, event: functions are kept by name, for pg_upgrade refuses regprocedure';
+    'event, event[], jsonb; for a reducer jsonb, event. Functions are stored by name, because pg_upgrade refuses regprocedure';
 COMMENT ON COLUMN outbox.subscription.start_snapshot IS
     'start => ''now'': events of transactions that had ended in it are not delivered';
 
 COMMENT ON COLUMN outbox.subscription.first_position IS
-    'where the lanes began, at subscribe or by the last seek';
+    'where the lanes began, at subscribe or at the last seek';
 COMMENT ON COLUMN outbox.subscription.history IS
-    'what former lanes dealt with; for each: 1 if before a seek, plus 2 if by key, their first position, their number, what each passed';
-COMMENT ON COLUMN outbox.subscription.emit_type IS 'aggregates: type of the events that it emits';
-COMMENT ON COLUMN outbox.subscription.max_events IS 'aggregates: a window is complete with so many events';
-COMMENT ON COLUMN outbox.subscription.quiet IS 'aggregates: or when none has come for so long';
-COMMENT ON COLUMN outbox.subscription.period IS 'aggregates: or so long after the first one';
-COMMENT ON COLUMN outbox.subscription."until" IS 'aggregates: or when this holds of the state';
+    'events that former lanes handled; for each set of lanes: 1 if before a seek, plus 2 if by key; their first position; their number; the position that each lane reached';
+COMMENT ON COLUMN outbox.subscription.emit_type IS 'aggregates: type of the emitted events';
+COMMENT ON COLUMN outbox.subscription.max_events IS 'aggregates: a window is complete with this number of events';
+COMMENT ON COLUMN outbox.subscription.quiet IS 'aggregates: or when no event has come for this time';
+COMMENT ON COLUMN outbox.subscription.period IS 'aggregates: or this time after the first event';
+COMMENT ON COLUMN outbox.subscription."until" IS 'aggregates: or when this is true for the state';
 COMMENT ON COLUMN outbox.subscription.paused_by IS
-    'the role that called pause(), by name as it was; NULL: paused because the database is a copy';
+    'the role that called pause(), by its name at that time; NULL: paused because the database is a copy';
 
 -- Insert-only: a row that every batch updates would die of dead versions
 -- under a held xmin horizon.  The newest version counts; the unique index is
@@ -91,23 +91,23 @@ CREATE TABLE outbox.progress (
     CONSTRAINT progress_pkey PRIMARY KEY (subscription, lane, version)
 );
 ALTER TABLE outbox.progress ALTER owed SET STORAGE EXTERNAL, ALTER retries SET STORAGE EXTERNAL;
-COMMENT ON TABLE outbox.progress IS 'how far each lane of a subscription has come; the newest version counts';
-COMMENT ON COLUMN outbox.progress."position" IS 'last position dealt with';
-COMMENT ON COLUMN outbox.progress.event_id IS 'id of the event at that position, 0 if unknown: lets a reader resume inside a large transaction';
+COMMENT ON TABLE outbox.progress IS 'the progress of each lane of a subscription; the newest version counts';
+COMMENT ON COLUMN outbox.progress."position" IS 'last handled position';
+COMMENT ON COLUMN outbox.progress.event_id IS 'id of the event at that position, 0 if unknown: a reader can continue inside a large transaction';
 COMMENT ON COLUMN outbox.progress.receipt IS 'pull: the newest hand-out; NULL for none';
 COMMENT ON COLUMN outbox.progress.receiver IS 'pull: transaction that received it; NULL: it was acked to its end, or released';
-COMMENT ON COLUMN outbox.progress.lease_until IS 'pull: when it runs out; NULL: when its transaction ends';
+COMMENT ON COLUMN outbox.progress.lease_until IS 'pull: when the hand-out ends; NULL: with its transaction';
 COMMENT ON COLUMN outbox.progress.owed IS
     'pull: positions up to read_position that are neither acked nor in outbox.delivery, where a negative number ends a range that the one before it begins; NULL: as in owed_version';
-COMMENT ON COLUMN outbox.progress.owed_version IS 'pull: the version whose list it is that the last owed_count of are owed';
-COMMENT ON COLUMN outbox.progress.owed_count IS 'pull: how many are owed; NULL: none';
+COMMENT ON COLUMN outbox.progress.owed_version IS 'pull: the version that has the list; its last owed_count entries are owed';
+COMMENT ON COLUMN outbox.progress.owed_count IS 'pull: the number of owed positions; NULL: none';
 COMMENT ON COLUMN outbox.progress.owed_gone IS 'pull: which ones of that list are not, besides those before';
-COMMENT ON COLUMN outbox.progress.handed IS 'pull: how many of those owed, from the first, the hand-out has';
+COMMENT ON COLUMN outbox.progress.handed IS 'pull: how many owed positions, from the first, the hand-out has';
 COMMENT ON COLUMN outbox.progress.retries IS 'pull: and which rows of outbox.delivery it has; likewise';
-COMMENT ON COLUMN outbox.progress.retries_version IS 'pull: the version whose list of them it is';
-COMMENT ON COLUMN outbox.progress.retries_count IS 'pull: how many of them are left; NULL: none';
-COMMENT ON COLUMN outbox.progress.read_position IS 'pull: how far the log was read, where that is not "position"';
-COMMENT ON COLUMN outbox.progress.read_event_id IS 'pull: id of the event there';
+COMMENT ON COLUMN outbox.progress.retries_version IS 'pull: the version that has this list';
+COMMENT ON COLUMN outbox.progress.retries_count IS 'pull: the number of these rows that are left; NULL: none';
+COMMENT ON COLUMN outbox.progress.read_position IS 'pull: last position that was read, if it is not "position"';
+COMMENT ON COLUMN outbox.progress.read_event_id IS 'pull: id of the event at read_position';
 COMMENT ON COLUMN outbox.progress.retries_gone IS 'pull: which ones of that list are not, besides those before';
 COMMENT ON COLUMN outbox.progress.holder IS 'pull: application_name of the session that received it';
 COMMENT ON COLUMN outbox.progress.holder_pid IS 'pull: its process';
@@ -115,9 +115,9 @@ COMMENT ON COLUMN outbox.progress.careful IS
     'pull: a hand-out has ended without a word: the next ones have so many events at most; NULL: no bound';
 COMMENT ON COLUMN outbox.progress.careful_left IS 'pull: until so many are dealt with';
 COMMENT ON COLUMN outbox.progress.due IS
-    'aggregates: no window of the lane is due before; NULL: none is';
+    'aggregates: no window of the lane is due earlier; NULL: no window is due by time';
 COMMENT ON COLUMN outbox.progress.settled IS
-    'whose rows in outbox.delivery this version has ended, in pairs: the position; after how many attempts it was delivered, 0: the filter left it out, -1: it was discarded';
+    'the rows of outbox.delivery that this version ended, in pairs: the position; the number of attempts, 0 if the filter left it out, -1 if it was discarded';
 
 CREATE TABLE outbox.delivery (
     subscription integer NOT NULL,
@@ -142,16 +142,16 @@ COMMENT ON TABLE outbox.delivery IS
     'exceptions only: events that await a retry, are parked behind their key, or are dead letters';
 COMMENT ON COLUMN outbox.delivery.state IS 'retry, parked or dead';
 COMMENT ON COLUMN outbox.delivery.open IS
-    'its key waits for it: true but for dead letters that do not block';
+    'true if its key waits for it; false only for dead letters that do not block';
 COMMENT ON COLUMN outbox.delivery.key_hash IS 'hash of the ordering key; NULL for an event without one';
 
 CREATE SEQUENCE outbox.receipt_seq AS bigint;
 COMMENT ON SEQUENCE outbox.receipt_seq IS 'receipts of hand-outs to pull consumers';
 
--- What aggregates have folded and not emitted yet.  Insert-only like progress:
--- a batch inserts one version of each window that it changed, the newest one
--- counts, and one that says that the window is closed goes when no snapshot can
--- find those before it any more.
+-- The open windows of aggregates.  Insert-only like progress: a batch inserts one
+-- version of each window that it changed, and the newest version counts.  A
+-- version that closes a window is deleted when no snapshot can find the earlier
+-- versions any more.
 CREATE TABLE outbox.aggregate_window (
     subscription integer NOT NULL,
     key text COLLATE "C",
@@ -172,16 +172,16 @@ CREATE TABLE outbox.aggregate_window (
 CREATE INDEX aggregate_window_key_idx ON outbox.aggregate_window (subscription, key, version);
 CREATE INDEX aggregate_window_due_idx ON outbox.aggregate_window (subscription, due);
 COMMENT ON TABLE outbox.aggregate_window IS
-    'aggregates: what was folded and not emitted yet, by key; the newest version counts';
-COMMENT ON COLUMN outbox.aggregate_window.key IS 'key of the events; NULL: those that have none';
-COMMENT ON COLUMN outbox.aggregate_window.version IS 'that of the progress of the batch';
-COMMENT ON COLUMN outbox.aggregate_window.due IS 'when it is complete by time; NULL: never';
+    'aggregates: the state of each key''s window; the newest version counts';
+COMMENT ON COLUMN outbox.aggregate_window.key IS 'key of the events; NULL: events without a key';
+COMMENT ON COLUMN outbox.aggregate_window.version IS 'the version of the batch''s progress';
+COMMENT ON COLUMN outbox.aggregate_window.due IS 'when the window ends by time; NULL: never';
 COMMENT ON COLUMN outbox.aggregate_window.open IS 'false: the key has no window now';
 COMMENT ON COLUMN outbox.aggregate_window.since IS 'when its first event got its position';
-COMMENT ON COLUMN outbox.aggregate_window.latest IS 'when its latest event did';
+COMMENT ON COLUMN outbox.aggregate_window.latest IS 'when its latest event got its position';
 COMMENT ON COLUMN outbox.aggregate_window.correlation_id IS 'of the first event';
 COMMENT ON COLUMN outbox.aggregate_window.traceparent IS 'of the first event''s headers';
-COMMENT ON COLUMN outbox.aggregate_window.causes IS 'ids of the events, the first 1,000';
+COMMENT ON COLUMN outbox.aggregate_window.causes IS 'ids of the events, at most the first 1,000';
 
 -- The last failure of each subscription, for outbox.status.
 CREATE TABLE outbox.failure (

@@ -1,5 +1,5 @@
--- Explaining: what came of what, and where an event is.  These run as the
--- extension's owner, so that EXECUTE is all that their caller needs.
+-- Explaining: which events led to which, and where an event is.  These functions
+-- run as the extension's owner, so their caller needs only EXECUTE.
 
 CREATE FUNCTION outbox.trace(correlation_id text) RETURNS TABLE (
     depth integer,
@@ -19,7 +19,7 @@ CREATE FUNCTION outbox.trace(correlation_id text) RETURNS TABLE (
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'obx_sql_trace';
 COMMENT ON FUNCTION outbox.trace(text) IS
-    'the events of a correlation as a tree, and what became of each in every subscription that asked for it';
+    'the events of a correlation as a tree, with the outcome in each subscription that selects them';
 
 CREATE FUNCTION outbox.duration_text(duration interval) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -29,7 +29,7 @@ SELECT CASE WHEN $1 < interval '1 s' THEN round(extract(epoch FROM $1)::numeric 
             WHEN $1 < interval '2 min' THEN round(extract(epoch FROM $1)::numeric, 1) || ' s'
             ELSE to_char($1, 'HH24:MI:SS') END
 $$;
-COMMENT ON FUNCTION outbox.duration_text(interval) IS 'how long something took, for people';
+COMMENT ON FUNCTION outbox.duration_text(interval) IS 'a duration as readable text';
 
 -- The rows of trace(), in the order of the tree, in words.
 CREATE FUNCTION outbox.trace_words(
@@ -71,7 +71,7 @@ LEFT JOIN LATERAL (
     ORDER BY g.first_position DESC
     LIMIT 1) AS segment ON true
 $$;
-COMMENT ON FUNCTION outbox.trace_words(text) IS 'what trace_text() and trace_mermaid() draw';
+COMMENT ON FUNCTION outbox.trace_words(text) IS 'the words of trace_text() and trace_mermaid()';
 
 CREATE FUNCTION outbox.trace_text(correlation_id text) RETURNS text
     LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL UNSAFE
@@ -79,7 +79,7 @@ CREATE FUNCTION outbox.trace_text(correlation_id text) RETURNS text
 AS $$
 WITH word AS MATERIALIZED (
     SELECT w.*, lag(w.id) OVER (ORDER BY w.n) IS DISTINCT FROM w.id AS is_first,
-           -- so deep and no deeper: a long chain would be mostly spaces
+           -- the indentation is limited: a long chain would be mostly spaces
            repeat('    ', least(w.depth, 64)) || CASE WHEN w.depth > 64 THEN '[' || w.depth || '] ' ELSE '' END AS indentation
     FROM outbox.trace_words(trace_text.correlation_id) AS w
 ),
@@ -116,7 +116,7 @@ WITH word AS MATERIALIZED (
            escape.event, escape.delivery
     FROM outbox.trace_words(trace_mermaid.correlation_id) AS w
     CROSS JOIN LATERAL (
-        -- a label is quoted; what means something there is written as #code;
+        -- a label is quoted; special characters are written as #code;
         SELECT max(e.label) FILTER (WHERE e.n = 1) AS event, max(e.label) FILTER (WHERE e.n = 2) AS delivery
         FROM (
             SELECT u.n,

@@ -1,5 +1,5 @@
--- Watching.  These views read tables and call PostgreSQL's own functions and one
--- that PUBLIC may call, so that SELECT on a view is all that its reader needs.
+-- Watching.  These views read tables, and call PostgreSQL's own functions and one
+-- that PUBLIC can call, so a reader needs only SELECT on the view.
 
 CREATE VIEW outbox.status AS
 WITH head AS (
@@ -21,8 +21,8 @@ WITH head AS (
 lane AS (
     SELECT s.id, p."position", p.delivered, p.failed
     FROM outbox.subscription s
-    -- as an array, for the planner expects 10 rows of it instead of 1,000,
-    -- which made the whole view worth compiling: a second, mostly for nothing
+    -- an array, because the planner expects 10 rows of it instead of 1,000; with
+    -- 1,000 it compiled the whole view, which took a second
     CROSS JOIN LATERAL unnest(ARRAY(SELECT generate_series(0, s.concurrency - 1))) AS l(lane)
     CROSS JOIN LATERAL (
         SELECT p."position", p.delivered, p.failed
@@ -72,7 +72,7 @@ SELECT s.name,
                  OR NOT pg_catalog.has_schema_privilege(r.oid, h.schema, 'USAGE'))
                THEN 'broken'
            WHEN p."position" < 0 OR p."position" + 1 < head.oldest THEN 'lost'
-           -- what only a dispatcher finds out, such as a filter that names what is gone
+           -- faults that only a dispatcher finds, such as a filter on a dropped function
            WHEN f.subscription IS NOT NULL AND f."position" IS NULL THEN 'broken'
            WHEN s.ordering = 'strict' AND coalesce(x.open, false) THEN 'blocked'
            ELSE 'active'
@@ -125,8 +125,8 @@ LEFT JOIN LATERAL (
     ORDER BY g.first_position DESC
     LIMIT 1) AS pending ON true
 LEFT JOIN LATERAL (
-    -- from the segment that a batch ended in to the batch's own record; what
-    -- seeks, changes of lanes and retries record tells nothing
+    -- from the segment that a batch ended in to the batch's own record; the
+    -- records of seeks, changes of lanes and retries have no latency
     SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY l.latency) AS p50,
            percentile_cont(0.99) WITHIN GROUP (ORDER BY l.latency) AS p99
     FROM (
@@ -150,10 +150,10 @@ LEFT JOIN LATERAL (
             LIMIT 1) AS g
         WHERE h.receipt IS NULL AND h."position" > h.former_position
           AND h.delivered > h.former_delivered) AS l) AS latency ON true;
-COMMENT ON VIEW outbox.status IS 'where each subscription stands';
+COMMENT ON VIEW outbox.status IS 'the state and the progress of each subscription';
 
--- A barrier: a condition of the reader's must see dead letters only, and not the
--- log that they are looked up in.
+-- A barrier: conditions in a reader's query must see dead letters only, not the
+-- rest of the log.
 CREATE VIEW outbox.dead_letter WITH (security_barrier) AS
 SELECT s.name AS subscription,
        d."position",

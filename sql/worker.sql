@@ -1,4 +1,4 @@
--- Which processes serve this database.
+-- The processes that serve this database.
 
 CREATE FUNCTION outbox.worker_slots(
     OUT pid integer,
@@ -11,23 +11,23 @@ CREATE FUNCTION outbox.worker_slots(
 RETURNS SETOF record
 LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'obx_sql_worker_slots';
-COMMENT ON FUNCTION outbox.worker_slots() IS 'what is behind outbox.worker';
+COMMENT ON FUNCTION outbox.worker_slots() IS 'the rows of outbox.worker, with the number of the subscription';
 
--- It tells no more than its arguments and pg_roles do, and PUBLIC may call it, so
--- that SELECT on outbox.status is all that its reader needs.
+-- It shows no more than its arguments and pg_roles, and PUBLIC can call it, so a
+-- reader of outbox.status needs only SELECT on the view.
 CREATE FUNCTION outbox.worker_obstacle(subscription integer, owner regrole, lanes integer) RETURNS text
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'obx_sql_worker_obstacle';
 COMMENT ON FUNCTION outbox.worker_obstacle(integer, regrole, integer) IS
-    'what is behind the column worker of outbox.status: what keeps workers from a subscription';
+    'the column worker of outbox.status: why no worker serves a subscription';
 
 CREATE VIEW outbox.worker AS
     SELECT w.pid, w.role, w.owner, s.name AS subscription, w.lane, w.state, w.since
     FROM outbox.worker_slots() w
     LEFT JOIN outbox.subscription s ON s.id OPERATOR(pg_catalog.=) w.subscription;
 COMMENT ON VIEW outbox.worker IS
-    'processes that serve this database; without a pid, those that could not be had';
+    'processes that serve this database; without a pid, those that could not be started';
 COMMENT ON COLUMN outbox.worker.role IS 'launcher (one per server), sequencer or dispatcher';
-COMMENT ON COLUMN outbox.worker.owner IS 'dispatchers: the role that it is connected as';
+COMMENT ON COLUMN outbox.worker.owner IS 'the role that a dispatcher is connected as';
 COMMENT ON COLUMN outbox.worker.state IS
     'starting, idle, busy or leaving; refused: the owner cannot connect; starved: no free worker process';
