@@ -15,7 +15,7 @@ my %granted = (
 	outbox_designer => [qw(capture uncapture snapshot register_type unregister_type
 		  capture_rule event_type)],
 	outbox_consumer => [qw(subscribe alter_subscription unsubscribe aggregate pause resume seek
-		  redrive discard receive ack nack once wait to_cloudevent
+		  redrive discard receive ack nack extend release once wait to_cloudevent
 		  status dead_letter aggregation event_type)],
 	outbox_reader => [qw(read head oldest position_of generation to_cloudevent
 		  event debezium_outbox event_type)],
