@@ -39,20 +39,12 @@
 /* Partitions are tried to be made so often every second, then less often. */
 #define SOON_ATTEMPTS 30
 
-/* How far a restore can be at most, see obx_housekeeping_run(). */
-typedef enum Stage
-{
-	STAGE_ANY,
-	STAGE_IN_USE,
-	STAGE_SETTLED
-} Stage;
-
 typedef struct Task
 {
 	ObxFailures failures;
 	const char *activity;
 	bool		(*has_work) (void); /* needs no transaction; NULL: always */
-	Stage		stage;			/* not before */
+	ObxStage	stage;			/* not before */
 	void		(*perform) (void);
 	int64		(*interval) (void);
 	TimestampTz due;
@@ -186,6 +178,7 @@ static Task tasks[] = {
 	{
 		.failures = {.what = "could not give tables the capture rules of those above"},
 		.activity = "spreading capture rules",
+		.stage = OBX_STAGE_LOADING,
 		.has_work = is_spreading,
 		.perform = spread_rules,
 		.interval = spread_interval
@@ -193,14 +186,14 @@ static Task tasks[] = {
 	{
 		.failures = {.what = "could not make partitions"},
 		.activity = "making partitions",
-		.stage = STAGE_IN_USE,
+		.stage = OBX_STAGE_IN_USE,
 		.perform = prepare_partitions,
 		.interval = partition_interval
 	},
 	{
 		.failures = {.what = "could not apply retention"},
 		.activity = "applying retention",
-		.stage = STAGE_SETTLED,
+		.stage = OBX_STAGE_SETTLED,
 		.has_work = has_retention,
 		.perform = apply_retention,
 		.interval = retention_interval
@@ -208,18 +201,21 @@ static Task tasks[] = {
 	{
 		.failures = {.what = "could not clean up progress"},
 		.activity = "cleaning up progress",
+		.stage = OBX_STAGE_LOADED,
 		.perform = clean_progress,
 		.interval = clean_interval
 	},
 	{
 		.failures = {.what = "could not clean up after unsubscribing"},
 		.activity = "cleaning up after unsubscribing",
+		.stage = OBX_STAGE_LOADED,
 		.perform = clean_remnants,
 		.interval = remnants_interval
 	},
 	{
 		.failures = {.what = "could not forget idempotency keys"},
 		.activity = "forgetting idempotency keys",
+		.stage = OBX_STAGE_LOADED,
 		.perform = obx_once_forget,
 		.interval = forget_interval
 	},
@@ -236,9 +232,8 @@ run_task(void *arg)
 }
 
 TimestampTz
-obx_housekeeping_run(bool in_use, bool settled)
+obx_housekeeping_run(ObxStage stage)
 {
-	Stage		stage = settled ? STAGE_SETTLED : in_use ? STAGE_IN_USE : STAGE_ANY;
 	TimestampTz next = DT_NOEND;
 
 	for (int i = 0; i < lengthof(tasks); i++)

@@ -7,14 +7,25 @@
 #include "datatype/timestamp.h"
 
 /*
- * Does what is due, each thing in a transaction of its own; returns when next.
- *
- * A database that pg_restore is at work in must be left alone: partitions
- * could take the place of those to come, and what is not filled yet looks
- * empty.  "in_use": it has a subscription, or positions; those are restored
- * when all partitions are there.  "settled": it has positions, and the last
- * round could give some; which takes the indexes, that are restored last.
+ * How far a database has come.  One that pg_restore is at work in must be left
+ * alone: partitions could take the place of those to come, and what is not
+ * filled yet looks empty.
  */
-extern TimestampTz obx_housekeeping_run(bool in_use, bool settled);
+typedef enum ObxStage
+{
+	OBX_STAGE_LOADING,			/* the log may be half loaded */
+	OBX_STAGE_LOADED,			/* it is not being loaded */
+	OBX_STAGE_IN_USE,			/* it has a subscription, or positions; those
+								 * are restored when all partitions are there */
+	OBX_STAGE_SETTLED			/* it has positions, and the last round could
+								 * give some; which takes the indexes, that
+								 * are restored last */
+} ObxStage;
+
+/*
+ * Does what is due and may be done at this stage, each thing in a transaction
+ * of its own; returns when next.
+ */
+extern TimestampTz obx_housekeeping_run(ObxStage stage);
 
 #endif							/* OBX_HOUSEKEEPING_H */

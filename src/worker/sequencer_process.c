@@ -261,6 +261,14 @@ configure(TimestampTz now, bool afresh)
 	overflow_reported = missing > 0;
 }
 
+static ObxStage
+choose_stage(void)
+{
+	if (head > 0 && sequence_failures.retry_at == 0)
+		return OBX_STAGE_SETTLED;
+	return has_subscriptions || head > 0 ? OBX_STAGE_IN_USE : OBX_STAGE_LOADED;
+}
+
 /* One round; returns when the next is due if nobody rings. */
 static TimestampTz
 make_round(void)
@@ -277,7 +285,7 @@ make_round(void)
 
 	/* the polls that come first after it see what rang meanwhile */
 	if (obx_loading_is_under_way(now, &next))
-		return next;
+		return Min(next, obx_housekeeping_run(OBX_STAGE_LOADING));
 
 	/* what it moves rings, too */
 	next_move = obx_scheduled_run(now);
@@ -301,8 +309,7 @@ make_round(void)
 	if (sequence_failures.retry_at != 0)
 		needed_at = Min(needed_at, sequence_failures.retry_at);
 	next = Min(next, obx_pool_adjust(now));
-	next = Min(next, obx_housekeeping_run(has_subscriptions || head > 0,
-										  head > 0 && sequence_failures.retry_at == 0));
+	next = Min(next, obx_housekeeping_run(choose_stage()));
 	next = Min(next, Min(next_move, Min(poll_at, reread_at)));
 	/* the flag that was left up will wake nobody, so it is not forgotten */
 	if (gathering || is_gathering(now))
