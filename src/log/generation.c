@@ -78,8 +78,8 @@ typedef struct Generation
 
 void		(*obx_generation_at_copy) (void) = NULL;
 
-/* Rooms that have to do with what is loaded. */
-#define OBX_LOADERS 2
+/* Those that have to do with what is loaded: of log, capture and subscription. */
+#define OBX_LOADERS 4
 
 static struct
 {
@@ -280,7 +280,8 @@ make_next(const Generation *previous, Move move)
 void
 obx_generation_on_load(bool (*needs_settling) (void), int64 (*settle) (void))
 {
-	Assert(nloaders < OBX_LOADERS);
+	if (nloaders == OBX_LOADERS)
+		elog(ERROR, "too many functions are registered for a load of the log");
 	loaders[nloaders].needs_settling = needs_settling;
 	loaders[nloaders++].settle = settle;
 }
