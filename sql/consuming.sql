@@ -73,6 +73,16 @@ CREATE FUNCTION outbox.receive(
 COMMENT ON FUNCTION outbox.receive(text, integer, interval, bigint) IS
     'hands out events of a pull subscription, until the transaction or the lease ends';
 
+CREATE PROCEDURE outbox.await(
+    subscription text,
+    timeout interval DEFAULT '20 seconds',
+    INOUT ready boolean DEFAULT NULL
+)
+    LANGUAGE c
+    AS 'MODULE_PATHNAME', 'obx_sql_await';
+COMMENT ON PROCEDURE outbox.await(text, interval, boolean) IS
+    'returns as soon as receive() would hand something out, or at the timeout';
+
 CREATE FUNCTION outbox.extend(subscription text, receipt bigint, lease interval) RETURNS timestamptz
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_extend';

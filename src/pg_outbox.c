@@ -10,6 +10,7 @@
 #include "base/doorbell.h"
 #include "base/identity.h"
 #include "base/settings.h"
+#include "base/waiter.h"
 #include "capture/capture.h"
 #include "catalog/names.h"
 #include "dispatch/guest.h"
@@ -34,6 +35,7 @@ _PG_init(void)
 	obx_settings_init();
 	obx_identity_init();
 	obx_doorbell_init();
+	obx_waiter_init();
 	obx_names_init();
 	obx_append_init();
 	obx_contract_init();

@@ -26,6 +26,7 @@
 #include "base/compat.h"
 #include "base/doorbell.h"
 #include "base/shmem.h"
+#include "base/waiter.h"
 
 /* Written by its sequencer, but for flag, configuration and due: by those who ring. */
 typedef struct Bell
@@ -160,6 +161,8 @@ ring_bells(void)
 	}
 	else if (armed_configuration)
 		obx_doorbell_call(MyDatabaseId);
+	if (armed_configuration)
+		obx_waiter_wake();
 
 	if (armed_launcher)
 		obx_doorbell_call(InvalidOid);

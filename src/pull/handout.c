@@ -22,6 +22,7 @@
 
 #include "base/compat.h"
 #include "base/identity.h"
+#include "base/waiter.h"
 #include "catalog/names.h"
 #include "catalog/sequence.h"
 #include "dispatch/filter.h"
@@ -424,25 +425,34 @@ collect_next(ObxPullLane *work, int max_events)
 	return found;
 }
 
-/* Hands out something of the lane, whose lock is held, if there is anything. */
+/* Finds out what is next in the lane, whose lock is held and which nobody has. */
 static bool
-serve_lane(ObxPullLane *work, int max_events, int64 lease, ObxHandout *handout)
+look_ahead(ObxPullLane *work, int max_events)
 {
 	ObxProgress *progress = &work->progress;
-	int64		former = progress->receipt;
-	bool		found;
 
 	/* one that has run out is refused for ever */
 	if (!obx_pull_lane_is_ended(progress))
 		progress->receipt = 0;
 	obx_pull_lane_end(progress);
 	obx_progress_load(progress);
-	found = collect_next(work, max_events);
+	return collect_next(work, max_events);
+}
+
+/* Hands out something of the lane, if there is anything. */
+static bool
+serve_lane(ObxPullLane *work, int max_events, int64 lease, ObxHandout *handout)
+{
+	int64		former = work->progress.receipt;
+	bool		found = look_ahead(work, max_events);
+
 	if (found)
 	{
-		progress->receipt = make_receipt(former);
+		work->progress.receipt = make_receipt(former);
 		hold(work, lease);
 		hand_out(work, handout);
+		if (lease == OBX_HANDOUT_NO_LEASE)
+			obx_waiter_arm();
 	}
 	if (work->changed)
 		obx_pull_lane_write(work);
@@ -509,6 +519,65 @@ obx_handout_receive(const ObxSubscription *subscription, int max_events, int64 l
 			return true;
 		if (!work.changed)
 			obx_lane_unlock(subscription->id, progress->lane);
+	}
+	return false;
+}
+
+/* Somebody has the lane's lock: until the transaction ends, of which nobody tells us. */
+#define OBX_HANDOUT_LOCKED_AGAIN (20 * 1000)
+
+/* What is due but cannot be had yet is looked at no more often. */
+#define OBX_HANDOUT_DUE_AGAIN (50 * 1000)
+
+static void
+lower_next(int64 *next, TimestampTz until)
+{
+	int64		wait = until - GetCurrentTimestamp();
+
+	if (until != DT_NOEND && until != DT_NOBEGIN)
+		*next = Min(*next, Max(wait, OBX_HANDOUT_DUE_AGAIN));
+}
+
+static bool
+lane_is_ready(const ObxSubscription *subscription, const ObxProgress *progress, int64 *next)
+{
+	ObxPullLane work = {0};
+
+	if (obx_pull_lane_is_out(progress))
+	{
+		lower_next(next, progress->lease_until);
+		return false;
+	}
+	if (!obx_lane_lock(subscription->id, progress->lane, false))
+	{
+		*next = Min(*next, OBX_HANDOUT_LOCKED_AGAIN);
+		return false;
+	}
+	if (!is_free(&work, subscription->id, progress->lane))
+	{
+		/* it may be a snapshot that is too old */
+		if (IsolationUsesXactSnapshot())
+			*next = Min(*next, OBX_HANDOUT_LOCKED_AGAIN);
+		return false;
+	}
+	if (look_ahead(&work, 1))
+		return true;
+	lower_next(next, obx_lane_due(work.lane));
+	if (work.changed)
+		obx_pull_lane_write(&work);
+	return false;
+}
+
+bool
+obx_handout_is_ready(const ObxSubscription *subscription, int64 *next)
+{
+	ListCell   *lc;
+
+	foreach(lc, list_lanes(subscription))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (lane_is_ready(subscription, lfirst(lc), next))
+			return true;
 	}
 	return false;
 }

@@ -36,4 +36,11 @@ extern bool obx_handout_receive(const ObxSubscription *subscription, int max_eve
 extern bool obx_handout_go_on(const ObxSubscription *subscription, int64 receipt,
 							  int max_events, int64 lease, ObxHandout *handout);
 
+/*
+ * Would receive hand out anything now?  If so, the transaction must be undone;
+ * else it may be committed, and keeps what was found out.  *next is lowered to
+ * when that may change by time, in microseconds from now.
+ */
+extern bool obx_handout_is_ready(const ObxSubscription *subscription, int64 *next);
+
 #endif							/* OBX_HANDOUT_H */

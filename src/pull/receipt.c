@@ -12,6 +12,7 @@
 
 #include "base/compat.h"
 #include "base/error.h"
+#include "base/waiter.h"
 #include "catalog/delivery.h"
 #include "pull/lane.h"
 #include "pull/receipt.h"
@@ -118,6 +119,7 @@ finish(ObxPullLane *work)
 {
 	if (obx_pull_lane_handed(&work->progress) == 0)
 		obx_pull_lane_end(&work->progress);
+	obx_waiter_arm();
 	obx_pull_lane_write(work);
 }
 
@@ -388,6 +390,7 @@ obx_receipt_nack(const ObxSubscription *subscription, int64 receipt, const ObxNa
 		(void) is_handed_retry(&work.progress, nack->positions[i]);
 	obx_pull_lane_load(&work);
 	obx_handed_fail(&work, nack, ERRCODE_RAISE_EXCEPTION);
+	obx_waiter_arm();
 	/* the receipt is good for an ack, even if nothing is left of the hand-out */
 	obx_pull_lane_write(&work);
 }
@@ -413,5 +416,6 @@ obx_receipt_release(const ObxSubscription *subscription, int64 receipt)
 
 	obx_receipt_require(&work, subscription, receipt, false);
 	obx_pull_lane_end(&work.progress);
+	obx_waiter_arm();
 	obx_pull_lane_write(&work);
 }

@@ -4,6 +4,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -194,6 +195,24 @@ obx_argument_require_subscription(FunctionCallInfo fcinfo)
 	ObxSubscription *subscription = obx_subscription_require(name);
 
 	check_membership(subscription);
+	return subscription;
+}
+
+ObxSubscription *
+obx_argument_require_pull(const char *name, const char *function)
+{
+	ObxSubscription *subscription = obx_subscription_require(name);
+
+	check_membership(subscription);
+	if (subscription->kind != OBX_KIND_PULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("subscription \"%s\" is not for pulling", subscription->name),
+				 errdetail("Its events are delivered to %s %s.",
+						   subscription->kind == OBX_KIND_AGGREGATE ? "an" : "a",
+						   obx_kind_name(subscription->kind)),
+				 errhint("Subscribe with neither a handler nor a channel, or use outbox.read().")));
+	PreventCommandIfReadOnly(function);
 	return subscription;
 }
 

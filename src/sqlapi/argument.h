@@ -41,6 +41,9 @@ extern TimestampTz obx_argument_parse_time(const char *text, const char *detail,
 /* The subscription named by the first argument; the caller must be a member of its owner. */
 extern ObxSubscription *obx_argument_require_subscription(FunctionCallInfo fcinfo);
 
+/* One of that name which must be for pulling; "function" names who asks. */
+extern ObxSubscription *obx_argument_require_pull(const char *name, const char *function);
+
 /*
  * Likewise, for functions that change it or its lanes: nobody else does until
  * the transaction ends.  The argument may have another name.

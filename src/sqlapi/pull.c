@@ -37,24 +37,11 @@ compare_positions(const void *a, const void *b)
 	return one < other ? -1 : one > other ? 1 : 0;
 }
 
-/* The subscription named by the first argument, which must be for pulling. */
 static ObxSubscription *
 require_pull(FunctionCallInfo fcinfo, const char *function)
 {
-	ObxSubscription *subscription;
-
-	obx_argument_require(fcinfo, 0, "subscription");
-	subscription = obx_argument_require_subscription(fcinfo);
-	if (subscription->kind != OBX_KIND_PULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("subscription \"%s\" is not for pulling", subscription->name),
-				 errdetail("Its events are delivered to %s %s.",
-						   subscription->kind == OBX_KIND_AGGREGATE ? "an" : "a",
-						   obx_kind_name(subscription->kind)),
-				 errhint("Subscribe with neither a handler nor a channel, or use outbox.read().")));
-	PreventCommandIfReadOnly(function);
-	return subscription;
+	return obx_argument_require_pull(obx_argument_require_text(fcinfo, 0, "subscription"),
+									 function);
 }
 
 /* NULL, or a length of time that is not 0. */

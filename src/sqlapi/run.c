@@ -17,6 +17,7 @@
 
 #include "base/compat.h"
 #include "base/identity.h"
+#include "base/waiter.h"
 #include "capture/spread.h"
 #include "catalog/names.h"
 #include "catalog/progress.h"
@@ -205,6 +206,8 @@ run_all(Run *run)
 		move_due();
 		obx_sequencer_append(true, &sequenced);
 		SPI_commit();
+		if (sequenced.events > 0)
+			obx_waiter_wake();
 		handled = serve_lanes(run, &exhausted);
 	} while (!exhausted && (sequenced.events > 0 || handled > 0));
 }

@@ -28,6 +28,7 @@
 #include "base/compat.h"
 #include "base/doorbell.h"
 #include "base/settings.h"
+#include "base/waiter.h"
 #include "catalog/subscription.h"
 #include "sequencer/sequencer.h"
 #include "worker/housekeeping.h"
@@ -222,6 +223,8 @@ sequence(TimestampTz now)
 	blocked_until = 0;
 	head = round.sequenced.head;
 	worked = worked || round.sequenced.transactions > 0;
+	if (round.sequenced.events > 0)
+		obx_waiter_wake();
 	gather(round.sequenced.transactions);
 }
 

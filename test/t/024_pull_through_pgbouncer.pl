@@ -118,6 +118,19 @@ is( $node->safe_psql('postgres', q{
 cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM effect'),
 	'<=', 2, 'six clients shared two sessions');
 
+# to wait is one statement, which PgBouncer need not understand
+sub await
+{
+	my ($timeout) = @_;
+	my $ready = `psql -XAtq -d '$connection' -c "CALL outbox.await('leased', '$timeout')"`;
+
+	chomp $ready;
+	return $ready;
+}
+is(await('10 ms'), 'f', 'nothing to wait for');
+$node->safe_psql('postgres', "SELECT outbox.publish('t')");
+is(await('1 minute'), 't', 'a client waits through the pool');
+
 kill('TERM', $bouncer);
 waitpid($bouncer, 0);
 $bouncer = 0;
