@@ -158,6 +158,24 @@ leave_handed(ObxPullLane *work)
 	pfree(places);
 }
 
+/* One whose consumers ended without a word is handed out alone. */
+static void
+leave_suspects(ObxPullLane *work)
+{
+	ObxBatch   *batch = work->batch;
+
+	for (int i = 0; i < batch->nitems; i++)
+	{
+		const ObxDelivery *delivery = batch->items[i].delivery;
+
+		if (delivery == NULL || !obx_pull_lane_is_suspect(delivery))
+			continue;
+		if (i == 0 && obx_pull_lane_handed(&work->progress) > 0)
+			work->must_drain = true;
+		batch->nitems = i == 0 && !work->must_drain ? 1 : i;
+	}
+}
+
 /* Retries are filtered, for it may be the filter that failed. */
 static bool
 collect_retries(ObxPullLane *work, int limit)
@@ -185,6 +203,7 @@ collect_retries(ObxPullLane *work, int limit)
 		obx_lane_settle(work->lane);
 	} while (batch->nitems == 0 && batch->failures == failures);
 	batch->nitems = Min(batch->nitems, limit);
+	leave_suspects(work);
 	return batch->nitems > 0;
 }
 
@@ -349,6 +368,8 @@ collect(ObxPullLane *work, int limit)
 	if ((owes || obx_lane_first_strict(work->lane) == PG_INT64_MAX || is_strictly_blocked(work)) &&
 		collect_retries(work, limit))
 		return true;
+	if (work->must_drain)
+		return false;
 
 	work->batch->is_retry = false;
 	if (collect_owed(work, limit))
@@ -410,13 +431,28 @@ hand_out(ObxPullLane *work, ObxHandout *handout)
 		handout->events[i] = batch->items[i].event;
 }
 
+/* Is one that must be alone handed out? */
+static bool
+has_suspect(const ObxPullLane *work)
+{
+	const ObxPositions *retries = &work->progress.retries;
+	ObxDelivery *delivery = NULL;
+
+	if (retries->count == 1 && work->progress.nhanded == 0)
+		delivery = obx_delivery_find(work->subscription->id, retries->list[0]);
+	return delivery != NULL && obx_pull_lane_is_suspect(delivery);
+}
+
 static bool
 collect_next(ObxPullLane *work, int max_events)
 {
-	int			room = OBX_HANDOUT_OUT - obx_pull_lane_handed(&work->progress);
+	const ObxProgress *progress = &work->progress;
+	int			room = OBX_HANDOUT_OUT - obx_pull_lane_handed(progress);
 	bool		found;
 
-	if (room <= 0)
+	if (progress->careful > 0)
+		room = progress->careful - obx_pull_lane_handed(progress);
+	if (room <= 0 || has_suspect(work))
 		return false;
 	obx_pull_lane_load(work);
 	obx_pull_lane_push_snapshot();
@@ -431,11 +467,13 @@ look_ahead(ObxPullLane *work, int max_events)
 {
 	ObxProgress *progress = &work->progress;
 
+	obx_progress_load(progress);
+	if (obx_pull_lane_handed(progress) > 0)
+		obx_pull_lane_blame(work);
 	/* one that has run out is refused for ever */
 	if (!obx_pull_lane_is_ended(progress))
 		progress->receipt = 0;
 	obx_pull_lane_end(progress);
-	obx_progress_load(progress);
 	return collect_next(work, max_events);
 }
 

@@ -15,8 +15,7 @@
  * comes next, in order, while the ones before are under way.
  *
  * A hand-out is in force in the transaction that received it, and with a lease
- * until that ends.  An expired one is no attempt: nothing is known of what its
- * consumer did.
+ * until that ends.  What one that ends without a word means, see blame.c.
  *
  * Locks: the lane's, as for a pass, taken before the snapshot.  Under
  * repeatable read the transaction's snapshot is older than the lock; a lane

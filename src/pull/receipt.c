@@ -261,16 +261,21 @@ typedef struct FailingOwed
 	const int64 *positions;		/* that failed */
 	int			npositions;
 	const ErrorData *error;
-	bool		final;
+	const ObxNack *nack;
 	HTAB	   *keys;			/* of those that failed */
 	int64	   *taken;			/* positions that leave the hand-out */
 	int			ntaken;
 	int			next;			/* of positions */
 } FailingOwed;
 
+/* The next that failed is not in the log any more. */
 static void
-report_dropped(int64 position)
+note_dropped(FailingOwed *failing)
 {
+	int64		position = failing->positions[failing->next++];
+
+	if (failing->nack->may_be_gone)
+		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("event at position " INT64_FORMAT " is not kept any more", position),
@@ -284,16 +289,16 @@ fail_owed_item(ObxPullLane *work, FailingOwed *failing, ObxItem *item)
 {
 	bool		behind = false;
 
-	if (failing->next < failing->npositions &&
-		failing->positions[failing->next] < item->event.position)
-		report_dropped(failing->positions[failing->next]);
+	while (failing->next < failing->npositions &&
+		   failing->positions[failing->next] < item->event.position)
+		note_dropped(failing);
 	if (item->has_key)
 		(void) hash_search(failing->keys, &item->key_hash, HASH_FIND, &behind);
 	if (failing->next < failing->npositions &&
 		failing->positions[failing->next] == item->event.position)
 	{
 		failing->next++;
-		fail_item(work, item, failing->error, failing->final);
+		fail_item(work, item, failing->error, failing->nack->final);
 		take_retries_back(work, item);
 		if (item->has_key)
 			(void) hash_search(failing->keys, &item->key_hash, HASH_ENTER, NULL);
@@ -312,13 +317,13 @@ fail_owed_item(ObxPullLane *work, FailingOwed *failing, ObxItem *item)
  */
 static void
 fail_owed(ObxPullLane *work, const int64 *positions, int npositions, const ErrorData *error,
-		  bool final)
+		  const ObxNack *nack)
 {
 	ObxProgress *progress = &work->progress;
 	ObxBatch   *batch = work->batch;
 	int			first = obx_positions_find(&progress->owed, progress->nhanded, positions[0]);
 	FailingOwed failing = {
-		.positions = positions,.npositions = npositions,.error = error,.final = final
+		.positions = positions,.npositions = npositions,.error = error,.nack = nack
 	};
 	HASHCTL		control = {
 		.keysize = sizeof(int64),
@@ -339,8 +344,8 @@ fail_owed(ObxPullLane *work, const int64 *positions, int npositions, const Error
 		for (int i = 0; i < batch->nitems; i++)
 			fail_owed_item(work, &failing, &batch->items[i]);
 	}
-	if (failing.next < npositions)
-		report_dropped(positions[failing.next]);
+	while (failing.next < npositions)
+		note_dropped(&failing);
 
 	obx_positions_take(&progress->owed, failing.taken, failing.ntaken);
 	progress->nhanded -= failing.ntaken;
@@ -370,7 +375,7 @@ obx_handed_fail(ObxPullLane *work, const ObxNack *nack, int sqlstate)
 	for (int i = nretries - 1; i >= 0; i--)
 		fail_retry(work, retries[i], &error, nack->final);
 	if (nowed > 0)
-		fail_owed(work, owed, nowed, &error, nack->final);
+		fail_owed(work, owed, nowed, &error, nack);
 	obx_handed_settle(&work->progress, nack->npositions);
 
 	/*

@@ -42,6 +42,7 @@ typedef struct ObxNack
 	int64		delay;			/* microseconds until they are handed out
 								 * again; -1: the backoff */
 	bool		final;			/* dead letters at once */
+	bool		may_be_gone;	/* what retention has dropped is left alone */
 } ObxNack;
 
 /*

@@ -35,9 +35,11 @@ EXCEPTION WHEN OTHERS THEN
     RETURN NEXT;
 END
 $$;
--- time that goes by: leases run out, retries fall due
+-- what is handed out goes back, as if released, and retries fall due
 CREATE PROCEDURE let_time_go_by() LANGUAGE sql AS $$
-    UPDATE outbox.progress SET lease_until = '2000-01-01' WHERE lease_until IS NOT NULL;
+    UPDATE outbox.progress SET lease_until = NULL, receiver = NULL, handed = NULL,
+        retries = NULL, retries_version = NULL, retries_count = NULL, retries_gone = NULL
+    WHERE lease_until IS NOT NULL;
     UPDATE outbox.delivery SET next_at = '2000-01-01' WHERE state = 'retry';
 $$;
 -- what stands in outbox.delivery, and where the subscription stands
@@ -171,6 +173,9 @@ SELECT state FROM refusal($$ SELECT outbox.ack('p', pull.receipt()) $$);
 -- one that runs out: the same events again, a new receipt, the old one refused
 SELECT * FROM receive('p', lease => '1 ms', name => 'late');
 SELECT pg_sleep(0.01);
+SELECT state FROM refusal($$ SELECT outbox.ack('p', pull.receipt('late')) $$);
+SELECT count(*) FROM receive('p', lease => '1 hour');
+UPDATE outbox.delivery SET next_at = '2000-01-01' WHERE state = 'retry';
 SELECT state FROM refusal($$ SELECT outbox.ack('p', pull.receipt('late')) $$);
 SELECT * FROM receive('p', lease => '1 hour');
 SELECT state FROM refusal($$ SELECT outbox.ack('p', pull.receipt('late')) $$);
@@ -579,6 +584,76 @@ COMMIT;
 SELECT outbox.discard('m') > 0 AS some, outbox.seek('m', :head + 1) > 0 AS sought;
 SELECT r."position" - :head AS nth, r.attempt, r.is_replay FROM outbox.receive('m', 2, '1 hour') r;
 SELECT outbox.unsubscribe('m');
+
+-- a consumer that ends without a word: the event that it had alone has failed,
+-- and where it had several, the next ones have fewer
+SELECT outbox.subscribe('d', '{D}', backoff => '0', max_attempts => 3);
+SELECT outbox.head() AS head, set_config('pull.head', outbox.head()::text, false) IS NOT NULL AS set \gset
+SELECT count(outbox.publish('D', key => 'k' || n % 30)) FROM generate_series(1, 40) n;
+CALL outbox.run();
+CREATE PROCEDURE crash() LANGUAGE sql AS $$
+    UPDATE outbox.progress SET lease_until = '2000-01-01 00:00:00 UTC' WHERE lease_until IS NOT NULL
+$$;
+SET timezone = 'UTC';
+CREATE FUNCTION next(lease interval DEFAULT '1 hour') RETURNS TABLE (nths text, attempts text) LANGUAGE sql AS $$
+    SELECT string_agg((e."position" - current_setting('pull.head')::bigint)::text, ' ' ORDER BY e."position"),
+           string_agg(DISTINCT e.attempt::text, ' ')
+    FROM (SELECT * FROM outbox.receive('d', 100, $1)) e
+$$;
+CREATE FUNCTION ack_last(VARIADIC nth bigint[] DEFAULT NULL) RETURNS void LANGUAGE sql AS $$
+    SELECT outbox.ack('d', max(receipt), positions => (SELECT array_agg(n + current_setting('pull.head')::bigint) FROM unnest($1) n))
+    FROM outbox.progress
+$$;
+SELECT * FROM next();
+CALL crash();
+SELECT * FROM next();
+SELECT ack_last();
+SELECT * FROM next();
+CALL crash();
+SELECT failed, (SELECT last_error FROM outbox.status WHERE name = 'd') FROM standing WHERE name = 'd';
+SELECT * FROM next();
+SELECT ack_last();
+SELECT * FROM next();
+SELECT ack_last();
+SELECT * FROM next();
+CALL crash();
+-- the seventh is it, and has each next attempt alone
+SELECT * FROM next();
+SELECT "position" - :head AS nth, state, attempts, sqlstate, error FROM outbox.delivery d;
+CALL crash();
+SELECT * FROM next();
+CALL crash();
+SELECT * FROM next();
+SELECT "position" - :head AS nth, attempts, error FROM outbox.dead_letter WHERE subscription = 'd';
+SELECT failed, (SELECT last_error FROM outbox.status WHERE name = 'd') FROM standing WHERE name = 'd';
+SELECT ack_last();
+SELECT * FROM next();
+SELECT ack_last();
+SELECT lag, retrying, parked, dead, delivered, failed FROM standing WHERE name = 'd';
+-- what was acked is not to blame: of several, one is left
+SELECT count(outbox.publish('D', key => 'k' || n)) FROM generate_series(1, 4) n;
+CALL outbox.run();
+SELECT * FROM next();
+SELECT ack_last(41, 42, 44);
+CALL crash();
+SELECT * FROM next();
+SELECT ack_last();
+SELECT lag, retrying, parked, dead, delivered, failed FROM standing WHERE name = 'd';
+-- a transaction that commits without a word
+SELECT outbox.publish('D') > 0 AS published;
+CALL outbox.run();
+BEGIN;
+SELECT * FROM next(NULL);
+COMMIT;
+SELECT * FROM next();
+-- under its receipt nothing else is handed out with it
+SELECT outbox.publish('D') > 0 AS published;
+CALL outbox.run();
+SELECT count(*) FROM outbox.receive('d', 10, receipt => (SELECT max(receipt) FROM outbox.progress));
+SELECT ack_last();
+SELECT * FROM next();
+SELECT ack_last();
+SELECT outbox.unsubscribe('d');
 
 SET client_min_messages = warning;
 DROP EXTENSION pg_outbox CASCADE;

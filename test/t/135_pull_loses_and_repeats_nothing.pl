@@ -1,6 +1,7 @@
 # A model of a pull subscription, and consumers that do everything in any
-# order: receive with leases that run out, ack, nack at any position, roll back,
-# redrive, discard, seek, divide lanes.  Whatever they do: order per key holds,
+# order: receive, also more under one receipt, with leases that run out, ack and
+# nack at any positions, give back, roll back, redrive, discard, seek, divide
+# lanes.  Whatever they do: order per key holds,
 # what was acked is not handed out again, attempts are right, nothing is lost
 # and nothing is stuck.
 #
@@ -131,7 +132,6 @@ sub check_row
 	{
 		my $o = $out{$receipt};
 
-		next if $o->{until} && time() >= $o->{until};
 		broken("position $position is handed out also under receipt $receipt")
 		  if grep { $_ == $position } @{ $o->{positions} };
 	}
@@ -149,20 +149,34 @@ sub check_row
 
 sub receive
 {
-	my ($session, $limit, $lease) = @_;
-	my $began = time();
+	my ($session, $limit, $lease, $under) = @_;
 	my @rows = demand($session,
-		"SELECT position || ':' || receipt FROM outbox.receive('$name', $limit" .
-		  ($lease ? ", '$lease'" : '') . ');');
+		"SELECT position || ':' || receipt || ':' || attempt FROM outbox.receive('$name', $limit, " .
+		  ($lease ? "'$lease'" : 'NULL') . ', ' . ($under // 'NULL') . ');');
 
 	return if !@rows;
 	my @positions = map { /^(\d+):/ } @rows;
-	my ($receipt) = $rows[0] =~ /:(\d+)$/;
-	remember("receive $limit: receipt $receipt of @positions");
+	my ($receipt) = $rows[0] =~ /:(\d+):/;
+	my $o = $under ? $out{$under} : undef;
+	remember(($under ? 'go on' : 'receive') . " $limit: receipt $receipt of @positions");
 	broken("receipt $receipt: not in order") if "@positions" ne join(' ', sort { $a <=> $b } @positions);
 	broken("receipt $receipt: more than $limit") if @positions > $limit;
-	check_row($_, \@positions) for @positions;
-	$seen{$_}++ for @positions;
+	broken("receipt $receipt in place of $under") if $under && $receipt != $under;
+	check_row($_, [ @positions, $o ? @{ $o->{positions} } : () ]) for @positions;
+	for my $row (@rows)
+	{
+		my ($position, $attempt) = $row =~ /^(\d+):\d+:(\d+)$/;
+
+		broken("position $position: attempt $attempt after $event{$position}{attempts}")
+		  if $attempt != $event{$position}{attempts} + 1;
+		$seen{$position}++;
+	}
+	$rounds++;
+	if ($o)
+	{
+		$o->{positions} = [ sort { $a <=> $b } @{ $o->{positions} }, @positions ];
+		return $receipt;
+	}
 
 	# what it has now, no other receipt has: those have run out
 	my %now = map { $_ => 1 } @positions;
@@ -170,24 +184,65 @@ sub receive
 	{
 		forget_handout($other) if grep { $now{$_} } @{ $out{$other}{positions} };
 	}
-	$out{$receipt} = {
-		positions => [@positions],
-		session => $lease ? undef : $session,
-		until => $lease && $lease =~ /^(\d+) ms/ ? $began + $1 / 1000 : undef,
-	};
-	$rounds++;
+	$out{$receipt} = { positions => [@positions], session => $lease ? undef : $session };
 	return $receipt;
 }
 
-# A receipt may have run out only if its lease was short; one that has nothing
-# left gives way to the next one.
+# Free lanes find out what became of their last hand-outs when somebody asks.
+sub settle
+{
+	demand($control, "DO \$\$
+		DECLARE
+			one bigint;
+			all_of_them bigint[] := '{}';
+		BEGIN
+			FOR i IN 1 .. 4 LOOP
+				SELECT receipt INTO one FROM outbox.receive('$name', 1, '1 hour');
+				EXIT WHEN one IS NULL;
+				all_of_them := all_of_them || one;
+			END LOOP;
+			FOREACH one IN ARRAY all_of_them LOOP
+				PERFORM outbox.release('$name', one);
+			END LOOP;
+		END \$\$;");
+	return;
+}
+
+# The hand-out has ended without a word for what is left: one event is to blame.
+sub blame
+{
+	my ($receipt) = @_;
+	my @left = @{ $out{$receipt}{positions} };
+
+	forget_handout($receipt);
+	if (@left == 1)
+	{
+		remember("position $left[0] is to blame");
+		fail_event($control, $left[0], 0);
+	}
+	settle();
+	return;
+}
+
+sub fail_event
+{
+	my ($session, $position, $final) = @_;
+	my $attempts = $event{$position}{attempts} + 1;
+
+	set_state($session, $position, attempts => $attempts,
+		$attempts < $max_attempts && !$final ? () :
+		  (state => 'dead', blocks => $config->{on_exhausted} eq 'block'));
+	return;
+}
+
+# Only a receipt that has nothing left gives way to the next one.
 sub is_refused
 {
 	my ($receipt, @lines) = @_;
 
 	return 0 if !grep { /ERROR/ } @lines;
 	broken("receipt $receipt: @lines")
-	  if "@lines" !~ /OB004/ || (!$out{$receipt}{until} && @{ $out{$receipt}{positions} });
+	  if "@lines" !~ /OB004/ || @{ $out{$receipt}{positions} };
 	remember("receipt $receipt: @lines");
 	forget_handout($receipt);
 	return 1;
@@ -213,20 +268,62 @@ sub ack
 	return;
 }
 
-sub nack
+# Some of it, in any order.
+sub ack_some
 {
-	my ($session, $receipt, $position) = @_;
+	my ($session, $receipt, @positions) = @_;
 	my $o = $out{$receipt};
-	my @lines = ask($session, "SELECT outbox.nack('$name', $receipt, $position, 'by chance');");
+	my %acked = map { $_ => 1 } @positions;
+	my @lines = ask($session,
+		"SELECT outbox.ack('$name', $receipt, positions => '{" . join(',', @positions) . "}');");
 
 	return if is_refused($receipt, @lines);
-	my $attempts = $event{$position}{attempts} + 1;
-	remember("nack $receipt at $position: attempt $attempts");
-	set_state($session, $position, attempts => $attempts,
-		$attempts < $max_attempts ? () :
-		  (state => 'dead', blocks => $config->{on_exhausted} eq 'block'));
-	$o->{positions} =
-	  [ grep { $_ != $position && !($_ > $position && waits($position, $_)) } @{ $o->{positions} } ];
+	remember("ack $receipt: @positions");
+	set_state($session, $_, state => 'acked', attempts => 0) for @positions;
+	$acks += @positions;
+	$o->{positions} = [ grep { !$acked{$_} } @{ $o->{positions} } ];
+	forget_handout($receipt) if !@{ $o->{positions} };
+	return;
+}
+
+sub nack
+{
+	my ($session, $receipt, @positions) = @_;
+	my $o = $out{$receipt};
+	my $final = rand() < 0.1 ? 1 : 0;
+	my $more = $final ? ', final => true' : rand() < 0.3 ? ", delay => '2 ms'" : '';
+	my $at = @positions == 1 ? $positions[0] : 'NULL';
+	my %failed = map { $_ => 1 } @positions;
+
+	$more .= ", positions => '{" . join(',', @positions) . "}'" if @positions > 1;
+	my @lines = ask($session, "SELECT outbox.nack('$name', $receipt, $at, 'by chance'$more);");
+	return if is_refused($receipt, @lines);
+	remember("nack $receipt at @positions$more");
+	fail_event($session, $_, $final) for @positions;
+	$o->{positions} = [ grep {
+		my $other = $_;
+		!$failed{$other} && !grep { $other > $_ && waits($_, $other) } @positions
+	} @{ $o->{positions} } ];
+	return;
+}
+
+# Any of them, one at least.
+sub some
+{
+	my (@list) = @_;
+	my $one = pick(@list);
+
+	return sort { $a <=> $b } grep { $_ == $one || rand() < 0.3 } @list;
+}
+
+sub give_back
+{
+	my ($receipt) = @_;
+
+	remember("release $receipt");
+	demand($control, "SELECT outbox.extend('$name', $receipt, '2 hours');") if rand() < 0.3;
+	demand($control, "SELECT outbox.release('$name', $receipt);");
+	forget_handout($receipt);
 	return;
 }
 
@@ -250,7 +347,8 @@ sub end_transaction
 	{
 		my $holder = $out{$receipt}{session};
 
-		forget_handout($receipt) if $holder && $holder == $session;
+		next if !$holder || $holder != $session;
+		$how eq 'COMMIT' ? blame($receipt) : forget_handout($receipt);
 	}
 	return;
 }
@@ -289,7 +387,7 @@ sub consume
 {
 	my ($session, %option) = @_;
 	my $holding = rand() < 0.3;
-	my $lease = $holding ? undef : rand() < 0.15 ? '10 ms' : '1 hour';
+	my $lease = $holding ? undef : '1 hour';
 	my $receipt;
 
 	if ($holding)
@@ -305,8 +403,11 @@ sub consume
 		my $position = pick(@{ $out{$receipt}{positions} });
 		my $dice = rand();
 
-		if ($dice < 0.55) { nack($user, $receipt, $position); }
-		elsif ($dice < 0.9) { ack($user, $receipt, $position); }
+		if ($dice < 0.4) { nack($user, $receipt, $position); }
+		elsif ($dice < 0.5) { nack($user, $receipt, some(@{ $out{$receipt}{positions} })); }
+		elsif ($dice < 0.6) { ack($user, $receipt, $position); }
+		elsif ($dice < 0.75) { ack_some($user, $receipt, some(@{ $out{$receipt}{positions} })); }
+		elsif ($dice < 0.9) { receive($user, pick(1, 3, 10), $lease, $receipt); }
 		elsif ($holding)
 		{
 			# what is undone by a savepoint, was not
@@ -340,8 +441,12 @@ sub go_on
 	my @positions = @{ $out{$receipt}{positions} };
 	my $dice = rand();
 
-	if (!@positions || $dice < 0.2) { ack(pick(@sessions), $receipt); }
-	elsif ($dice < 0.6) { ack(pick(@sessions), $receipt, pick(@positions)); }
+	if (!@positions || $dice < 0.15) { ack(pick(@sessions), $receipt); }
+	elsif ($dice < 0.3) { ack(pick(@sessions), $receipt, pick(@positions)); }
+	elsif ($dice < 0.5) { ack_some(pick(@sessions), $receipt, some(@positions)); }
+	elsif ($dice < 0.7) { receive(pick(@sessions), pick(1, 3, 10), pick(undef, '1 hour'), $receipt); }
+	elsif ($dice < 0.8) { give_back($receipt); }
+	elsif ($dice < 0.9) { nack(pick(@sessions), $receipt, some(@positions)); }
 	else { nack(pick(@sessions), $receipt, pick(@positions)); }
 	return;
 }
@@ -352,12 +457,11 @@ sub run_out
 	my ($receipt) = @_;
 
 	remember("receipt $receipt runs out");
-	sleep 0.011 if $out{$receipt}{until};
 	demand($control, "UPDATE outbox.progress SET lease_until = clock_timestamp() - interval '1 second'
 		WHERE receipt = $receipt AND lease_until > clock_timestamp();");
 	my @lines = ask($control, "SELECT outbox.ack('$name', $receipt);");
 	broken("receipt $receipt ran out and can be acked: @lines") if "@lines" !~ /OB004/;
-	forget_handout($receipt);
+	blame($receipt);
 	return;
 }
 
@@ -437,7 +541,7 @@ sub check_rows
 		  if $e->{state} ne 'pending' && !($e->{state} eq 'dead' && $e->{blocks});
 	}
 	my @dead = demand($control, "SELECT position FROM outbox.dead_letter
-		WHERE subscription = '$name' AND attempts = $max_attempts ORDER BY position;");
+		WHERE subscription = '$name' ORDER BY position;");
 	my @expected = grep { $event{$_}{state} eq 'dead' } @log;
 	broken("dead letters: @dead, not @expected") if "@dead" ne "@expected";
 	return;
