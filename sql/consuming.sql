@@ -87,13 +87,13 @@ CREATE FUNCTION outbox.extend(subscription text, receipt bigint, lease interval)
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_extend';
 COMMENT ON FUNCTION outbox.extend(text, bigint, interval) IS
-    'the lease of a hand-out ends so long after now; returns when';
+    'sets the end of a hand-out''s lease to this long after now; returns that time';
 
 CREATE FUNCTION outbox.release(subscription text, receipt bigint) RETURNS void
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_release';
 COMMENT ON FUNCTION outbox.release(text, bigint) IS
-    'gives back what is left of a hand-out; no attempt is used up';
+    'gives back the rest of a hand-out; no attempt is used up';
 
 CREATE FUNCTION outbox.ack(
     subscription text,
@@ -104,7 +104,7 @@ CREATE FUNCTION outbox.ack(
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_ack';
 COMMENT ON FUNCTION outbox.ack(text, bigint, bigint, bigint[]) IS
-    'events of a hand-out are handled: all, up to and with a position, or those listed';
+    'confirms that events of a hand-out are handled: all, those up to and including a position, or those listed';
 
 CREATE FUNCTION outbox.nack(
     subscription text,
@@ -118,7 +118,7 @@ CREATE FUNCTION outbox.nack(
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_nack';
 COMMENT ON FUNCTION outbox.nack(text, bigint, bigint, text, interval, boolean, bigint[]) IS
-    'events of a hand-out failed: they are handed out again later, or become dead letters';
+    'reports that events of a hand-out failed: they are handed out again later, or become dead letters';
 
 -- For consumers outside of the database.
 

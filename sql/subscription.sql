@@ -95,25 +95,25 @@ COMMENT ON TABLE outbox.progress IS 'the progress of each lane of a subscription
 COMMENT ON COLUMN outbox.progress."position" IS 'last handled position';
 COMMENT ON COLUMN outbox.progress.event_id IS 'id of the event at that position, 0 if unknown: a reader can continue inside a large transaction';
 COMMENT ON COLUMN outbox.progress.receipt IS 'pull: the newest hand-out; NULL for none';
-COMMENT ON COLUMN outbox.progress.receiver IS 'pull: transaction that received it; NULL: it was acked to its end, or released';
+COMMENT ON COLUMN outbox.progress.receiver IS 'pull: the transaction that received the hand-out; NULL: all of it was acked, or it was released';
 COMMENT ON COLUMN outbox.progress.lease_until IS 'pull: when the hand-out ends; NULL: with its transaction';
 COMMENT ON COLUMN outbox.progress.owed IS
-    'pull: positions up to read_position that are neither acked nor in outbox.delivery, where a negative number ends a range that the one before it begins; NULL: as in owed_version';
+    'pull: positions up to read_position that are neither acked nor in outbox.delivery; a negative number ends the range that begins with the number before it; NULL: as in owed_version';
 COMMENT ON COLUMN outbox.progress.owed_version IS 'pull: the version that has the list; its last owed_count entries are owed';
 COMMENT ON COLUMN outbox.progress.owed_count IS 'pull: the number of owed positions; NULL: none';
-COMMENT ON COLUMN outbox.progress.owed_gone IS 'pull: which ones of that list are not, besides those before';
+COMMENT ON COLUMN outbox.progress.owed_gone IS 'pull: positions of that list that are no longer owed, besides those before its last owed_count';
 COMMENT ON COLUMN outbox.progress.handed IS 'pull: how many owed positions, from the first, the hand-out has';
-COMMENT ON COLUMN outbox.progress.retries IS 'pull: and which rows of outbox.delivery it has; likewise';
+COMMENT ON COLUMN outbox.progress.retries IS 'pull: the rows of outbox.delivery that the hand-out has; NULL: as in retries_version';
 COMMENT ON COLUMN outbox.progress.retries_version IS 'pull: the version that has this list';
 COMMENT ON COLUMN outbox.progress.retries_count IS 'pull: the number of these rows that are left; NULL: none';
 COMMENT ON COLUMN outbox.progress.read_position IS 'pull: last position that was read, if it is not "position"';
 COMMENT ON COLUMN outbox.progress.read_event_id IS 'pull: id of the event at read_position';
-COMMENT ON COLUMN outbox.progress.retries_gone IS 'pull: which ones of that list are not, besides those before';
-COMMENT ON COLUMN outbox.progress.holder IS 'pull: application_name of the session that received it';
-COMMENT ON COLUMN outbox.progress.holder_pid IS 'pull: its process';
+COMMENT ON COLUMN outbox.progress.retries_gone IS 'pull: rows of that list that it no longer has, besides those before its last retries_count';
+COMMENT ON COLUMN outbox.progress.holder IS 'pull: application_name of the session that received the hand-out';
+COMMENT ON COLUMN outbox.progress.holder_pid IS 'pull: process of the session that received the hand-out';
 COMMENT ON COLUMN outbox.progress.careful IS
-    'pull: a hand-out has ended without a word: the next ones have so many events at most; NULL: no bound';
-COMMENT ON COLUMN outbox.progress.careful_left IS 'pull: until so many are dealt with';
+    'pull: after a hand-out that ended without an ack or nack, the largest number of events in the next ones; NULL: no limit';
+COMMENT ON COLUMN outbox.progress.careful_left IS 'pull: the number of events for which this limit still holds';
 COMMENT ON COLUMN outbox.progress.due IS
     'aggregates: no window of the lane is due earlier; NULL: no window is due by time';
 COMMENT ON COLUMN outbox.progress.settled IS
