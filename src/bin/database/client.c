@@ -186,8 +186,54 @@ append_columns(ObxClient *client, ObxText *sql)
 	}
 }
 
+static void
+append_positions(ObxText *sql, const ObxHandout *handout, int first, int count)
+{
+	obx_text_append_string(sql, ", positions => '{");
+	for (int i = first; i < count; i++)
+	{
+		if (i > first)
+			obx_text_append_char(sql, ',');
+		obx_text_append_string(sql, PQgetvalue(handout->rows, i, 0));
+	}
+	obx_text_append_string(sql, "}'");
+}
+
+static void
+append_lease(ObxClient *client, ObxText *sql)
+{
+	obx_text_printf(sql, "'%lld milliseconds'",
+					(long long) (client->options.lease / OBX_MILLISECOND));
+}
+
+static void
+append_settling(ObxClient *client, ObxText *sql, const ObxSettle *settle)
+{
+	static const char *const functions[] = {"", "ack", "nack", "extend", "release"};
+
+	obx_text_printf(sql, "SELECT outbox.%s(", functions[settle->kind]);
+	append_literal(client, sql, client->options.subscription);
+	obx_text_printf(sql, ", %lld", (long long) settle->receipt);
+	if (settle->kind == OBX_SETTLE_ACK && settle->handout != NULL)
+		append_positions(sql, settle->handout, settle->first, settle->count);
+	else if (settle->position > 0)
+		obx_text_printf(sql, ", %lld", (long long) settle->position);
+	if (settle->kind == OBX_SETTLE_NACK)
+	{
+		obx_text_append_string(sql, ", ");
+		append_literal(client, sql, settle->text);
+		obx_text_append_string(sql, ", final => true");
+	}
+	if (settle->kind == OBX_SETTLE_EXTEND)
+	{
+		obx_text_append_string(sql, ", ");
+		append_lease(client, sql);
+	}
+	obx_text_append_string(sql, ");");
+}
+
 void
-obx_client_ask(ObxClient *client, const ObxSettle *settle, bool receive)
+obx_client_ask(ObxClient *client, const ObxSettle *settle, bool receive, int64_t receipt)
 {
 	ObxText		sql;
 
@@ -195,19 +241,7 @@ obx_client_ask(ObxClient *client, const ObxSettle *settle, bool receive)
 	client->settling = settle->kind != OBX_SETTLE_NOTHING;
 	client->receiving = receive;
 	if (client->settling)
-	{
-		obx_text_printf(&sql, "SELECT outbox.%s(", settle->kind == OBX_SETTLE_ACK ? "ack" : "nack");
-		append_literal(client, &sql, client->options.subscription);
-		obx_text_printf(&sql, ", %lld", (long long) settle->receipt);
-		if (settle->position > 0)
-			obx_text_printf(&sql, ", %lld", (long long) settle->position);
-		if (settle->kind == OBX_SETTLE_NACK)
-		{
-			obx_text_append_string(&sql, ", ");
-			append_literal(client, &sql, settle->text);
-		}
-		obx_text_append_string(&sql, ");");
-	}
+		append_settling(client, &sql, settle);
 	if (receive)
 	{
 		obx_text_append_string(&sql, "SELECT outbox.generation();"
@@ -215,8 +249,11 @@ obx_client_ask(ObxClient *client, const ObxSettle *settle, bool receive)
 		append_columns(client, &sql);
 		obx_text_append_string(&sql, " FROM outbox.receive(");
 		append_literal(client, &sql, client->options.subscription);
-		obx_text_printf(&sql, ", %d, '%lld milliseconds') r", client->options.batch,
-						(long long) (client->options.lease / OBX_MILLISECOND));
+		obx_text_printf(&sql, ", %d, ", client->options.batch);
+		append_lease(client, &sql);
+		if (receipt > 0)
+			obx_text_printf(&sql, ", receipt => %lld", (long long) receipt);
+		obx_text_append_string(&sql, ") r");
 	}
 	ask(client, ASKING, &sql);
 }
@@ -359,7 +396,7 @@ take_error(ObxClient *client, const PGresult *result)
 		return;
 	}
 	answer->settled = client->settling && !client->settled;
-	answer->kind = strcmp(state, "OB004") == 0 && answer->settled ? OBX_ANSWER_EXPIRED :
+	answer->kind = strcmp(state, "OB004") == 0 ? OBX_ANSWER_EXPIRED :
 		is_final(state) ? OBX_ANSWER_REFUSED : OBX_ANSWER_FAILED;
 	snprintf(answer->text, sizeof(answer->text), "%s%s%s", message != NULL ? message : state,
 			 detail != NULL ? ": " : "", detail != NULL ? detail : "");

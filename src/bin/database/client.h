@@ -44,14 +44,21 @@ typedef enum ObxSettleKind
 {
 	OBX_SETTLE_NOTHING,
 	OBX_SETTLE_ACK,
-	OBX_SETTLE_NACK
+	OBX_SETTLE_NACK,			/* for ever: a dead letter */
+	OBX_SETTLE_EXTEND,			/* the lease begins anew */
+	OBX_SETTLE_RELEASE			/* what is left goes back */
 } ObxSettleKind;
 
 typedef struct ObxSettle
 {
 	ObxSettleKind kind;
 	int64_t		receipt;
-	int64_t		position;		/* ack: 0 for all that is left */
+	int64_t		position;		/* nack: which; ack: up to it, 0 for all that
+								 * is left */
+	const ObxHandout *handout;	/* ack: of its events only those from "first"
+								 * to before "count"; or NULL */
+	int			first;
+	int			count;
 	const char *text;			/* nack: why */
 } ObxSettle;
 
@@ -92,8 +99,12 @@ extern void obx_client_disconnect(ObxClient *client);
 extern bool obx_client_is_idle(const ObxClient *client);
 extern bool obx_client_is_connected(const ObxClient *client);
 
-/* Asks; the client must be idle. */
-extern void obx_client_ask(ObxClient *client, const ObxSettle *settle, bool receive);
+/*
+ * Asks; the client must be idle.  With a receipt, what is received stands under
+ * it, beside what was received before; 0 asks for another lane.
+ */
+extern void obx_client_ask(ObxClient *client, const ObxSettle *settle, bool receive,
+						   int64_t receipt);
 extern void obx_client_ask_status(ObxClient *client);
 
 /* A descriptor to wait for; false if there is none. */

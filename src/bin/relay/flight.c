@@ -126,39 +126,77 @@ is_dealt_with(const ObxBatch *batch)
 	return batch->confirmed == batch->handout.nevents && batch->rejections == NULL;
 }
 
+bool
+obx_flight_has_nacks(const ObxFlight *flight, int64_t receipt)
+{
+	for (const ObxBatch *b = flight->first; b != NULL; b = b->next)
+		if (b->handout.receipt == receipt && (b->has_nacks || b->rejections != NULL))
+			return true;
+	return false;
+}
+
+/* Is everything under the receipt dealt with? */
+static bool
+is_complete(const ObxFlight *flight, int64_t receipt)
+{
+	for (const ObxBatch *b = flight->first; b != NULL; b = b->next)
+		if (b->handout.receipt == receipt && !is_dealt_with(b))
+			return false;
+	return true;
+}
+
+/* Does this batch alone stand under its receipt? */
+static bool
+is_alone(const ObxFlight *flight, const ObxBatch *batch)
+{
+	for (const ObxBatch *b = flight->first; b != NULL; b = b->next)
+		if (b != batch && b->handout.receipt == batch->handout.receipt)
+			return false;
+	return true;
+}
+
+/*
+ * Positions make sure that the receipt is of these events.  After a nack, which
+ * takes back others of its key, it is not known which are still ours: then
+ * all that is left is acked, once all is dealt with.
+ */
+static bool
+settle_batch(const ObxFlight *flight, ObxBatch *batch, bool early, ObxSettle *settle)
+{
+	settle->receipt = batch->handout.receipt;
+	if (batch->rejections != NULL)
+	{
+		settle->kind = OBX_SETTLE_NACK;
+		settle->position = obx_handout_position(&batch->handout, batch->rejections->number);
+		settle->text = batch->rejections->why;
+		return true;
+	}
+	settle->kind = OBX_SETTLE_ACK;
+	if (obx_flight_has_nacks(flight, settle->receipt))
+		return is_complete(flight, settle->receipt);
+	if (!is_dealt_with(batch) && (!early || batch->confirmed == batch->acked))
+		return false;
+	if (is_dealt_with(batch) && batch->acked == 0 && is_alone(flight, batch))
+		settle->position = obx_handout_position(&batch->handout, batch->handout.nevents - 1);
+	else
+	{
+		settle->handout = &batch->handout;
+		settle->first = batch->acked;
+		settle->count = batch->confirmed;
+	}
+	return true;
+}
+
 ObxBatch *
 obx_flight_settle(ObxFlight *flight, bool early, ObxSettle *settle)
 {
 	for (ObxBatch *b = flight->first; b != NULL; b = b->next)
 	{
-		settle->receipt = b->handout.receipt;
-		settle->position = 0;
-		if (b->rejections != NULL)
-		{
-			settle->kind = OBX_SETTLE_NACK;
-			settle->position = obx_handout_position(&b->handout, b->rejections->number);
-			settle->text = b->rejections->why;
+		memset(settle, 0, sizeof(*settle));
+		if (settle_batch(flight, b, early, settle))
 			return b;
-		}
-		settle->kind = OBX_SETTLE_ACK;
-
-		/*
-		 * The position makes sure that the receipt is of these events.  After
-		 * a nack, the last one may have been taken back.
-		 */
-		if (is_dealt_with(b))
-		{
-			if (!b->has_nacks)
-				settle->position = obx_handout_position(&b->handout, b->handout.nevents - 1);
-			return b;
-		}
-		if (early && !b->has_nacks && b->confirmed > b->acked)
-		{
-			settle->position = obx_handout_position(&b->handout, b->confirmed - 1);
-			return b;
-		}
 	}
-	settle->kind = OBX_SETTLE_NOTHING;
+	memset(settle, 0, sizeof(*settle));
 	return NULL;
 }
 
@@ -170,10 +208,74 @@ obx_flight_settled(ObxFlight *flight, ObxBatch *batch, const ObxSettle *settle)
 		batch->has_nacks = true;
 		remove_rejection(batch);
 	}
-	else if (is_dealt_with(batch))
-		obx_flight_remove(flight, batch);
-	else
-		batch->acked = batch->confirmed;
+	else if (settle->kind == OBX_SETTLE_ACK && settle->handout == NULL && settle->position == 0)
+	{
+		int64_t		receipt = settle->receipt;
+
+		for (ObxBatch *b = flight->first; b != NULL;)
+		{
+			ObxBatch   *next = b->next;
+
+			if (b->handout.receipt == receipt)
+				obx_flight_remove(flight, b);
+			b = next;
+		}
+	}
+	else if (settle->kind == OBX_SETTLE_ACK)
+	{
+		batch->acked = settle->handout != NULL ? settle->count : batch->handout.nevents;
+		if (batch->acked == batch->handout.nevents)
+			obx_flight_remove(flight, batch);
+	}
+}
+
+bool
+obx_flight_is_quiet(const ObxFlight *flight)
+{
+	for (const ObxBatch *b = flight->first; b != NULL; b = b->next)
+		if (b->confirmed < b->sent || b->acked < b->confirmed || b->rejections != NULL ||
+			b->has_nacks)
+			return false;
+	return true;
+}
+
+int
+obx_flight_receipts(const ObxFlight *flight, int64_t * smallest)
+{
+	int			count = 0;
+	int			fewest = 0;
+
+	*smallest = 0;
+	for (const ObxBatch *b = flight->first; b != NULL; b = b->next)
+	{
+		int			events = 0;
+		bool		seen = false;
+
+		for (const ObxBatch *other = flight->first; other != NULL; other = other->next)
+			if (other->handout.receipt == b->handout.receipt)
+			{
+				events += other->handout.nevents;
+				if (other == b)
+					seen = events > b->handout.nevents;
+			}
+		if (seen)
+			continue;
+		count++;
+		if (*smallest == 0 || events < fewest)
+		{
+			*smallest = b->handout.receipt;
+			fewest = events;
+		}
+	}
+	return count;
+}
+
+void
+obx_flight_extend(ObxFlight *flight, int64_t receipt, int64_t expires)
+{
+	for (ObxBatch *b = flight->first; b != NULL; b = b->next)
+		if (b->handout.receipt == receipt)
+			b->handout.expires = expires;
 }
 
 void

@@ -65,8 +65,20 @@ extern void obx_flight_rewind(ObxFlight *flight);
  */
 extern ObxBatch *obx_flight_settle(ObxFlight *flight, bool early, ObxSettle *settle);
 
-/* The database has taken it; a batch that is dealt with is removed. */
+/* The database has taken it; what is dealt with is removed. */
 extern void obx_flight_settled(ObxFlight *flight, ObxBatch *batch, const ObxSettle *settle);
+
+/* Is everything that was sent confirmed, and that acked? */
+extern bool obx_flight_is_quiet(const ObxFlight *flight);
+
+/* How many receipts there are, and that of the fewest events. */
+extern int	obx_flight_receipts(const ObxFlight *flight, int64_t * smallest);
+
+/* The lease of all that stands under the receipt ends then. */
+extern void obx_flight_extend(ObxFlight *flight, int64_t receipt, int64_t expires);
+
+/* Has any of them events that were rejected?  Then nothing may be added to it. */
+extern bool obx_flight_has_nacks(const ObxFlight *flight, int64_t receipt);
 
 extern void obx_flight_remove(ObxFlight *flight, ObxBatch *batch);
 extern void obx_flight_clear(ObxFlight *flight);

@@ -1,8 +1,9 @@
 /*
  * The database's side of the loop: what to ask next, and what the answers mean.
  *
- * A lane gives one hand-out at a time.  So how many can be under way is found
- * by asking for one more, now and then.  Whether another relay of the same
+ * A lane is had under a receipt, under which more can be received while what
+ * came before is sent.  How many lanes there are is found by asking for one
+ * more, now and then.  Whether another relay of the same
  * subscription is at work shows in what the status says was delivered.
  */
 #include <stdio.h>
@@ -108,11 +109,17 @@ take_empty_answer(ObxRelay *relay)
 {
 	int64_t		now = obx_now();
 	int64_t		wait = relay->settings.batch_wait;
+	int64_t		unused;
 
 	if (relay->flight.batches > 0)
 	{
-		relay->most_batches = relay->flight.batches;
-		relay->probe_at = now + PROBE_INTERVAL;
+		if (relay->receipt == 0)
+		{
+			relay->lanes = obx_flight_receipts(&relay->flight, &unused);
+			relay->probe_at = now + PROBE_INTERVAL;
+		}
+		else
+			relay->receive_at = now + wait;
 		return;
 	}
 	if (relay->idle_since == 0)
@@ -132,9 +139,17 @@ take_done(ObxRelay *relay, const ObxAnswer *answer)
 {
 	obx_backoff_reset(&relay->question_backoff);
 	relay->database_error[0] = '\0';
+	if (relay->settle.kind == OBX_SETTLE_EXTEND)
+		obx_flight_extend(&relay->flight, relay->settle.receipt,
+						  relay->asked + relay->settings.database.lease);
+	if (relay->settle.kind == OBX_SETTLE_RELEASE)
+		obx_relay_drop_receipt(relay, relay->settle.receipt);
 	if (relay->settling != NULL)
 	{
-		if (relay->settle.kind == OBX_SETTLE_ACK && relay->delivered >= 0)
+		/* of what is left after nacks it is not known how much that is */
+		if (relay->settle.handout == NULL && relay->settle.position == 0)
+			relay->delivered = -1;
+		else if (relay->settle.kind == OBX_SETTLE_ACK && relay->delivered >= 0)
 			relay->delivered += relay->settling->confirmed - relay->settling->acked;
 		obx_flight_settled(&relay->flight, relay->settling, &relay->settle);
 	}
@@ -147,6 +162,7 @@ take_done(ObxRelay *relay, const ObxAnswer *answer)
 		return;
 	}
 	obx_flight_add(&relay->flight, &answer->handout);
+	obx_flight_extend(&relay->flight, answer->handout.receipt, answer->handout.expires);
 	relay->counters.handouts++;
 	relay->idle_since = 0;
 	relay->nothing_left = false;
@@ -154,6 +170,16 @@ take_done(ObxRelay *relay, const ObxAnswer *answer)
 	relay->receive_at = 0;
 	relay->sealed = false;
 	set_role(relay, true);
+}
+
+/* The lane is somebody else's, or may be: what was not acked comes again. */
+static void
+take_expiry(ObxRelay *relay, const ObxAnswer *answer)
+{
+	obx_warn("%s", answer->text);
+	relay->counters.expired++;
+	relay->settling = NULL;
+	obx_relay_drop_receipt(relay, answer->settled ? relay->settle.receipt : relay->receipt);
 }
 
 /* The server refuses something that will not go away by itself. */
@@ -187,10 +213,7 @@ take_answer(ObxRelay *relay, const ObxAnswer *answer)
 			take_done(relay, answer);
 			break;
 		case OBX_ANSWER_EXPIRED:
-			obx_warn("%s", answer->text);
-			relay->counters.expired++;
-			if (relay->settling != NULL)
-				obx_relay_drop(relay, relay->settling);
+			take_expiry(relay, answer);
 			break;
 		case OBX_ANSWER_FAILED:
 			tell_database_error(relay, "the database says no, and is asked again", answer->text);
@@ -208,32 +231,62 @@ take_answer(ObxRelay *relay, const ObxAnswer *answer)
 
 /* ---- questions ---- */
 
+/*
+ * Whether to receive, and under which receipt.  At the first time, and now and
+ * then, another lane is asked for.
+ */
 static bool
 wants_to_receive(ObxRelay *relay)
 {
 	const ObxFlight *flight = &relay->flight;
-	int			most = relay->most_batches;
+	int64_t		now = obx_now();
+	int64_t		smallest;
+	int			receipts = obx_flight_receipts(flight, &smallest);
 
-	if (relay->draining || !relay->sink_up || relay->sink_refused)
+	relay->receipt = 0;
+	if (relay->draining || !relay->sink_up || relay->sink_refused || now < relay->receive_at)
 		return false;
-	/* settling the last one that the lanes allow makes room for another */
-	if (relay->settle.kind == OBX_SETTLE_ACK && relay->settling != NULL && most > 0 &&
-		relay->settling->confirmed == relay->settling->handout.nevents)
-		most++;
-	if (most > 0 && flight->batches >= most && obx_now() < relay->probe_at)
+	if (flight->events == 0)
+		return true;
+	if (flight->events + relay->settings.database.batch > relay->settings.window)
 		return false;
-	return flight->events == 0 ||
-		(flight->events + relay->settings.database.batch <= relay->settings.window &&
-		 obx_now() >= relay->receive_at);
+	if (relay->lanes == 0 || receipts < relay->lanes || now >= relay->probe_at)
+		return true;
+	relay->receipt = smallest;
+	return !obx_flight_has_nacks(flight, smallest);
 }
 
-static bool
-is_half_over(const ObxRelay *relay)
+/* A receipt whose lease is half over. */
+static ObxBatch *
+find_ageing(const ObxRelay *relay)
 {
-	const ObxBatch *batch = relay->flight.first;
+	int64_t		now = obx_now();
 
-	return batch != NULL &&
-		obx_now() > batch->handout.expires - relay->settings.database.lease / 2;
+	for (ObxBatch *batch = relay->flight.first; batch != NULL; batch = batch->next)
+		if (now > batch->handout.expires - relay->settings.database.lease / 2)
+			return batch;
+	return NULL;
+}
+
+/*
+ * What else to tell of a receipt.  While the sink is there, its lease goes on;
+ * else others may try.  At the end, what was not sent goes back.
+ */
+static void
+keep_or_release(ObxRelay *relay)
+{
+	ObxBatch   *ageing = find_ageing(relay);
+
+	if (relay->draining && relay->flight.first != NULL && obx_flight_is_quiet(&relay->flight))
+	{
+		relay->settle.kind = OBX_SETTLE_RELEASE;
+		relay->settle.receipt = relay->flight.first->handout.receipt;
+	}
+	else if (ageing != NULL && relay->sink_up)
+	{
+		relay->settle.kind = OBX_SETTLE_EXTEND;
+		relay->settle.receipt = ageing->handout.receipt;
+	}
 }
 
 void
@@ -245,13 +298,17 @@ obx_relay_ask(ObxRelay *relay)
 	if (relay->mode == OBX_RELAY_CHECK || !obx_client_is_idle(relay->client) ||
 		!obx_backoff_is_over(&relay->question_backoff))
 		return;
-	relay->settling = obx_flight_settle(&relay->flight, relay->draining || is_half_over(relay),
+	relay->settling = obx_flight_settle(&relay->flight,
+										relay->draining || find_ageing(relay) != NULL,
 										&relay->settle);
-	receive = wants_to_receive(relay) && (relay->settling != NULL || now >= relay->receive_at);
-	if (relay->settling != NULL || receive)
+	if (relay->settling == NULL)
+		keep_or_release(relay);
+	receive = wants_to_receive(relay);
+	if (relay->settle.kind != OBX_SETTLE_NOTHING || receive)
 	{
 		relay->receiving = receive;
-		obx_client_ask(relay->client, &relay->settle, receive);
+		relay->asked = now;
+		obx_client_ask(relay->client, &relay->settle, receive, relay->receipt);
 	}
 	else if (now >= relay->status_at)
 	{

@@ -126,6 +126,22 @@ earlier(int64_t * until, int64_t than)
 		*until = than;
 }
 
+/* Leases are to be extended at half time; what can be done about none is waited for. */
+static void
+wait_for_leases(const ObxRelay *relay, int64_t now, int64_t * until)
+{
+	for (const ObxBatch *batch = relay->flight.first; batch != NULL; batch = batch->next)
+	{
+		int64_t		half = batch->handout.expires - relay->settings.database.lease / 2;
+
+		if (relay->sink_up && obx_client_is_idle(relay->client))
+			earlier(until, half > relay->question_backoff.until ?
+					half : relay->question_backoff.until);
+		else if (batch->handout.expires > now)
+			earlier(until, batch->handout.expires);
+	}
+}
+
 /* Waits until one of the sides has something to do. */
 static void
 wait_for_work(ObxRelay *relay)
@@ -148,6 +164,8 @@ wait_for_work(ObxRelay *relay)
 		if (relay->sink_up && !relay->draining && relay->flight.batches == 0)
 			earlier(&until, relay->receive_at > relay->question_backoff.until ?
 					relay->receive_at : relay->question_backoff.until);
+		if (relay->flight.batches > 0 && relay->receive_at > now)
+			earlier(&until, relay->receive_at);
 		earlier(&until, relay->status_at > relay->question_backoff.until ?
 				relay->status_at : relay->question_backoff.until);
 	}
@@ -158,8 +176,7 @@ wait_for_work(ObxRelay *relay)
 		earlier(&until, relay->sink_backoff.until);
 	if (relay->monitor != NULL)
 		count += obx_monitor_wait_for(relay->monitor, &descriptors[count], &until);
-	if (relay->flight.first != NULL)
-		earlier(&until, relay->flight.first->handout.expires);
+	wait_for_leases(relay, now, &until);
 	poll(descriptors, count, until <= now ? 0 : (int) ((until - now + 999) / 1000));
 }
 

@@ -33,6 +33,19 @@ obx_relay_drop(ObxRelay *relay, ObxBatch *batch)
 }
 
 void
+obx_relay_drop_receipt(ObxRelay *relay, int64_t receipt)
+{
+	for (ObxBatch *batch = relay->flight.first; batch != NULL;)
+	{
+		ObxBatch   *next = batch->next;
+
+		if (batch->handout.receipt == receipt)
+			obx_relay_drop(relay, batch);
+		batch = next;
+	}
+}
+
+void
 obx_relay_drop_all(ObxRelay *relay)
 {
 	relay->settling = NULL;
@@ -201,6 +214,13 @@ send_all(ObxRelay *relay)
 	relay->sealed = true;
 }
 
+static bool
+has_nacks(const ObxRelay *relay)
+{
+	return relay->flight.first != NULL &&
+		obx_flight_has_nacks(&relay->flight, relay->flight.first->handout.receipt);
+}
+
 void
 obx_relay_turn_sink(ObxRelay *relay)
 {
@@ -209,8 +229,14 @@ obx_relay_turn_sink(ObxRelay *relay)
 		relay->sink_connecting = true;
 		relay->settings.module->connect(relay->settings.sink);
 	}
-	if (relay->sink_up)
+	/* at the end, what was not sent is given back, where that is known */
+	if (relay->sink_up && (!relay->draining || has_nacks(relay)))
 		send_all(relay);
+	else if (relay->sink_up && !relay->sealed)
+	{
+		relay->settings.module->seal(relay->settings.sink);
+		relay->sealed = true;
+	}
 	if (relay->sink_up || relay->sink_connecting)
 	{
 		relay->settings.module->work(relay->settings.sink);

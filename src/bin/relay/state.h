@@ -40,11 +40,14 @@ typedef struct ObxRelay
 	ObxBatch   *settling;		/* what the question under way is about */
 	ObxSettle	settle;
 	bool		receiving;
+	int64_t		receipt;		/* that it receives under; 0: another lane */
+	int64_t		asked;			/* when */
 	char		database_error[1000];	/* the last one told; "" when all is
 										 * well */
 
 	/* receiving */
-	int			most_batches;	/* that the lanes allow; 0: not known */
+	int			lanes;			/* receipts that can be had at once; 0: not
+								 * known */
 	int64_t		probe_at;		/* when to try one more */
 	int64_t		receive_at;
 	int64_t		idle_since;		/* 0: not idle */
@@ -95,6 +98,7 @@ extern void obx_relay_expire(ObxRelay *relay);
 
 /* The batch is not ours any more. */
 extern void obx_relay_drop(ObxRelay *relay, ObxBatch *batch);
+extern void obx_relay_drop_receipt(ObxRelay *relay, int64_t receipt);
 extern void obx_relay_drop_all(ObxRelay *relay);
 
 /* An ObxPageFunction; the context is the relay. */
