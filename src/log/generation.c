@@ -10,7 +10,10 @@
  * first writes to it elsewhere begins the next one.
  *
  * Rows are only added, under the segments' lock, which whoever writes first
- * after a move holds for that moment only.  Must not know subscribers.
+ * after a move holds for that moment only.  One is an exception, of number 0: a
+ * mark that what was loaded does not fit together yet.  It is made at once and
+ * for everyone, and deleted in the transaction that makes it fit; so if that
+ * one aborts, the next one does it.  Must not know subscribers.
  */
 #include "postgres.h"
 
@@ -54,6 +57,9 @@ enum
 	TIME,
 	COLUMNS
 };
+
+/* The row that marks a log which was loaded and does not fit together yet. */
+#define OBX_MARK_NUMBER 0
 
 /* Offsets are multiples of this, for the eye. */
 #define OBX_OFFSET_UNIT UINT64CONST(1000000000)
@@ -277,6 +283,46 @@ make_next(const Generation *previous, Move move)
 	return next;
 }
 
+/* ---- the mark ---- */
+
+/* Is it there?  Then it is deleted, if that is asked for. */
+static bool
+find_mark(bool delete)
+{
+	ObxScan		scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	bool		found;
+
+	ScanKeyInit(&key, GENERATION + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(OBX_MARK_NUMBER));
+	obx_scan_begin(&scan, obx_object_require(OBX_GENERATION),
+				   delete ? RowExclusiveLock : AccessShareLock,
+				   obx_object_require(OBX_GENERATION_PKEY), NULL, &key, 1, ForwardScanDirection);
+	tuple = obx_scan_next(&scan);
+	found = (tuple != NULL);
+	if (found && delete)
+		simple_heap_delete(scan.table, &tuple->t_self);
+	obx_scan_end(&scan);
+	return found;
+}
+
+static void
+insert_mark(void)
+{
+	Generation	mark = {
+		.number = OBX_MARK_NUMBER,
+		.system_identifier = GetSystemIdentifier(),
+		.timeline = (int32) obx_timeline(),
+		.database = MyDatabaseId,
+		.first_id = PG_INT64_MAX	/* no id was drawn in it */
+	};
+
+	insert_generation(&mark, true);
+}
+
+/* ---- what was loaded ---- */
+
 void
 obx_generation_on_load(bool (*needs_settling) (void), int64 (*settle) (void))
 {
@@ -286,12 +332,15 @@ obx_generation_on_load(bool (*needs_settling) (void), int64 (*settle) (void))
 	loaders[nloaders++].settle = settle;
 }
 
-/* Was the log, or what belongs to it, loaded, and nothing emitted since? */
+/*
+ * Was the log, or what belongs to it, loaded, and not made to fit since?  Once
+ * an id was drawn, which stays so if the transaction aborts, the mark tells.
+ */
 static bool
 is_loaded(const Generation *generation)
 {
 	if (obx_counter_state() == OBX_COUNTER_DRAWN)
-		return false;
+		return find_mark(false);
 	if (generation->number > 0 || obx_segment_find_last(NULL) != NULL || obx_log_has_events())
 		return true;
 	for (int i = 0; i < nloaders; i++)
@@ -325,7 +374,7 @@ obx_generation_accepts_load(void)
 bool
 obx_generation_is_settled(void)
 {
-	return obx_counter_state() == OBX_COUNTER_DRAWN;
+	return obx_counter_state() == OBX_COUNTER_DRAWN && !find_mark(false);
 }
 
 bool
@@ -345,6 +394,10 @@ settle_load(void)
 {
 	int64		highest = obx_log_highest_id();
 
+	/* before the first id is drawn, which nothing undoes */
+	if (!find_mark(false))
+		insert_mark();
+	(void) find_mark(true);
 	for (int i = 0; i < nloaders; i++)
 		highest = Max(highest, loaders[i].settle());
 	(void) obx_counter_step(highest);

@@ -75,7 +75,8 @@ find_highest_id(void)
 						" UNION ALL SELECT pg_catalog.max(event_id) FROM outbox.seen_0"
 						" UNION ALL SELECT pg_catalog.max(event_id) FROM outbox.seen_1"
 						" UNION ALL SELECT pg_catalog.max(event_id) FROM outbox.seen_2"
-						" UNION ALL SELECT pg_catalog.max(first_id) FROM outbox.generation) m");
+						" UNION ALL SELECT pg_catalog.max(first_id) FROM outbox.generation"
+						" WHERE generation OPERATOR(pg_catalog.>) 0) m");
 }
 
 static int64
@@ -139,9 +140,8 @@ begin_behind(int64 position)
 	(void) obx_segment_delete(1, end.first_position, PG_INT64_MAX);
 }
 
-/* Does one of the subscription's lanes stand beyond the log, or nowhere? */
 static bool
-is_astray(const ObxSubscription *subscription, int64 head)
+has_astray_lane(const ObxSubscription *subscription, int64 head)
 {
 	for (int lane = 0; lane < subscription->concurrency; lane++)
 	{
@@ -150,6 +150,26 @@ is_astray(const ObxSubscription *subscription, int64 head)
 		if (!obx_progress_find(subscription->id, lane, &progress) ||
 			Max(progress.position, progress.read_position) > head)
 			return true;
+	}
+	return false;
+}
+
+/*
+ * Does one of the subscription's lanes stand beyond the log, or nowhere?  Its
+ * lanes may have been divided anew after its row was read: then once more.
+ */
+static bool
+is_astray(ObxSubscription **subscription, int64 head)
+{
+	while (has_astray_lane(*subscription, head))
+	{
+		ObxSubscription *now = obx_subscription_find((*subscription)->id);
+
+		if (now == NULL)
+			return false;
+		if (now->concurrency == (*subscription)->concurrency)
+			return true;
+		*subscription = now;
 	}
 	return false;
 }
@@ -194,9 +214,9 @@ settle(void)
 	}
 	foreach(lc, obx_subscription_list())
 	{
-		const ObxSubscription *subscription = lfirst(lc);
+		ObxSubscription *subscription = lfirst(lc);
 
-		if (is_astray(subscription, head))
+		if (is_astray(&subscription, head))
 			stop_lanes(subscription);
 		obx_owner_settle(subscription->name, subscription->owner);
 	}
