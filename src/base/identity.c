@@ -150,6 +150,14 @@ obx_identity_login_path(Oid role)
 	return pstrdup("\"$user\", public");
 }
 
+char *
+obx_identity_role_path(Oid role)
+{
+	char	   *path = find_login_path(role);
+
+	return path != NULL ? path : pstrdup("\"$user\", public");
+}
+
 /* ---- becoming another role ---- */
 
 void

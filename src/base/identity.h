@@ -42,6 +42,12 @@ extern char *obx_identity_path(const char *path);
 extern char *obx_identity_login_path(Oid role);
 
 /*
+ * The same where nobody knows whose session it is: without a setting it is
+ * PostgreSQL's default, since that of a session is its user's to choose.
+ */
+extern char *obx_identity_role_path(Oid role);
+
+/*
  * Go back, and undo all settings that changed meanwhile.  Where an error is
  * thrown instead, the end of its (sub)transaction does the same.
  */

@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "base/table.h"
 #include "catalog/names.h"
 #include "catalog/owner.h"
@@ -453,7 +454,13 @@ obx_subscription_follow_owners(void)
 
 		if (!OidIsValid(owner) || owner == subscription->owner)
 			continue;
+
+		/* the former one's search_path is the former one's to fill */
+		subscription = obx_subscription_find(subscription->id);
+		if (subscription == NULL)
+			continue;
 		subscription->owner = owner;
+		subscription->search_path = obx_identity_role_path(owner);
 		obx_subscription_update(subscription);
 		changed = true;
 	}

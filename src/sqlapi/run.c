@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/doorbell.h"
 #include "base/identity.h"
 #include "base/waiter.h"
 #include "capture/spread.h"
@@ -179,6 +180,15 @@ serve_lanes(Run *run, bool *exhausted)
 	return handled;
 }
 
+/* Nobody may have told of a REASSIGN OWNED: run() may be the first call here. */
+static void
+follow_owners(void)
+{
+	if (obx_subscription_follow_owners())
+		obx_doorbell_arm_configuration();
+	SPI_commit();
+}
+
 /* Moves what is due into the log. */
 static void
 move_due(void)
@@ -321,6 +331,7 @@ obx_sql_run(PG_FUNCTION_ARGS)
 	PG_TRY();
 	{
 		be_guests(&run);
+		follow_owners();
 		keep_house();
 		collect_lanes(&run);
 		run_all(&run);

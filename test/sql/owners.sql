@@ -7,27 +7,34 @@ GRANT EXECUTE ON FUNCTION outbox.subscribe, outbox.unsubscribe, outbox.alter_sub
 GRANT CREATE ON SCHEMA public TO regress_outbox_old, regress_outbox_new;
 CREATE VIEW subscriptions AS SELECT name, owner, state FROM outbox.status ORDER BY name;
 
+CREATE SCHEMA regress_outbox_old AUTHORIZATION regress_outbox_old;
+ALTER ROLE regress_outbox_new SET search_path = public, regress_outbox_new;
+
 SET ROLE regress_outbox_old;
-CREATE FUNCTION handle(event outbox.event) RETURNS void LANGUAGE sql AS $$ SELECT $$;
+SET search_path = regress_outbox_old, public;
+CREATE FUNCTION public.handle(event outbox.event) RETURNS void LANGUAGE sql AS $$ SELECT $$;
 SELECT outbox.subscribe('s', handler => 'handle');
 SELECT outbox.subscribe('quote"d; with a long name ' || repeat('é', 40), types => '{a}');
 SELECT outbox.subscribe('quote"d; with a long name ' || repeat('é', 41), types => '{a}');
 -- nobody can use what stands for it
 CREATE TABLE t (c outbox."subscription s");
 RESET ROLE;
+RESET search_path;
 
 -- refused
 REVOKE ALL ON SCHEMA public FROM regress_outbox_old;
 REVOKE ALL ON FUNCTION outbox.subscribe, outbox.unsubscribe, outbox.alter_subscription FROM regress_outbox_old;
 DROP FUNCTION handle;
+DROP SCHEMA regress_outbox_old;
 DROP ROLE regress_outbox_old;
 
--- moved
+-- moved, and with it the search_path: the former owner's is the former owner's to fill
 GRANT regress_outbox_old TO regress_outbox_new;
 SET ROLE regress_outbox_new;
 REASSIGN OWNED BY regress_outbox_old TO regress_outbox_new;
 RESET ROLE;
 SELECT left(name, 12) AS name, owner, state FROM subscriptions;
+SELECT DISTINCT search_path FROM outbox.subscription;
 DROP ROLE regress_outbox_old;
 
 -- moved one by one

@@ -38,6 +38,18 @@ is($node->safe_psql('postgres', 'SELECT worker FROM outbox.status'),
 $node->safe_psql('postgres', 'CALL outbox.run()');
 effects_are_exact($node, 'postgres', 'quick', 'run() serves, exactly once');
 
+# a session that never loads the library gives all to another role
+$node->safe_psql('postgres', q{
+	CREATE ROLE former LOGIN;
+	CREATE ROLE latter LOGIN SUPERUSER;
+	ALTER ROLE latter SET search_path = public;
+	SELECT outbox.subscribe('given', '{given}', 'quick_handler');
+	SELECT outbox.alter_subscription('given', owner => 'former')});
+$node->safe_psql('postgres', 'REASSIGN OWNED BY former TO latter; DROP ROLE former');
+is($node->safe_psql('postgres', "SET ROLE latter; CALL outbox.run(); SELECT owner::text || ' ' || search_path FROM outbox.subscription WHERE name = 'given'"),
+	'latter public', 'run() knows whose a subscription is');
+$node->safe_psql('postgres', "SELECT outbox.unsubscribe('given')");
+
 # loaded at the start of sessions, which is too late for processes
 $node->append_conf('postgresql.conf', "session_preload_libraries = 'pg_outbox'");
 $node->restart;
