@@ -37,6 +37,7 @@
 #include "capture/rule_trigger.h"
 #include "capture/version.h"
 #include "catalog/names.h"
+#include "catalog/registered_type.h"
 #include "catalog/subscription.h"
 #include "log/event.h"
 #include "log/immutable.h"
@@ -449,8 +450,12 @@ obx_sql_capture_follow_ddl(PG_FUNCTION_ARGS)
 		follow_table(lfirst_oid(lc), command);
 		obx_notice_names(lfirst_oid(lc), command);
 	}
-	if (IsA(command, AlterOwnerStmt) && obx_subscription_follow_owners())
-		obx_doorbell_arm_configuration();
+	if (IsA(command, AlterOwnerStmt))
+	{
+		obx_registered_type_follow_owners();
+		if (obx_subscription_follow_owners())
+			obx_doorbell_arm_configuration();
+	}
 	if (renames_unlisted(command))
 		foreach(lc, obx_rule_list_tables())
 	{
@@ -531,7 +536,8 @@ follow_owners_drop(void)
 	}
 	SPI_finish();
 	foreach(lc, types)
-		if (obx_subscription_follow_drop(lfirst(lc)))
+		if (!obx_registered_type_follow_drop(lfirst(lc)) &&
+			obx_subscription_follow_drop(lfirst(lc)))
 		obx_doorbell_arm_configuration();
 }
 

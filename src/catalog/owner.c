@@ -1,14 +1,13 @@
 /*
- * Whose a subscription is, as PostgreSQL knows it.
+ * Whose a subscription or a registered type is, as PostgreSQL knows it.
  *
  * A row of ours cannot be among the objects that a role owns.  So an object
- * stands for each subscription: a type in our schema that is only a shell, which
- * nobody can use for anything, and which belongs to the subscription's owner.
- * That makes DROP ROLE fail, from every database; REASSIGN OWNED gives it to
+ * stands for each of them: a type in our schema that is only a shell, which
+ * nobody can use for anything, and which belongs to the owner.  That makes DROP ROLE fail, from every database; REASSIGN OWNED gives it to
  * another role, and DROP OWNED drops it, and the row follows.  Dumps contain it
  * like any type, and name its owner.
  *
- * Must not know what a subscription is.
+ * Must not know what it is that is owned.
  */
 #include "postgres.h"
 
@@ -28,32 +27,33 @@
 #define OBX_WHOLE_NAME 49
 
 static char *
-make_name(const char *subscription)
+make_name(ObxOwned kind, const char *owned)
 {
-	int			length = strlen(subscription);
+	const char *word = kind == OBX_OWNED_SUBSCRIPTION ? "subscription" : "event type";
+	int			length = strlen(owned);
 	uint64		hash;
 
 	if (length <= OBX_WHOLE_NAME)
-		return psprintf("subscription %s", subscription);
-	hash = hash_bytes_extended((const unsigned char *) subscription, length, 0);
-	return psprintf("subscription~%08x%08x %.*s", (uint32) (hash >> 32), (uint32) hash,
-					pg_mbcliplen(subscription, length, NAMEDATALEN - 1 - 30), subscription);
+		return psprintf("%s %s", word, owned);
+	hash = hash_bytes_extended((const unsigned char *) owned, length, 0);
+	return psprintf("%s~%08x%08x %.*s", word, (uint32) (hash >> 32), (uint32) hash,
+					pg_mbcliplen(owned, length, NAMEDATALEN - 1 - 30), owned);
 }
 
 static Oid
-find_type(const char *subscription)
+find_type(ObxOwned kind, const char *owned)
 {
 	char		name[NAMEDATALEN] = {0};
 
-	strlcpy(name, make_name(subscription), NAMEDATALEN);
+	strlcpy(name, make_name(kind, owned), NAMEDATALEN);
 	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, PointerGetDatum(name),
 						   ObjectIdGetDatum(obx_schema_require()));
 }
 
 Oid
-obx_owner_find(const char *subscription)
+obx_owner_find(ObxOwned kind, const char *owned)
 {
-	Oid			type = find_type(subscription);
+	Oid			type = find_type(kind, owned);
 	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 	Oid			owner;
 
@@ -65,61 +65,62 @@ obx_owner_find(const char *subscription)
 }
 
 bool
-obx_owner_is(const char *type, const char *subscription)
+obx_owner_is(const char *type, ObxOwned kind, const char *owned)
 {
-	return strcmp(type, make_name(subscription)) == 0;
+	return strcmp(type, make_name(kind, owned)) == 0;
 }
 
 /* Goes with the extension, of which it is no member: members are not dumped. */
 static void
-attach_to_extension(Oid type)
+attach_to_extension(ObxOwned kind, Oid type)
 {
 	ObjectAddress object;
 	ObjectAddress table;
 
 	/* a dump keeps the type, and not that */
 	ObjectAddressSet(object, TypeRelationId, type);
-	ObjectAddressSet(table, RelationRelationId, obx_object_require(OBX_SUBSCRIPTION));
+	ObjectAddressSet(table, RelationRelationId, obx_object_require(kind == OBX_OWNED_SUBSCRIPTION ?
+																   OBX_SUBSCRIPTION : OBX_REGISTERED_TYPE));
 	(void) deleteDependencyRecordsForSpecific(TypeRelationId, type, DEPENDENCY_AUTO,
 											  RelationRelationId, table.objectId);
 	recordDependencyOn(&object, &table, DEPENDENCY_AUTO);
 }
 
 void
-obx_owner_put(const char *subscription, Oid role)
+obx_owner_put(ObxOwned kind, const char *owned, Oid role)
 {
-	Oid			type = find_type(subscription);
+	Oid			type = find_type(kind, owned);
 
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)) ||
-		obx_owner_find(subscription) == role)
+		obx_owner_find(kind, owned) == role)
 		return;
 	if (OidIsValid(type))
 		AlterTypeOwner_oid(type, role, true);
 	else
 	{
-		type = TypeShellMake(make_name(subscription), obx_schema_require(), role).objectId;
-		attach_to_extension(type);
+		type = TypeShellMake(make_name(kind, owned), obx_schema_require(), role).objectId;
+		attach_to_extension(kind, type);
 	}
 	CommandCounterIncrement();
 }
 
 void
-obx_owner_settle(const char *subscription, Oid role)
+obx_owner_settle(ObxOwned kind, const char *owned, Oid role)
 {
 	Oid			type;
 
-	obx_owner_put(subscription, role);
-	type = find_type(subscription);
+	obx_owner_put(kind, owned, role);
+	type = find_type(kind, owned);
 	if (OidIsValid(type))
-		attach_to_extension(type);
+		attach_to_extension(kind, type);
 }
 
 void
-obx_owner_drop(const char *subscription)
+obx_owner_drop(ObxOwned kind, const char *owned)
 {
 	ObjectAddress object;
 
-	ObjectAddressSet(object, TypeRelationId, find_type(subscription));
+	ObjectAddressSet(object, TypeRelationId, find_type(kind, owned));
 	if (OidIsValid(object.objectId))
 		performDeletion(&object, DROP_CASCADE,
 						PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY);

@@ -18,8 +18,10 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "base/table.h"
 #include "catalog/names.h"
+#include "catalog/owner.h"
 #include "catalog/registered_type.h"
 
 /* Columns of outbox.registered_type. */
@@ -156,6 +158,7 @@ obx_registered_type_put(const ObxRegisteredType *type)
 		(void) obx_table_insert(scan.table, values, nulls);
 	CacheInvalidateRelcache(scan.table);
 	obx_scan_end(&scan);
+	obx_owner_put(OBX_OWNED_EVENT_TYPE, type->type, type->registered_by);
 }
 
 bool
@@ -172,5 +175,68 @@ obx_registered_type_delete(const char *type)
 		CacheInvalidateRelcache(scan.table);
 	}
 	obx_scan_end(&scan);
+	obx_owner_drop(OBX_OWNED_EVENT_TYPE, type);
 	return tuple != NULL;
+}
+
+/* ---- owners ---- */
+
+static bool
+is_reassigned(const ObxRegisteredType *type)
+{
+	Oid			owner = obx_owner_find(OBX_OWNED_EVENT_TYPE, type->type);
+
+	return OidIsValid(owner) && owner != type->registered_by;
+}
+
+void
+obx_registered_type_follow_owners(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, obx_registered_type_list())
+	{
+		ObxRegisteredType *type = lfirst(lc);
+
+		if (!is_reassigned(type))
+			continue;
+		obx_registered_type_lock();
+		type = obx_registered_type_find(type->type);
+		if (type == NULL || !is_reassigned(type))
+			continue;
+		/* the former one's search_path is the former one's to fill */
+		type->registered_by = obx_owner_find(OBX_OWNED_EVENT_TYPE, type->type);
+		type->search_path = obx_identity_path(obx_identity_role_path(type->registered_by));
+		obx_registered_type_put(type);
+	}
+}
+
+bool
+obx_registered_type_follow_drop(const char *type)
+{
+	ListCell   *lc;
+
+	foreach(lc, obx_registered_type_list())
+	{
+		const char *registered = ((ObxRegisteredType *) lfirst(lc))->type;
+
+		if (!obx_owner_is(type, OBX_OWNED_EVENT_TYPE, registered))
+			continue;
+		obx_registered_type_lock();
+		return obx_registered_type_delete(registered);
+	}
+	return false;
+}
+
+void
+obx_registered_type_settle_owners(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, obx_registered_type_list())
+	{
+		const ObxRegisteredType *type = lfirst(lc);
+
+		obx_owner_settle(OBX_OWNED_EVENT_TYPE, type->type, type->registered_by);
+	}
 }

@@ -37,4 +37,12 @@ extern void obx_registered_type_put(const ObxRegisteredType *type);
 /* False if there is none. */
 extern bool obx_registered_type_delete(const char *type);
 
+/*
+ * What stands for types (owner.h) got another owner, or was dropped: the rows
+ * follow.  Or a restore has brought rows and what stands for them.
+ */
+extern void obx_registered_type_follow_owners(void);
+extern bool obx_registered_type_follow_drop(const char *type);
+extern void obx_registered_type_settle_owners(void);
+
 #endif							/* OBX_REGISTERED_TYPE_H */

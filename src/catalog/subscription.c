@@ -389,7 +389,7 @@ obx_subscription_insert(ObxSubscription *subscription)
 	fill_row(subscription, values, nulls);
 	obx_table_insert(table, values, nulls);
 	table_close(table, NoLock);
-	obx_owner_put(subscription->name, subscription->owner);
+	obx_owner_put(OBX_OWNED_SUBSCRIPTION, subscription->name, subscription->owner);
 	return subscription->id;
 }
 
@@ -429,14 +429,14 @@ void
 obx_subscription_update(const ObxSubscription *subscription)
 {
 	change_row(subscription->id, subscription);
-	obx_owner_put(subscription->name, subscription->owner);
+	obx_owner_put(OBX_OWNED_SUBSCRIPTION, subscription->name, subscription->owner);
 }
 
 void
 obx_subscription_delete(const ObxSubscription *subscription)
 {
 	change_row(subscription->id, NULL);
-	obx_owner_drop(subscription->name);
+	obx_owner_drop(OBX_OWNED_SUBSCRIPTION, subscription->name);
 }
 
 /* ---- owners ---- */
@@ -450,7 +450,7 @@ obx_subscription_follow_owners(void)
 	foreach(lc, obx_subscription_list())
 	{
 		ObxSubscription *subscription = lfirst(lc);
-		Oid			owner = obx_owner_find(subscription->name);
+		Oid			owner = obx_owner_find(OBX_OWNED_SUBSCRIPTION, subscription->name);
 
 		if (!OidIsValid(owner) || owner == subscription->owner)
 			continue;
@@ -473,7 +473,7 @@ obx_subscription_follow_drop(const char *type)
 	ListCell   *lc;
 
 	foreach(lc, obx_subscription_list())
-		if (obx_owner_is(type, ((ObxSubscription *) lfirst(lc))->name))
+		if (obx_owner_is(type, OBX_OWNED_SUBSCRIPTION, ((ObxSubscription *) lfirst(lc))->name))
 	{
 		obx_subscription_delete(lfirst(lc));
 		return true;

@@ -22,6 +22,7 @@
 #include "capture/spread.h"
 #include "catalog/names.h"
 #include "catalog/progress.h"
+#include "catalog/registered_type.h"
 #include "catalog/subscription.h"
 #include "catalog/window.h"
 #include "dispatch/guest.h"
@@ -184,6 +185,7 @@ serve_lanes(Run *run, bool *exhausted)
 static void
 follow_owners(void)
 {
+	obx_registered_type_follow_owners();
 	if (obx_subscription_follow_owners())
 		obx_doorbell_arm_configuration();
 	SPI_commit();

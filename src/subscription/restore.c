@@ -28,6 +28,7 @@
 #include "catalog/names.h"
 #include "catalog/owner.h"
 #include "catalog/progress.h"
+#include "catalog/registered_type.h"
 #include "catalog/schedule.h"
 #include "catalog/sequence.h"
 #include "catalog/subscription.h"
@@ -218,8 +219,9 @@ settle(void)
 
 		if (is_astray(&subscription, head))
 			stop_lanes(subscription);
-		obx_owner_settle(subscription->name, subscription->owner);
+		obx_owner_settle(OBX_OWNED_SUBSCRIPTION, subscription->name, subscription->owner);
 	}
+	obx_registered_type_settle_owners();
 	obx_doorbell_arm_configuration();
 	return find_highest_id();
 }

@@ -24,6 +24,7 @@
 #include "base/compat.h"
 #include "base/doorbell.h"
 #include "catalog/names.h"
+#include "catalog/registered_type.h"
 #include "catalog/subscription.h"
 #include "worker/hold.h"
 #include "worker/slot.h"
@@ -236,6 +237,7 @@ process_reassign(OBX_UTILITY_PARAMETERS)
 	if (!is_reassign || !OidIsValid(obx_extension_find()))
 		return;
 	CommandCounterIncrement();
+	obx_registered_type_follow_owners();
 	if (obx_subscription_follow_owners())
 		obx_doorbell_arm_configuration();
 }

@@ -248,9 +248,13 @@ SELECT outbox.publish('Mine');
 GRANT EXECUTE ON FUNCTION notes TO regress_outbox_registrar;
 SELECT outbox.publish('Mine') > 0 AS emitted;
 REVOKE ALL ON FUNCTION notes FROM regress_outbox_other;
--- a registrar that goes
+-- a registrar that goes, which the type would refuse
 REVOKE ALL ON FUNCTION notes, outbox.register_type, outbox.unregister_type FROM regress_outbox_registrar;
 REVOKE ALL ON noted FROM regress_outbox_registrar;
+DROP ROLE regress_outbox_registrar;
+ALTER EVENT TRIGGER outbox_capture_follow_drop DISABLE;
+DROP OWNED BY regress_outbox_registrar;
+ALTER EVENT TRIGGER outbox_capture_follow_drop ENABLE ALWAYS;
 DROP ROLE regress_outbox_registrar;
 SELECT outbox.publish('Mine');
 SELECT outbox.register_type('Mine', 'true');

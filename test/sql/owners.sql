@@ -3,7 +3,7 @@
 CREATE EXTENSION pg_outbox;
 CREATE ROLE regress_outbox_old LOGIN;
 CREATE ROLE regress_outbox_new LOGIN;
-GRANT EXECUTE ON FUNCTION outbox.subscribe, outbox.unsubscribe, outbox.alter_subscription TO regress_outbox_old, regress_outbox_new;
+GRANT EXECUTE ON FUNCTION outbox.subscribe, outbox.unsubscribe, outbox.alter_subscription, outbox.register_type TO regress_outbox_old, regress_outbox_new;
 GRANT CREATE ON SCHEMA public TO regress_outbox_old, regress_outbox_new;
 CREATE VIEW subscriptions AS SELECT name, owner, state FROM outbox.status ORDER BY name;
 
@@ -16,6 +16,8 @@ CREATE FUNCTION public.handle(event outbox.event) RETURNS void LANGUAGE sql AS $
 SELECT outbox.subscribe('s', handler => 'handle');
 SELECT outbox.subscribe('quote"d; with a long name ' || repeat('é', 40), types => '{a}');
 SELECT outbox.subscribe('quote"d; with a long name ' || repeat('é', 41), types => '{a}');
+SELECT outbox.register_type('Checked', $$data->>'n' IS NOT NULL$$);
+SELECT outbox.register_type('Long' || repeat('g', 60));
 -- nobody can use what stands for it
 CREATE TABLE t (c outbox."subscription s");
 RESET ROLE;
@@ -23,7 +25,7 @@ RESET search_path;
 
 -- refused
 REVOKE ALL ON SCHEMA public FROM regress_outbox_old;
-REVOKE ALL ON FUNCTION outbox.subscribe, outbox.unsubscribe, outbox.alter_subscription FROM regress_outbox_old;
+REVOKE ALL ON FUNCTION outbox.subscribe, outbox.unsubscribe, outbox.alter_subscription, outbox.register_type FROM regress_outbox_old;
 DROP FUNCTION handle;
 DROP SCHEMA regress_outbox_old;
 DROP ROLE regress_outbox_old;
@@ -35,6 +37,7 @@ REASSIGN OWNED BY regress_outbox_old TO regress_outbox_new;
 RESET ROLE;
 SELECT left(name, 12) AS name, owner, state FROM subscriptions;
 SELECT DISTINCT search_path FROM outbox.subscription;
+SELECT left(type, 7) AS type, registered_by, search_path FROM outbox.registered_type ORDER BY 1;
 DROP ROLE regress_outbox_old;
 
 -- moved one by one
@@ -50,12 +53,17 @@ RESET ROLE;
 SELECT count(*) FROM subscriptions;
 DROP OWNED BY regress_outbox_new;
 SELECT * FROM subscriptions;
+SELECT * FROM outbox.event_type;
 DROP ROLE regress_outbox_new;
-SELECT typname FROM pg_type WHERE typnamespace = 'outbox'::regnamespace AND typname LIKE 'subscription%' AND typrelid = 0 AND typelem = 0;
+SELECT typname FROM pg_type WHERE typnamespace = 'outbox'::regnamespace AND NOT typisdefined;
 
 -- goes with the extension
 SELECT outbox.subscribe('left', types => '{a}');
+SELECT outbox.register_type('Left');
+SELECT outbox.register_type('Gone');
+SELECT outbox.unregister_type('Gone');
+SELECT typname FROM pg_type WHERE typnamespace = 'outbox'::regnamespace AND NOT typisdefined ORDER BY 1;
 DROP VIEW subscriptions;
 DROP FUNCTION handle;
 DROP EXTENSION pg_outbox;
-SELECT count(*) FROM pg_type WHERE typname = 'subscription left';
+SELECT count(*) FROM pg_type WHERE typname IN ('subscription left', 'event type Left');
