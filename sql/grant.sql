@@ -37,6 +37,7 @@ END $$;
 
 GRANT USAGE ON SCHEMA outbox TO PUBLIC;
 GRANT EXECUTE ON FUNCTION outbox.worker_obstacle(integer, regrole, integer) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION outbox.handed_out(integer, integer) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION outbox.current_position() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION outbox.current_attempt() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION outbox.current_subscription() TO PUBLIC;

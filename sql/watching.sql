@@ -19,13 +19,18 @@ WITH head AS (
         LIMIT 1) AS oldest ON true
 ),
 lane AS (
-    SELECT s.id, p."position", p.delivered, p.failed
+    SELECT s.id, p."position", p.delivered, p.failed, p.is_out, p.lease_until,
+           CASE WHEN p.is_out THEN p.holder END AS holder,
+           CASE WHEN p.is_out AND EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = p.holder_pid)
+               THEN p.holder_pid END AS holder_pid
     FROM outbox.subscription s
     -- an array, because the planner expects 10 rows of it instead of 1,000; with
     -- 1,000 it compiled the whole view, which took a second
     CROSS JOIN LATERAL unnest(ARRAY(SELECT generate_series(0, s.concurrency - 1))) AS l(lane)
     CROSS JOIN LATERAL (
-        SELECT p."position", p.delivered, p.failed
+        SELECT p."position", p.delivered, p.failed, p.holder, p.holder_pid, p.lease_until,
+               coalesce(p.lease_until > pg_catalog.clock_timestamp()
+                        AND coalesce(p.handed, 0) + coalesce(p.retries_count, 0) > 0, false) AS is_out
         FROM outbox.progress p
         WHERE p.subscription = s.id AND p.lane = l.lane
         ORDER BY p.version DESC
@@ -33,7 +38,11 @@ lane AS (
 ),
 progress AS (
     SELECT l.id, min(l."position") AS "position", sum(l.delivered)::bigint AS delivered,
-           sum(l.failed)::bigint AS failed
+           sum(l.failed)::bigint AS failed,
+           (count(*) FILTER (WHERE l.is_out))::integer AS lanes_held,
+           (array_agg(l.holder ORDER BY l.lease_until) FILTER (WHERE l.is_out))[1] AS holder,
+           (array_agg(l.holder_pid ORDER BY l.lease_until) FILTER (WHERE l.is_out))[1] AS holder_pid,
+           min(l.lease_until) FILTER (WHERE l.is_out) AS lease_until
     FROM lane l
     GROUP BY l.id
 ),
@@ -109,7 +118,11 @@ SELECT s.name,
            THEN outbox.worker_obstacle(s.id, s.owner, s.concurrency) END AS worker,
        CASE WHEN s.paused THEN coalesce(s.paused_by, CASE WHEN s.paused_at IS NOT NULL THEN 'pg_outbox: the database is a copy' END)
            END AS paused_by,
-       s.paused_at
+       s.paused_at,
+       CASE WHEN s.kind = 'pull' THEN p.lanes_held END AS lanes_held,
+       p.holder,
+       p.holder_pid,
+       p.lease_until
 FROM outbox.subscription s
 CROSS JOIN head
 JOIN progress p ON p.id = s.id
@@ -163,9 +176,95 @@ SELECT s.name AS subscription,
        d.open AS blocking,
        d.error,
        d.error_detail,
-       d.failed_at
+       d.failed_at,
+       d.sqlstate,
+       d.error_context
 FROM outbox.delivery d
 JOIN outbox.subscription s ON s.id = d.subscription
 LEFT JOIN outbox.event e ON e.xid = d.xid AND e.id = d.event_id
 WHERE d.state = 'dead';
 COMMENT ON VIEW outbox.dead_letter IS 'events that a subscription has given up';
+
+-- Which event stands at a position, by what it can be looked up with: no secrets.
+CREATE FUNCTION outbox.handed_out(
+    subscription integer,
+    lane integer,
+    OUT "position" bigint,
+    OUT xid xid8,
+    OUT event_id bigint
+) RETURNS SETOF record
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE ROWS 100
+    AS 'MODULE_PATHNAME', 'obx_sql_handed_out';
+COMMENT ON FUNCTION outbox.handed_out(integer, integer) IS
+    'what a consumer has of a lane';
+
+-- A barrier, as above.
+CREATE VIEW outbox.waiting WITH (security_barrier) AS
+WITH lane AS (
+    SELECT s.id, s.name, l.lane, p.receipt, p.holder, p.holder_pid, p.lease_until,
+           coalesce(p.lease_until > pg_catalog.clock_timestamp(), false) AS is_out,
+           p.retries_count, p.handed
+    FROM outbox.subscription s
+    CROSS JOIN LATERAL generate_series(0, s.concurrency - 1) AS l(lane)
+    CROSS JOIN LATERAL (
+        SELECT p.receipt, p.holder, p.holder_pid, p.lease_until, p.handed, p.retries_count
+        FROM outbox.progress p
+        WHERE p.subscription = s.id AND p.lane = l.lane
+        ORDER BY p.version DESC
+        LIMIT 1) AS p
+    WHERE s.kind = 'pull'
+),
+handed AS (
+    SELECT l.id, l.lane, h."position", h.xid, h.event_id, l.holder, l.holder_pid, l.lease_until
+    FROM lane l
+    CROSS JOIN LATERAL outbox.handed_out(l.id, l.lane) AS h
+    WHERE l.is_out AND coalesce(l.handed, 0) + coalesce(l.retries_count, 0) > 0
+),
+item AS (
+    SELECT d.subscription, d."position", d.xid, d.event_id,
+           CASE WHEN h."position" IS NOT NULL THEN 'handed out' WHEN d.state = 'retry' THEN 'retrying' ELSE d.state END AS state,
+           d.attempts, d.next_at,
+           CASE WHEN d.state = 'parked' THEN coalesce(before_key."position", before."position") END AS waits_for,
+           h.holder, h.holder_pid, h.lease_until, d.sqlstate, d.error, d.error_detail, d.error_context
+    FROM outbox.delivery d
+    JOIN outbox.subscription s ON s.id = d.subscription
+    LEFT JOIN handed h ON h.id = d.subscription AND h."position" = d."position"
+    LEFT JOIN LATERAL (
+        SELECT b."position"
+        FROM outbox.delivery b
+        WHERE b.subscription = d.subscription AND b.lane = d.lane AND b.key_hash = d.key_hash
+          AND b."position" < d."position" AND b.open
+        ORDER BY b."position" DESC
+        LIMIT 1) AS before_key ON d.state = 'parked' AND s.ordering = 'key'
+    LEFT JOIN LATERAL (
+        SELECT b."position"
+        FROM outbox.delivery b
+        WHERE b.subscription = d.subscription AND b.lane = d.lane AND b.open AND b."position" < d."position"
+        ORDER BY b."position" DESC
+        LIMIT 1) AS before ON d.state = 'parked' AND s.ordering = 'strict'
+    WHERE d.state <> 'dead'
+    UNION ALL
+    SELECT h.id, h."position", h.xid, h.event_id, 'handed out', 0, NULL, NULL,
+           h.holder, h.holder_pid, h.lease_until, NULL, NULL, NULL, NULL
+    FROM handed h
+    WHERE NOT EXISTS (SELECT FROM outbox.delivery d WHERE d.subscription = h.id AND d."position" = h."position")
+)
+SELECT s.name AS subscription,
+       i."position",
+       e.id, e.xid, e."time", e.type, e.source, e.key, e.operation, e.data, e.old, e.headers,
+       e.correlation_id, e.causation_id,
+       i.state,
+       i.attempts,
+       i.next_at,
+       i.waits_for,
+       i.holder,
+       i.holder_pid,
+       i.lease_until,
+       i.sqlstate,
+       i.error,
+       i.error_detail,
+       i.error_context
+FROM item i
+JOIN outbox.subscription s ON s.id = i.subscription
+LEFT JOIN outbox.event e ON e.xid = i.xid AND e.id = i.event_id;
+COMMENT ON VIEW outbox.waiting IS 'events that a subscription has come to and not dealt with, but for dead letters';

@@ -1,5 +1,6 @@
 /*
- * Dead letters: back to delivery, or away.
+ * Dead letters: back to delivery, or away; and one by one, those that await a
+ * retry: now, or away.
  *
  * A redriven event is a retry like any other; where an event of its key is
  * open before it, it waits behind that, and those after it wait behind it.
@@ -108,12 +109,24 @@ redrive(const Change *change, ObxDelivery *delivery, ObxProgress *progress)
 		obx_delivery_delete(delivery->subscription, delivery->position);
 		return;
 	}
-	Assert(delivery->state == OBX_DELIVERY_DEAD);
+	/* what awaits a retry has it now, and no more attempts than before */
+	if (delivery->state == OBX_DELIVERY_DEAD)
+		delivery->attempts = 0;
 	delivery->state = OBX_DELIVERY_RETRY;
 	delivery->open = true;
-	delivery->attempts = 0;
 	delivery->next_at = GetCurrentTimestamp();
 	obx_delivery_update(delivery);
+}
+
+/* A consumer that has it is not asked any more what became of it. */
+static void
+take_back(const ObxDelivery *delivery, ObxProgress *progress)
+{
+	if (progress->retries.count == 0)
+		return;
+	obx_progress_load(progress);
+	if (obx_positions_find(&progress->retries, progress->retries.count, delivery->position) >= 0)
+		obx_positions_take(&progress->retries, &delivery->position, 1);
 }
 
 static void
@@ -122,6 +135,7 @@ discard(const Change *change, ObxDelivery *delivery, ObxProgress *progress)
 	MemoryContext old = MemoryContextSwitchTo(change->memory);
 
 	obx_progress_settle(progress, delivery->position, OBX_SETTLED_DISCARDED);
+	take_back(delivery, progress);
 	MemoryContextSwitchTo(old);
 	obx_delivery_delete(delivery->subscription, delivery->position);
 }
@@ -183,14 +197,21 @@ change_delivery(ObxDelivery *delivery, void *arg)
 }
 
 static void
-report_none(const ObxSubscription *subscription, int64 position)
+report_none(const ObxSubscription *subscription, int64 position, bool is_parked)
 {
+	if (is_parked)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("position " INT64_FORMAT " of subscription \"%s\" is parked", position,
+						subscription->name),
+				 errdetail("It waits for an event before it."),
+				 errhint("Deal with that one: the view outbox.waiting says which one it is.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("position " INT64_FORMAT " is no dead letter of subscription \"%s\"",
 					position, subscription->name),
-			 errdetail("It was delivered or discarded, is not exhausted, or was never the subscription's."),
-			 errhint("The view outbox.dead_letter lists them.")));
+			 errdetail("It was delivered or discarded, has not failed, or was never the subscription's."),
+			 errhint("The views outbox.dead_letter and outbox.waiting list what has failed.")));
 }
 
 /*
@@ -219,20 +240,20 @@ change_all(const ObxSubscription *subscription, ChangeDelivery what)
 	return change.count;
 }
 
-/* The dead letter at the position, its lane locked; ereports if it is none. */
+/* What has failed at the position, its lane locked; ereports if nothing has. */
 static ObxDelivery *
-require_dead(const ObxSubscription *subscription, int64 position)
+require_failed(const ObxSubscription *subscription, int64 position)
 {
 	ObxDelivery *delivery = obx_delivery_find(subscription->id, position);
 
-	if (delivery != NULL && delivery->state == OBX_DELIVERY_DEAD)
+	if (delivery != NULL)
 	{
 		/* the subscription is locked, so it stays in this lane */
 		obx_lane_lock(subscription->id, delivery->lane, true);
 		delivery = obx_delivery_find(subscription->id, position);
 	}
-	if (delivery == NULL || delivery->state != OBX_DELIVERY_DEAD)
-		report_none(subscription, position);
+	if (delivery == NULL || delivery->state == OBX_DELIVERY_PARKED)
+		report_none(subscription, position, delivery != NULL);
 	return delivery;
 }
 
@@ -240,7 +261,7 @@ static int64
 change_one(const ObxSubscription *subscription, int64 position, ChangeDelivery what)
 {
 	Change		change = {.subscription = subscription,.memory = CurrentMemoryContext};
-	ObxDelivery *delivery = require_dead(subscription, position);
+	ObxDelivery *delivery = require_failed(subscription, position);
 	ObxProgress progress = {0};
 
 	(void) obx_progress_find(subscription->id, delivery->lane, &progress);

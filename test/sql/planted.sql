@@ -123,7 +123,7 @@ CALL outbox.run();
 SELECT relation, name, operations, type, condition, key, columns FROM outbox.capture_rule ORDER BY 1;
 SELECT outbox.head(), outbox.oldest(), outbox.position_of(1), outbox.generation();
 SELECT "position", type, key FROM outbox.read(0, 3);
-SELECT name, kind, state, delivered, dead FROM outbox.status;
+SELECT name, kind, state, delivered, dead FROM outbox.status ORDER BY name;
 SELECT subscription, type, error FROM outbox.dead_letter;
 SELECT name, key, state, events FROM outbox.aggregation;
 SELECT pid FROM outbox.worker;

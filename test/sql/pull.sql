@@ -655,6 +655,40 @@ SELECT * FROM next();
 SELECT ack_last();
 SELECT outbox.unsubscribe('d');
 
+-- what waits, for what, and who has it
+SELECT outbox.subscribe('v', '{V}', backoff => '1 hour');
+SELECT outbox.head() AS head \gset
+CALL emit('V', 'a', 'b', 'a', 'c', 'a');
+CALL outbox.run();
+CREATE VIEW waiting AS
+    SELECT w.subscription, w."position", w.key, w.state, w.attempts, w.next_at > now() AS later, w.waits_for,
+           w.holder, w.holder_pid = pg_backend_pid() AS is_mine, w.lease_until > now() AS leased, w.sqlstate, w.error
+    FROM outbox.waiting w;
+SET application_name = 'consumer 7';
+SELECT count(*) FROM receive('v', 4, '1 hour');
+SELECT subscription, "position" - :head AS nth, key, state, attempts, holder, is_mine, leased FROM waiting ORDER BY 2;
+SELECT lanes_held, holder, holder_pid = pg_backend_pid() AS is_mine, lease_until > now() AS leased FROM outbox.status WHERE name = 'v';
+SELECT outbox.nack('v', receipt(), :head + 1, 'bad'), outbox.ack('v', receipt(), :head + 2);
+SELECT "position" - :head AS nth, key, state, attempts, later, waits_for - :head AS waits_for, holder, sqlstate, error FROM waiting ORDER BY 1;
+SELECT outbox.release('v', receipt());
+SELECT lanes_held, holder, holder_pid, lease_until FROM outbox.status WHERE name = 'v';
+SELECT outbox.ack('v', max(receipt)) FROM outbox.receive('v', lease => '1 hour');
+SELECT "position" - :head AS nth, key, state, attempts, later, waits_for - :head AS waits_for FROM waiting ORDER BY 1;
+-- now, or away: a retry, but not what waits for it
+SELECT state, message = format('position %s of subscription "v" is parked', :head + 3) AS is_parked, detail, hint
+FROM refusal(format($$ SELECT outbox.redrive('v', %s) $$, :head + 3));
+SELECT outbox.redrive('v', :head + 1), outbox.redrive('v');
+SELECT r."position" - :head AS nth, r.attempt FROM outbox.receive('v', 1, '1 hour') r;
+SELECT "position" - :head AS nth, state, attempts, holder FROM waiting ORDER BY 1;
+SELECT outbox.discard('v', :head + 1), outbox.discard('v');
+SELECT state FROM refusal(format($$ SELECT outbox.ack('v', (SELECT max(receipt) FROM outbox.progress), %s) $$, :head + 1));
+SELECT outbox.ack('v', max(receipt)) FROM outbox.progress;
+SELECT r."position" - :head AS nth, r.attempt FROM outbox.receive('v', 10, '1 hour') r;
+SELECT outbox.nack('v', max(receipt), :head + 3, 'never', final => true) FROM outbox.progress;
+SELECT "position" - :head AS nth, sqlstate, error, error_context FROM outbox.dead_letter WHERE subscription = 'v';
+SELECT outbox.unsubscribe('v');
+RESET application_name;
+
 SET client_min_messages = warning;
 DROP EXTENSION pg_outbox CASCADE;
 DROP SCHEMA pull CASCADE;

@@ -15,13 +15,13 @@ my %granted = (
 	outbox_designer => [qw(capture uncapture snapshot register_type unregister_type
 		  capture_rule event_type)],
 	outbox_consumer => [qw(subscribe alter_subscription unsubscribe aggregate pause resume seek
-		  redrive discard receive ack nack extend release once wait to_cloudevent
-		  status dead_letter aggregation event_type)],
+		  redrive discard receive ack nack extend release await once wait to_cloudevent
+		  status dead_letter waiting aggregation event_type)],
 	outbox_reader => [qw(read head oldest position_of generation to_cloudevent
 		  event debezium_outbox event_type)],
 	outbox_operator => [qw(apply_retention wait run trace trace_text trace_mermaid why_not_delivered
 		  redrive discard pause resume position_of head oldest generation worker_slots
-		  status dead_letter aggregation worker metrics capture_rule event_type)],
+		  status dead_letter waiting aggregation worker metrics capture_rule event_type)],
 	outbox_observer => [qw(worker_slots head oldest generation
 		  status worker metrics capture_rule event_type)]);
 
