@@ -43,7 +43,7 @@ _PG_init(void)
 	obx_partition_init();
 	obx_generation_init();
 	obx_immutable_init();
-	obx_dispatch_init();
+	obx_retention_floor_init();
 	obx_guest_init();
 	obx_restore_init();
 	obx_capture_init();

@@ -95,7 +95,7 @@ is_visible(const char *value)
  * a later one may go on after another dash, and ff is none.
  */
 bool
-obx_traceparent_is_valid(const char *value)
+obx_settings_traceparent_is_valid(const char *value)
 {
 	const int	length = 2 + 1 + 32 + 1 + 16 + 1 + 2;
 
@@ -132,7 +132,7 @@ obx_settings_verify(void)
 static bool
 check_traceparent(char **newval, void **extra, GucSource source)
 {
-	if (*newval == NULL || (*newval)[0] == '\0' || obx_traceparent_is_valid(*newval))
+	if (*newval == NULL || (*newval)[0] == '\0' || obx_settings_traceparent_is_valid(*newval))
 		return true;
 	GUC_check_errdetail("A W3C traceparent looks like \"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\".");
 	GUC_check_errhint("Set one of that form, or nothing.");

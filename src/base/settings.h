@@ -41,7 +41,7 @@ typedef struct ObxInheritedSettings
 extern void obx_settings_init(void);
 
 /* Is it a W3C trace context? */
-extern bool obx_traceparent_is_valid(const char *value);
+extern bool obx_settings_traceparent_is_valid(const char *value);
 
 /* Keeps the pointers, not what they point to; NULL is for nothing inherited. */
 extern void obx_settings_inherit(const ObxInheritedSettings *inherited);

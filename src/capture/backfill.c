@@ -212,7 +212,7 @@ emit_row(SnapshotBatch *batch, ObxEncoder *encoder, ObxKey *key, Datum *row, boo
 	Datum		values[OBX_EVENT_COLUMNS];
 	bool		nulls[OBX_EVENT_COLUMNS];
 	char	   *type = psprintf("%s.snapshot", RelationGetRelationName(batch->relation));
-	char	   *source = obx_relation_name(RelationGetRelid(batch->relation));
+	char	   *source = obx_headers_relation_name(RelationGetRelid(batch->relation));
 	text	   *key_text = key != NULL ? obx_key_encode(key, row, isnull) : NULL;
 	ObxHeaders	headers = {NULL, batch->rule->schema_version};
 
@@ -232,7 +232,7 @@ emit_row(SnapshotBatch *batch, ObxEncoder *encoder, ObxKey *key, Datum *row, boo
 		nulls[OBX_EVENT_KEY] = false;
 	}
 	if (relid != RelationGetRelid(batch->relation))
-		headers.partition = obx_relation_name(relid);
+		headers.partition = obx_headers_relation_name(relid);
 	if (headers.partition != NULL || headers.schema_version > 1)
 	{
 		values[OBX_EVENT_HEADERS] = JsonbPGetDatum(obx_headers_create(&headers));

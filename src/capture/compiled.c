@@ -102,14 +102,14 @@ compile_names(ObxCompiledRule *compiled, const ObxRule *rule)
 {
 	static const ObxHeaders no_headers = {0};
 	ObxHeaders *headers = &compiled->own_headers;
-	char	   *source = obx_relation_name(compiled->source_relation);
+	char	   *source = obx_headers_relation_name(compiled->source_relation);
 
 	compiled->name = rule->name;
 	obx_event_check_source(source, strlen(source));
 	compiled->source = CStringGetTextDatum(source);
 	compiled->no_data = JsonbPGetDatum(obx_headers_create(&no_headers));
 	if (compiled->source_relation != compiled->relation)
-		headers->partition = obx_relation_name(compiled->relation);
+		headers->partition = obx_headers_relation_name(compiled->relation);
 	if (headers->partition != NULL || headers->schema_version > 1)
 		compiled->headers = JsonbPGetDatum(obx_headers_create(headers));
 

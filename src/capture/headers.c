@@ -13,7 +13,7 @@
 #include "capture/headers.h"
 
 char *
-obx_relation_name(Oid relid)
+obx_headers_relation_name(Oid relid)
 {
 	char	   *name = get_rel_name(relid);
 

@@ -14,7 +14,7 @@ typedef struct ObxHeaders
 } ObxHeaders;
 
 /* schema.name of a table, as events name it */
-extern char *obx_relation_name(Oid relid);
+extern char *obx_headers_relation_name(Oid relid);
 
 extern Jsonb *obx_headers_create(const ObxHeaders *headers);
 

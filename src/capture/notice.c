@@ -157,7 +157,7 @@ obx_notice_names(Oid relid, Node *command)
 		return;
 	if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
 		return;
-	source = obx_relation_name(relid);
+	source = obx_headers_relation_name(relid);
 	if (count_rules(relid, &named_after_table) == 0)
 		notice_replaced(relid, source);
 	else if (renamed && named_after_table > 0)

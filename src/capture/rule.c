@@ -34,7 +34,7 @@ static const char *const old_values_name[] = {
 static const char *const operation_name[] = {"insert", "update", "delete", "truncate"};
 
 bool
-obx_old_values_parse(const char *text, ObxOldValues *value)
+obx_rule_parse_old_values(const char *text, ObxOldValues *value)
 {
 	for (int i = 0; i < lengthof(old_values_name); i++)
 		if (strcmp(text, old_values_name[i]) == 0)
@@ -282,7 +282,7 @@ read_members(Reader *reader, ObxRule *rule)
 	rule->condition = read_string(reader, "condition");
 	rule->schema_version = read_schema_version(reader);
 	rule->replicated = read_flag(reader, "replicated");
-	if (old_values == NULL || !obx_old_values_parse(old_values, &rule->old_values))
+	if (old_values == NULL || !obx_rule_parse_old_values(old_values, &rule->old_values))
 		note_damaged(reader, "old_values");
 }
 
@@ -334,7 +334,7 @@ obx_rule_check_table_name(const char *name)
 /* ---- columns ---- */
 
 AttrNumber
-obx_column_require(Relation rel, const char *column, const char *role)
+obx_rule_require_column(Relation rel, const char *column, const char *role)
 {
 	AttrNumber	attnum = get_attnum(RelationGetRelid(rel), column);
 
@@ -370,7 +370,7 @@ require_columns(Relation rel, List *names, const char *role)
 	int			i = 0;
 
 	foreach(lc, names)
-		columns[i++] = obx_column_require(rel, lfirst(lc), role);
+		columns[i++] = obx_rule_require_column(rel, lfirst(lc), role);
 	return columns;
 }
 

@@ -55,7 +55,7 @@ extern ObxRule *obx_rule_parse(const char *json, const char **damaged);
 extern ObxRule *obx_rule_from_json(const char *json);
 
 /* false if there is no such setting */
-extern bool obx_old_values_parse(const char *text, ObxOldValues *value);
+extern bool obx_rule_parse_old_values(const char *text, ObxOldValues *value);
 
 /* The columns that go into data, in the table's order; *count may be 0. */
 extern AttrNumber *obx_rule_columns(const ObxRule *rule, Relation rel, int *count);
@@ -76,6 +76,6 @@ extern void obx_rule_check_table_name(const char *name);
 extern List *obx_rule_default_key(const ObxRule *rule, Relation rel);
 
 /* The number of a column, or ereports; "role" says what it was named as. */
-extern AttrNumber obx_column_require(Relation rel, const char *column, const char *role);
+extern AttrNumber obx_rule_require_column(Relation rel, const char *column, const char *role);
 
 #endif							/* OBX_RULE_H */

@@ -153,7 +153,7 @@ obx_version_begin(Relation rel)
 
 	if (current > 0)
 		return current;
-	return record(obx_relation_name(relid), describe_columns(relid), 1);
+	return record(obx_headers_relation_name(relid), describe_columns(relid), 1);
 }
 
 /* Does the command change which columns a table has, or of which types? */
@@ -190,7 +190,7 @@ changes_name(Node *command)
 static void
 follow_table(Oid relid, int current, Node *command)
 {
-	char	   *source = obx_relation_name(relid);
+	char	   *source = obx_headers_relation_name(relid);
 	Jsonb	   *columns = describe_columns(relid);
 	Jsonb	   *recorded = obx_schema_version_find(source, current);
 	int			version;
@@ -252,12 +252,12 @@ record_unknown(bool look_only)
 			continue;
 		current = find_current(trigger->tgrelid);
 		if (current == 0 ||
-			obx_schema_version_find(obx_relation_name(trigger->tgrelid), current) != NULL)
+			obx_schema_version_find(obx_headers_relation_name(trigger->tgrelid), current) != NULL)
 			continue;
 		found = true;
 		if (look_only)
 			continue;
-		obx_schema_version_insert(obx_relation_name(trigger->tgrelid), current,
+		obx_schema_version_insert(obx_headers_relation_name(trigger->tgrelid), current,
 								  describe_columns(trigger->tgrelid));
 		CommandCounterIncrement();
 	}

@@ -333,7 +333,7 @@ obx_batch_mark(ObxBatch *batch, ObxProgress *progress, int64 *position)
 	set_session_error(&error);
 	if (delivery == NULL)
 		delivery = obx_item_make_delivery(batch, item);
-	obx_delivery_fail(batch->subscription, OBX_VERDICT_FAILURE, &error, delivery);
+	obx_retry_note_failure(batch->subscription, OBX_VERDICT_FAILURE, &error, delivery);
 	/* that it was the last attempt counts when it has ended the session */
 	delivery->state = OBX_DELIVERY_RETRY;
 	delivery->open = true;
@@ -362,7 +362,7 @@ obx_batch_mark(ObxBatch *batch, ObxProgress *progress, int64 *position)
 static ObxVerdict
 judge_error(ObxBatch *batch, const Run *run, ErrorData *error)
 {
-	ObxVerdict	verdict = obx_error_judge(error->sqlerrcode);
+	ObxVerdict	verdict = obx_retry_judge(error->sqlerrcode);
 
 	if (run->fault == OBX_FAULT_SESSION)
 		ReThrowError(error);

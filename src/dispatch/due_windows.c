@@ -36,7 +36,7 @@ longest_wait(const ObxSubscription *subscription)
 }
 
 bool
-obx_scheduled_windows_are_due(const ObxSubscription *subscription, TimestampTz due, TimestampTz now)
+obx_due_windows_exist(const ObxSubscription *subscription, TimestampTz due, TimestampTz now)
 {
 	return due != 0 &&
 		(due <= now || obx_clock_was_ahead(due, longest_wait(subscription)));
@@ -63,7 +63,7 @@ list_ahead(ObxDueWindows *windows, TimestampTz time, int limit)
 }
 
 void
-obx_scheduled_windows_list(ObxDueWindows *windows, TimestampTz from, TimestampTz time, int limit)
+obx_due_windows_list(ObxDueWindows *windows, TimestampTz from, TimestampTz time, int limit)
 {
 	ObxWindowScan scan;
 	ObxWindow	window;
@@ -145,7 +145,7 @@ guard_run(Run *run)
 	if (error == NULL)
 		return NULL;
 	if (fault == OBX_FAULT_SESSION ||
-		obx_error_judge(error->sqlerrcode) == OBX_VERDICT_INFRASTRUCTURE)
+		obx_retry_judge(error->sqlerrcode) == OBX_VERDICT_INFRASTRUCTURE)
 		ReThrowError(error);
 	return error;
 }
@@ -172,7 +172,7 @@ put_off(ObxDueWindows *windows, const ObxWindow *window, const ErrorData *error)
 }
 
 void
-obx_scheduled_windows_complete(ObxDueWindows *windows)
+obx_due_windows_complete(ObxDueWindows *windows)
 {
 	Run			run = {.windows = windows,.end = windows->count};
 	ErrorContextCallback context = {

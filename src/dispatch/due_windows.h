@@ -31,20 +31,20 @@ typedef struct ObxDueWindows
  * Is it time for windows of which none is due before "due", 0 for never?  Also
  * if that was noted by a clock that was ahead.
  */
-extern bool obx_scheduled_windows_are_due(const ObxSubscription *subscription, TimestampTz due,
-										  TimestampTz now);
+extern bool obx_due_windows_exist(const ObxSubscription *subscription, TimestampTz due,
+								  TimestampTz now);
 
 /*
  * Lists up to "limit" windows that are due at "time": every event that got its
  * position before has been dealt with, or is open.  Windows of blocked keys
  * wait for those.
  */
-extern void obx_scheduled_windows_list(ObxDueWindows *windows, TimestampTz from, TimestampTz time, int limit);
+extern void obx_due_windows_list(ObxDueWindows *windows, TimestampTz from, TimestampTz time, int limit);
 
 /*
  * Completes them, in one subtransaction or a few; windows whose event cannot
  * be emitted are postponed.  The caller saves the target.
  */
-extern void obx_scheduled_windows_complete(ObxDueWindows *windows);
+extern void obx_due_windows_complete(ObxDueWindows *windows);
 
 #endif							/* OBX_DUE_WINDOWS_H */

@@ -60,7 +60,7 @@ obx_item_fail(ObxBatch *batch, ObxItem *item, ObxVerdict verdict, const ErrorDat
 
 	if (is_new)
 		item->delivery = obx_item_make_delivery(batch, item);
-	obx_delivery_fail(batch->subscription, verdict, error, item->delivery);
+	obx_retry_note_failure(batch->subscription, verdict, error, item->delivery);
 	if (batch->has_delay && item->delivery->state == OBX_DELIVERY_RETRY)
 		item->delivery->next_at = item->delivery->failed_at + batch->delay;
 	item->state = OBX_ITEM_FAILED;

@@ -54,7 +54,7 @@ static bool
 load_state(Pass *pass, int32 id, int lane)
 {
 	/* should the database be a copy, its subscriptions are paused first */
-	(void) obx_xid_offset();
+	(void) obx_generation_follow();
 	pass->subscription = obx_subscription_find(id);
 	if (pass->subscription == NULL || pass->subscription->paused ||
 		pass->subscription->kind == OBX_KIND_PULL ||
@@ -229,7 +229,7 @@ require_target(Pass *pass)
 static bool
 has_due_windows(const Pass *pass)
 {
-	return obx_scheduled_windows_are_due(pass->subscription, pass->progress.due, GetCurrentTimestamp());
+	return obx_due_windows_exist(pass->subscription, pass->progress.due, GetCurrentTimestamp());
 }
 
 /*
@@ -257,14 +257,14 @@ collect_windows(Pass *pass, bool at_end)
 	ObxDueWindows *windows;
 	int			limit = OBX_WINDOWS_AT_ONCE;
 
-	if (!obx_scheduled_windows_are_due(pass->subscription, pass->progress.due, time))
+	if (!obx_due_windows_exist(pass->subscription, pass->progress.due, time))
 		return false;
 	windows = palloc0(sizeof(ObxDueWindows));
 	windows->subscription = pass->subscription;
 	windows->lane = pass->lane;
 	if (pass->request->max_events > 0)
 		limit = (int) Min(limit, pass->request->max_events);
-	obx_scheduled_windows_list(windows, pass->progress.due, time, limit);
+	obx_due_windows_list(windows, pass->progress.due, time, limit);
 
 	pass->looked = at_end;
 	pass->next_window = windows->next;
@@ -373,7 +373,7 @@ complete_windows(Pass *pass)
 		if (!require_target(pass))
 			return true;
 		windows->target = pass->batch->target;
-		obx_scheduled_windows_complete(windows);
+		obx_due_windows_complete(windows);
 		pass->ops->clear_session();
 	}
 	if (!is_still_wanted(pass))

@@ -13,7 +13,7 @@
 #include "dispatch/retry.h"
 
 ObxVerdict
-obx_error_judge(int sqlstate)
+obx_retry_judge(int sqlstate)
 {
 	switch (sqlstate)
 	{
@@ -75,8 +75,8 @@ set_error(const ErrorData *error, ObxDelivery *delivery)
 }
 
 void
-obx_delivery_fail(const ObxSubscription *subscription, ObxVerdict verdict,
-				  const ErrorData *error, ObxDelivery *delivery)
+obx_retry_note_failure(const ObxSubscription *subscription, ObxVerdict verdict,
+					   const ErrorData *error, ObxDelivery *delivery)
 {
 	int64		wait = 0;
 

@@ -19,13 +19,13 @@ typedef enum ObxVerdict
 /* How often an event is tried again at once before it counts as failing. */
 #define OBX_TRIES_AT_ONCE 5
 
-extern ObxVerdict obx_error_judge(int sqlstate);
+extern ObxVerdict obx_retry_judge(int sqlstate);
 
 /*
  * Fills in what becomes of the event after a failure: state, open, attempts,
  * next_at and the error's columns.  delivery->attempts are those before.
  */
-extern void obx_delivery_fail(const ObxSubscription *subscription, ObxVerdict verdict,
-							  const ErrorData *error, ObxDelivery *delivery);
+extern void obx_retry_note_failure(const ObxSubscription *subscription, ObxVerdict verdict,
+								   const ErrorData *error, ObxDelivery *delivery);
 
 #endif							/* OBX_RETRY_H */

@@ -147,7 +147,7 @@ write_events(Relation partition, BufferedEvent *events, int count)
 		slots[i] = events[i].slot;
 		ids[i] = events[i].id;
 	}
-	obx_rows_write(partition, slots, ids, count);
+	obx_write_rows(partition, slots, ids, count);
 }
 
 /* Takes entries [first, first + count) out of the buffer, keeping their slots. */
@@ -250,7 +250,7 @@ flush_buffer(bool all)
 	pushed = obx_active_snapshot_ensure();
 	for (int i = first; i < end;)
 	{
-		Relation	partition = obx_partition_open(buffer.events[i].time);
+		Relation	partition = obx_write_open_partition(buffer.events[i].time);
 		int			next = i + 1;
 
 		while (next < end &&
@@ -371,7 +371,7 @@ put_event(Datum *values, bool *nulls, bool need_id, bool held)
 	 * the transaction's first: a log that has moved steps the counter of ids,
 	 * and searching for an id leans on it
 	 */
-	values[OBX_EVENT_XID] = FullTransactionIdGetDatum(FullTransactionIdFromU64(obx_xid_own()));
+	values[OBX_EVENT_XID] = FullTransactionIdGetDatum(FullTransactionIdFromU64(obx_generation_own_xid()));
 	if (need_id)
 	{
 		number_events();

@@ -129,7 +129,7 @@ parse_comment(const char *p, const char *end)
 {
 	char	   *traceparent = parse_list(p, end);
 
-	return traceparent != NULL && obx_traceparent_is_valid(traceparent) ? traceparent : NULL;
+	return traceparent != NULL && obx_settings_traceparent_is_valid(traceparent) ? traceparent : NULL;
 }
 
 /* ---- the comments around a statement ---- */

@@ -365,7 +365,7 @@ report_holders(bool is_refused)
 }
 
 ObxAhead
-obx_partition_prepare(bool may_wait, bool *urgent)
+obx_ahead_prepare(bool may_wait, bool *urgent)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int64		interval = obx_partition_interval * USECS_PER_SEC;

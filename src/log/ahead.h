@@ -19,6 +19,6 @@ typedef enum ObxAhead
  * lock is waited for if may_wait, and producers behind us wait for that time.
  * Callers that wait must pause between their attempts.
  */
-extern ObxAhead obx_partition_prepare(bool may_wait, bool *urgent);
+extern ObxAhead obx_ahead_prepare(bool may_wait, bool *urgent);
 
 #endif							/* OBX_AHEAD_H */

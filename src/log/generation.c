@@ -536,7 +536,7 @@ obx_generation_init(void)
 }
 
 uint64
-obx_xid_offset(void)
+obx_generation_follow(void)
 {
 	Oid			log = obx_object_require(OBX_EVENT);
 
@@ -554,26 +554,26 @@ obx_xid_offset(void)
 }
 
 uint64
-obx_xid_own(void)
+obx_generation_own_xid(void)
 {
-	uint64		offset = obx_xid_offset();
+	uint64		offset = obx_generation_follow();
 
 	return U64FromFullTransactionId(GetTopFullTransactionId()) + offset;
 }
 
 uint64
-obx_xid_own_if_any(void)
+obx_generation_own_xid_if_any(void)
 {
 	FullTransactionId xid = GetTopFullTransactionIdIfAny();
 
-	return FullTransactionIdIsValid(xid) ? U64FromFullTransactionId(xid) + obx_xid_offset() : 0;
+	return FullTransactionIdIsValid(xid) ? U64FromFullTransactionId(xid) + obx_generation_follow() : 0;
 }
 
 ObxXidSnapshot *
 obx_generation_snapshot(void)
 {
 	ObxXidSnapshot *snapshot = obx_xid_snapshot_from_datum(OidFunctionCall0(F_PG_CURRENT_SNAPSHOT));
-	uint64		offset = obx_xid_offset();
+	uint64		offset = obx_generation_follow();
 
 	snapshot->xmin += offset;
 	snapshot->xmax += offset;

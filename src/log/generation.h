@@ -25,18 +25,19 @@ extern ObxGenerations *obx_generations_load(Snapshot snapshot);
 extern int32 obx_generation_of_id(const ObxGenerations *generations, int64 id);
 
 /*
- * The offset between a transaction id of this cluster and one of the log.
- * Looked up once per process.  If the log has moved, this begins the next
- * generation, in this transaction, under the segments' lock.
+ * Follows the log to where it is now.  Looked up once in a process; should the
+ * log have moved, the next generation begins, in this transaction and under the
+ * lock for sequencing, and in a copy all subscriptions are paused.  Returns what
+ * is added to a transaction id of this cluster to make it one of the log's.
  */
-extern uint64 obx_xid_offset(void);
+extern uint64 obx_generation_follow(void);
 
 /*
  * The current transaction's id as the log writes it; assigns one.  The second
  * form assigns none, and returns 0 if there is none.
  */
-extern uint64 obx_xid_own(void);
-extern uint64 obx_xid_own_if_any(void);
+extern uint64 obx_generation_own_xid(void);
+extern uint64 obx_generation_own_xid_if_any(void);
 
 /* The active snapshot, in the log's transaction ids; allocated in CurrentMemoryContext. */
 extern ObxXidSnapshot *obx_generation_snapshot(void);

@@ -31,7 +31,7 @@
  * default partition.
  */
 Relation
-obx_partition_open(TimestampTz time)
+obx_write_open_partition(TimestampTz time)
 {
 	for (int tries = 0; tries < 10; tries++)
 	{
@@ -68,7 +68,7 @@ insert_order_entries(Relation partition, Relation index, TupleTableSlot **slots,
 		entries[i].id = ids[i];
 		entries[i].tid = slots[i]->tts_tid;
 	}
-	obx_order_index_insert(partition, index, obx_xid_own(), entries, count);
+	obx_order_index_insert(partition, index, obx_generation_own_xid(), entries, count);
 	pfree(entries);
 }
 
@@ -103,7 +103,7 @@ insert_index_entries(Relation partition, Relation index, TupleTableSlot **slots,
 }
 
 void
-obx_rows_write(Relation partition, TupleTableSlot **slots, const int64 *ids, int count)
+obx_write_rows(Relation partition, TupleTableSlot **slots, const int64 *ids, int count)
 {
 	List	   *indexes = RelationGetIndexList(partition);
 	ListCell   *lc;

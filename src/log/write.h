@@ -9,13 +9,13 @@
 #include "utils/timestamp.h"
 
 /* The partition for events of that time, locked for writing. */
-extern Relation obx_partition_open(TimestampTz time);
+extern Relation obx_write_open_partition(TimestampTz time);
 
 /*
  * Inserts the current transaction's events with those ids, which rise.  Leaks
  * into the current memory context if there is more than one.
  */
-extern void obx_rows_write(Relation partition, TupleTableSlot **slots, const int64 *ids,
+extern void obx_write_rows(Relation partition, TupleTableSlot **slots, const int64 *ids,
 						   int count);
 
 #endif							/* OBX_WRITE_H */

@@ -378,7 +378,7 @@ obx_sequencer_append(bool wait, ObxSequenced *result)
 	 * what was loaded is made to fit together first, and the snapshot sees
 	 * that
 	 */
-	(void) obx_xid_offset();
+	(void) obx_generation_follow();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	*result = append_difference();
 	PopActiveSnapshot();

@@ -82,7 +82,7 @@ obx_sql_seek(PG_FUNCTION_ARGS)
 	int64		position;
 
 	PreventCommandIfReadOnly("outbox.seek()");
-	(void) obx_xid_offset();	/* a copy must notice that it is one first */
+	(void) obx_generation_follow(); /* a copy must notice that it is one first */
 	subscription = obx_argument_lock_subscription(fcinfo, "name");
 	obx_argument_refuse_inside(subscription, "outbox.seek()");
 	obx_start_hold();

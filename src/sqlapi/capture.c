@@ -169,7 +169,7 @@ get_columns(FunctionCallInfo fcinfo, int argument, const char *role,
 
 	foreach(lc, columns)
 	{
-		AttrNumber	attnum = obx_column_require(rel, lfirst(lc), role);
+		AttrNumber	attnum = obx_rule_require_column(rel, lfirst(lc), role);
 
 		if (bms_is_member(attnum, seen))
 			ereport(ERROR,
@@ -201,7 +201,7 @@ get_old_values(FunctionCallInfo fcinfo, int operations)
 	char	   *name = obx_argument_require_text(fcinfo, ARG_OLD_VALUES, "old_values");
 	ObxOldValues old_values;
 
-	if (!obx_old_values_parse(name, &old_values))
+	if (!obx_rule_parse_old_values(name, &old_values))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown old_values \"%s\"", name),

@@ -141,7 +141,7 @@ find_unpositioned(int64 id)
 static void
 explain_unpositioned(StringInfo out, int64 id, uint64 xid)
 {
-	if (xid == obx_xid_own_if_any())
+	if (xid == obx_generation_own_xid_if_any())
 	{
 		appendStringInfo(out, "Event " INT64_FORMAT " is of this transaction, which has not committed.",
 						 id);

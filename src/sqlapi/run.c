@@ -232,7 +232,7 @@ prepare_partitions(void)
 
 	do
 	{
-		result = obx_partition_prepare(false, &urgent);
+		result = obx_ahead_prepare(false, &urgent);
 		SPI_commit();
 	} while (result == OBX_AHEAD_MADE);
 }

@@ -27,7 +27,7 @@ static Datum
 make_start_snapshot(void)
 {
 	ObxXidSnapshot *snapshot;
-	uint64		xid = obx_xid_own_if_any();
+	uint64		xid = obx_generation_own_xid_if_any();
 	Datum		result;
 
 	PushActiveSnapshot(GetLatestSnapshot());

@@ -38,7 +38,7 @@ check_name(const char *name)
 void
 obx_subscribe_begin(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 {
-	(void) obx_xid_offset();	/* see set_paused() */
+	(void) obx_generation_follow(); /* see set_paused() */
 	subscription->name = obx_argument_require_text(fcinfo, 0, "name");
 	check_name(subscription->name);
 	subscription->owner = GetUserId();
@@ -121,7 +121,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	ObxSubscription *subscription;
 
 	/* a copy that nobody has noticed yet pauses everything, before us */
-	(void) obx_xid_offset();
+	(void) obx_generation_follow();
 	subscription = obx_argument_lock_subscription(fcinfo, "name");
 	if (subscription->paused == paused)
 		return;

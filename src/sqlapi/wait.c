@@ -133,7 +133,7 @@ warn_of_behind(const Wait *wait)
 static void
 begin_wait(Wait *wait)
 {
-	wait->own = obx_xid_own_if_any();
+	wait->own = obx_generation_own_xid_if_any();
 	wait->position = -1;
 	PushActiveSnapshot(GetLatestSnapshot());
 	wait->upto = obx_generation_snapshot();

@@ -54,7 +54,7 @@ pause_all(void)
 }
 
 void
-obx_dispatch_init(void)
+obx_retention_floor_init(void)
 {
 	obx_generation_at_copy = pause_all;
 }

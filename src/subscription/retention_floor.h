@@ -11,6 +11,6 @@
 extern int64 obx_retention_floor(void);
 
 /* From _PG_init: in a database that turns out to be a copy, subscriptions pause. */
-extern void obx_dispatch_init(void);
+extern void obx_retention_floor_init(void);
 
 #endif							/* OBX_RETENTION_FLOOR_H */

@@ -87,13 +87,13 @@ static const ObxTransactionOps transaction_ops = {
 static bool
 must_leave(void)
 {
-	switch (obx_own_slot->leave)
+	switch (obx_slot_own->leave)
 	{
 		case OBX_LEAVE_NOT:
 			return false;
 		case OBX_LEAVE_ROOM:
 		case OBX_LEAVE_TURN:
-			return first_claim == 0 || obx_own_slot->state == OBX_SLOT_IDLE ||
+			return first_claim == 0 || obx_slot_own->state == OBX_SLOT_IDLE ||
 				obx_clock_now() - first_claim >= PROCESS_TURN;
 		case OBX_LEAVE_NOW:
 			break;
@@ -117,7 +117,7 @@ is_turn_over(int64 elapsed)
 static void
 note_under_way(int64 position)
 {
-	obx_own_slot->under_way = position;
+	obx_slot_own->under_way = position;
 }
 
 /* One pass over one lane. */
@@ -187,7 +187,7 @@ obx_dispatcher_main(Datum arg)
 	bool		reported = true;	/* statistics passed on */
 
 	obx_slot_attach(OBX_ROLE_DISPATCHER);
-	obx_process_connect(obx_own_slot->database, obx_own_slot->owner, "pg_outbox dispatcher");
+	obx_process_connect(obx_slot_own->database, obx_slot_own->owner, "pg_outbox dispatcher");
 	obx_process_settle(false);
 	obx_slot_set_connected();
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "pg_outbox dispatcher",

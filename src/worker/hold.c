@@ -214,7 +214,7 @@ wait_until_gone(Oid database)
 void
 obx_hold_take(Oid database)
 {
-	if (obx_own_slot != NULL)
+	if (obx_slot_own != NULL)
 		return;					/* a handler does it: that worker would wait
 								 * for itself */
 	if (!exit_registered)

@@ -86,7 +86,7 @@ static void
 prepare_partitions(void)
 {
 	bool		urgent;
-	ObxAhead	result = obx_partition_prepare(true, &urgent);
+	ObxAhead	result = obx_ahead_prepare(true, &urgent);
 
 	partitions_left = result == OBX_AHEAD_MADE;
 	partitions_refused = result == OBX_AHEAD_LATER && urgent ? partitions_refused + 1 : 0;
@@ -122,9 +122,9 @@ apply_retention(void)
 static int64
 clean_interval(void)
 {
-	bool		progressed = obx_own_slot->progress != known_progress;
+	bool		progressed = obx_slot_own->progress != known_progress;
 
-	known_progress = obx_own_slot->progress;
+	known_progress = obx_slot_own->progress;
 	if (progress_left || windows_left)
 		return STEP_INTERVAL;
 	return progressed ? CLEAN_INTERVAL : LONGEST_INTERVAL;

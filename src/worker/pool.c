@@ -259,9 +259,9 @@ dismiss_spare(Pool *pool, int limit)
 static TimestampTz
 waiting_since(TimestampTz now)
 {
-	if (obx_own_slot->starved_since != 0)
-		return obx_own_slot->starved_since;
-	return obx_own_slot->waits_since != 0 ? obx_own_slot->waits_since : now;
+	if (obx_slot_own->starved_since != 0)
+		return obx_slot_own->starved_since;
+	return obx_slot_own->waits_since != 0 ? obx_slot_own->waits_since : now;
 }
 
 /* We found no worker process, or others are before us, who make room: waits. */
@@ -272,10 +272,10 @@ wait_for_room(bool behind, TimestampTz now)
 	room_at = now + room_delay;
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	obx_own_slot->starved_since = waiting_since(now);
-	obx_own_slot->starved_tried = now;
+	obx_slot_own->starved_since = waiting_since(now);
+	obx_slot_own->starved_tried = now;
 	if (!behind)
-		obx_room_make(MyDatabaseId, obx_own_slot->starved_since, now);
+		obx_room_make(MyDatabaseId, obx_slot_own->starved_since, now);
 	LWLockRelease(obx_slots->lock);
 
 	if (!room_reported && room_delay == LONGEST_ROOM_DELAY)
@@ -292,10 +292,10 @@ end_starvation(void)
 {
 	room_delay = 0;
 	room_at = 0;
-	if (obx_own_slot->starved_since == 0 && obx_own_slot->waits_since == 0)
+	if (obx_slot_own->starved_since == 0 && obx_slot_own->waits_since == 0)
 		return;
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	obx_own_slot->starved_since = obx_own_slot->waits_since = 0;
+	obx_slot_own->starved_since = obx_slot_own->waits_since = 0;
 	LWLockRelease(obx_slots->lock);
 }
 
@@ -393,7 +393,7 @@ find_start(TimestampTz now, Oid *owner, TimestampTz *next)
 	}
 	else
 		dismiss_spare(&pool, obx_max_workers);
-	if (start && obx_own_slot->starved_since != 0)
+	if (start && obx_slot_own->starved_since != 0)
 		dismiss_spare(&pool, Min(obx_max_workers, pool.size));
 	if (obx_slots->openings != room_openings)
 	{

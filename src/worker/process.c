@@ -81,7 +81,7 @@ obx_process_check(void)
 
 	/* a FATAL in the log for every stop of the server would say nothing */
 	if (ProcDiePending && InterruptHoldoffCount == 0 && CritSectionCount == 0)
-		proc_exit(obx_own_slot != NULL ? 0 : 1);
+		proc_exit(obx_slot_own != NULL ? 0 : 1);
 	QueryCancelPending = false; /* nothing runs that could be cancelled */
 	CHECK_FOR_INTERRUPTS();
 

@@ -154,20 +154,20 @@ abandon_lanes(void)
 	TimestampTz now = obx_clock_now();
 
 	ObxAssertLocked();
-	if (obx_own_slot->role == OBX_ROLE_SEQUENCER)
+	if (obx_slot_own->role == OBX_ROLE_SEQUENCER)
 	{
 		/* the next one begins anew; passes that still run harm nobody */
 		for (int i = 0; i < OBX_REFUSED; i++)
-			if (obx_slots->refused[i].database == obx_own_slot->database)
+			if (obx_slots->refused[i].database == obx_slot_own->database)
 				memset(&obx_slots->refused[i], 0, sizeof(ObxRefused));
 		for (int i = 0; i < obx_queue->used; i++)
 		{
 			ObxQueuedLane *lane = &obx_queue->lanes[i];
 
-			if (lane->state != OBX_QUEUED_FREE && lane->database == obx_own_slot->database)
+			if (lane->state != OBX_QUEUED_FREE && lane->database == obx_slot_own->database)
 			{
 				if (lane->state != OBX_QUEUED_IDLE)
-					obx_own_slot->needed_at = now;
+					obx_slot_own->needed_at = now;
 				obx_queue_set_state(lane, OBX_QUEUED_FREE);
 				lane->generation++;
 			}
@@ -177,11 +177,11 @@ abandon_lanes(void)
 	{
 		ObxQueuedLane *lane = &obx_queue->lanes[held.index];
 
-		if (obx_own_slot->leave == OBX_LEAVE_NOT)
-			obx_suspect_note(obx_own_slot);
+		if (obx_slot_own->leave == OBX_LEAVE_NOT)
+			obx_suspect_note(obx_slot_own);
 		if (lane->generation != held.generation)
 			return;
-		if (obx_own_slot->leave == OBX_LEAVE_NOT)
+		if (obx_slot_own->leave == OBX_LEAVE_NOT)
 		{
 			lane->failures++;
 			lane->not_before = lane->due =
@@ -225,7 +225,7 @@ obx_queue_refresh(int64 head, TimestampTz now)
 	TimestampTz refused_until;
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	obx_own_slot->head = head;
+	obx_slot_own->head = head;
 	for (int i = 0; i < obx_queue->used; i++)
 	{
 		ObxQueuedLane *lane = &obx_queue->lanes[i];
@@ -276,7 +276,7 @@ bool
 obx_queue_claim(ObxLaneClaim *claim, TimestampTz *look_at)
 {
 	ObxQueuedLane *best = NULL;
-	ObxSlot    *own = obx_own_slot;
+	ObxSlot    *own = obx_slot_own;
 	const ObxSlot *sequencer;
 	const ObxSuspect *suspect;
 	TimestampTz now = obx_clock_now();
@@ -414,12 +414,12 @@ obx_queue_release(const ObxLaneClaim *claim, const ObxPassResult *result, bool l
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 	held.index = -1;
-	obx_own_slot->subscription = 0;
-	obx_own_slot->under_way = 0;
-	suspect = obx_suspect_find(obx_own_slot->database, claim->subscription, claim->lane);
+	obx_slot_own->subscription = 0;
+	obx_slot_own->under_way = 0;
+	suspect = obx_suspect_find(obx_slot_own->database, claim->subscription, claim->lane);
 	if (suspect != NULL && is_served)
 		obx_suspect_settle(suspect, result->handled, result->cleared, lane->batch_size);
-	sequencer = obx_slot_find_sequencer(obx_own_slot->database);
+	sequencer = obx_slot_find_sequencer(obx_slot_own->database);
 	if (sequencer != NULL && is_served)
 		sequencer->progress++;
 
@@ -442,7 +442,7 @@ obx_queue_release(const ObxLaneClaim *claim, const ObxPassResult *result, bool l
 bool
 obx_queue_is_contended(void)
 {
-	const ObxSlot *own = obx_own_slot;
+	const ObxSlot *own = obx_slot_own;
 	bool		contended = false;
 	bool		helped = false;
 

@@ -48,7 +48,7 @@ obx_room_is_behind(TimestampTz since, TimestampTz now)
 {
 	ObxAssertShared();
 	/* the launcher has no slot */
-	if (obx_own_slot != NULL && obx_slots->launcher_starved_since != 0 &&
+	if (obx_slot_own != NULL && obx_slots->launcher_starved_since != 0 &&
 		obx_slots->launcher_starved_since < since &&
 		obx_slots->launcher_starved_tried > now - STALE_TRY)
 		return true;
@@ -57,7 +57,7 @@ obx_room_is_behind(TimestampTz since, TimestampTz now)
 	{
 		const ObxSlot *slot = &obx_slots->slots[i];
 
-		if (slot == obx_own_slot || slot->role != OBX_ROLE_SEQUENCER ||
+		if (slot == obx_slot_own || slot->role != OBX_ROLE_SEQUENCER ||
 			!obx_slot_is_live(slot) || slot->leave != OBX_LEAVE_NOT)
 			continue;
 		if (slot->starved_since != 0 && slot->starved_since < since &&

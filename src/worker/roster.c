@@ -142,7 +142,7 @@ find_share(void)
 
 	for (int i = 0; i < obx_slots->nslots; i++)
 		if (obx_slots->slots[i].role == OBX_ROLE_SEQUENCER &&
-			obx_slot_is_live(&obx_slots->slots[i]) && &obx_slots->slots[i] != obx_own_slot)
+			obx_slot_is_live(&obx_slots->slots[i]) && &obx_slots->slots[i] != obx_slot_own)
 			databases++;
 	return OBX_QUEUE_SIZE / databases;
 }

@@ -326,7 +326,7 @@ obx_sequencer_main(Datum arg)
 	MemoryContext context;
 
 	obx_slot_attach(OBX_ROLE_SEQUENCER);
-	obx_process_connect(obx_own_slot->database, InvalidOid, "pg_outbox sequencer");
+	obx_process_connect(obx_slot_own->database, InvalidOid, "pg_outbox sequencer");
 	obx_process_settle(true);
 	obx_slot_set_connected();
 
@@ -342,8 +342,8 @@ obx_sequencer_main(Datum arg)
 		TimestampTz next;
 
 		obx_process_check();
-		if (obx_own_slot->leave != OBX_LEAVE_NOT)
-			obx_process_leave(obx_own_slot->leave == OBX_LEAVE_ROOM ?
+		if (obx_slot_own->leave != OBX_LEAVE_NOT)
+			obx_process_leave(obx_slot_own->leave == OBX_LEAVE_ROOM ?
 							  OBX_EXIT_GAVE_WAY : OBX_EXIT_LEFT);
 
 		obx_slot_begin_round();

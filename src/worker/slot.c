@@ -45,7 +45,7 @@ typedef struct Started
 } Started;
 
 ObxSlots   *obx_slots = NULL;
-ObxSlot    *obx_own_slot = NULL;
+ObxSlot    *obx_slot_own = NULL;
 void		(*obx_slot_at_exit) (void) = NULL;
 
 static Started *started = NULL;
@@ -383,11 +383,11 @@ tell_of_exit(const ObxSlot *gone)
 static void
 leave_slot(int code, Datum arg)
 {
-	ObxSlot    *slot = obx_own_slot;
+	ObxSlot    *slot = obx_slot_own;
 
 	if (slot == NULL)
 		return;
-	obx_own_slot = NULL;
+	obx_slot_own = NULL;
 
 	/* an error may have come out of the lock's own section */
 	LWLockReleaseAll();
@@ -398,9 +398,9 @@ leave_slot(int code, Datum arg)
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 	if (obx_slot_at_exit)
 	{
-		obx_own_slot = slot;
+		obx_slot_own = slot;
 		obx_slot_at_exit();
-		obx_own_slot = NULL;
+		obx_slot_own = NULL;
 	}
 	if (slot->exit == OBX_EXIT_FAILED)
 	{
@@ -445,7 +445,7 @@ obx_slot_attach(ObxRole role)
 		slot->procno = obx_my_procno();
 		obx_slot_set_state(slot, OBX_SLOT_BUSY);
 		slot->attached_at = slot->since = obx_clock_now();
-		obx_own_slot = slot;
+		obx_slot_own = slot;
 		wanted = slot->leave == OBX_LEAVE_NOT && !obx_slot_is_held(slot->database);
 		if (!wanted)
 			slot->exit = OBX_EXIT_LEFT;
@@ -460,7 +460,7 @@ void
 obx_slot_set_exit(ObxExit exit)
 {
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	obx_own_slot->exit = exit;
+	obx_slot_own->exit = exit;
 	LWLockRelease(obx_slots->lock);
 }
 
@@ -468,11 +468,11 @@ void
 obx_slot_set_connected(void)
 {
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	obx_own_slot->connected = true;
+	obx_slot_own->connected = true;
 	LWLockRelease(obx_slots->lock);
 
 	/* the launcher starts a few at a time */
-	if (obx_own_slot->role == OBX_ROLE_SEQUENCER)
+	if (obx_slot_own->role == OBX_ROLE_SEQUENCER)
 		obx_doorbell_call(InvalidOid);
 }
 
@@ -480,8 +480,8 @@ void
 obx_slot_begin_round(void)
 {
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	obx_slot_set_state(obx_own_slot, OBX_SLOT_BUSY);
-	obx_own_slot->wakes_at = DT_NOEND;
+	obx_slot_set_state(obx_slot_own, OBX_SLOT_BUSY);
+	obx_slot_own->wakes_at = DT_NOEND;
 	LWLockRelease(obx_slots->lock);
 }
 
@@ -491,15 +491,15 @@ obx_slot_end_round(TimestampTz wakes_at, TimestampTz needed_at, bool worked)
 	TimestampTz now = obx_clock_now();
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	obx_slot_set_state(obx_own_slot, OBX_SLOT_IDLE);
-	obx_own_slot->wakes_at = wakes_at;
-	obx_own_slot->needed_at = needed_at;
+	obx_slot_set_state(obx_slot_own, OBX_SLOT_IDLE);
+	obx_slot_own->wakes_at = wakes_at;
+	obx_slot_own->needed_at = needed_at;
 	if (worked)
-		obx_own_slot->worked_at = now;
-	if (worked || obx_own_slot->worked_at == 0)
+		obx_slot_own->worked_at = now;
+	if (worked || obx_slot_own->worked_at == 0)
 		obx_slot_tell_of_opening();
-	if (obx_own_slot->worked_at == 0)
-		obx_own_slot->worked_at = now;
-	obx_own_slot->since = now;
+	if (obx_slot_own->worked_at == 0)
+		obx_slot_own->worked_at = now;
+	obx_slot_own->since = now;
 	LWLockRelease(obx_slots->lock);
 }

@@ -140,7 +140,7 @@ typedef struct ObxSlots
 
 /* NULL where the library is not preloaded; and our own slot, in a worker. */
 extern ObxSlots *obx_slots;
-extern ObxSlot *obx_own_slot;
+extern ObxSlot *obx_slot_own;
 
 extern void obx_slot_init(void);
 

@@ -55,7 +55,7 @@ hold_own_database(void)
 {
 	Oid			extension = obx_extension_find();
 
-	if (OidIsValid(extension) && obx_own_slot != NULL)
+	if (OidIsValid(extension) && obx_slot_own != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("extension \"%s\" cannot be altered or dropped in a handler",
