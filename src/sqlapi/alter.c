@@ -13,6 +13,7 @@
 #include "sqlapi/options.h"
 #include "sqlapi/start.h"
 #include "subscription/divide.h"
+#include "subscription/lifecycle.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_alter_subscription);
 PG_FUNCTION_INFO_V1(obx_sql_seek);
@@ -85,7 +86,7 @@ obx_sql_seek(PG_FUNCTION_ARGS)
 	(void) obx_generation_follow(); /* a copy must notice that it is one first */
 	subscription = obx_argument_lock_subscription(fcinfo, "name");
 	obx_argument_refuse_inside(subscription, "outbox.seek()");
-	obx_start_hold();
+	obx_lifecycle_pin_retention();
 	position = get_position(fcinfo);
 	obx_divide_seek(subscription, position, &dropped);
 	if (dropped.retries > 0 || dropped.parked > 0)

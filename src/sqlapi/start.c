@@ -3,51 +3,17 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
-#include "catalog/names.h"
 #include "log/age.h"
-#include "log/generation.h"
 #include "log/segment.h"
 #include "sqlapi/argument.h"
 #include "sqlapi/start.h"
-
-/*
- * What has ended now, with the own transaction as running: a snapshot does
- * not list it, but the events of the transaction that subscribes are wanted.
- */
-static Datum
-make_start_snapshot(void)
-{
-	ObxXidSnapshot *snapshot;
-	uint64		xid = obx_generation_own_xid_if_any();
-	Datum		result;
-
-	PushActiveSnapshot(GetLatestSnapshot());
-	snapshot = obx_generation_snapshot();
-	PopActiveSnapshot();
-
-	if (xid != 0 && obx_xid_snapshot_has_ended(snapshot, xid))
-	{
-		int			i = snapshot->nrunning++;
-
-		snapshot->running = repalloc(snapshot->running,
-									 (snapshot->nrunning + 1) * sizeof(uint64));
-		for (; i > 0 && snapshot->running[i - 1] > xid; i--)
-			snapshot->running[i] = snapshot->running[i - 1];
-		snapshot->running[i] = xid;
-		snapshot->xmin = Min(snapshot->xmin, xid);
-	}
-	result = obx_xid_snapshot_to_datum(snapshot);
-	return result;
-}
+#include "subscription/lifecycle.h"
 
 void
 obx_start_check(int64 position, const char *given)
@@ -89,24 +55,12 @@ parse_position(const char *start)
 	return position;
 }
 
-void
-obx_start_hold(void)
-{
-	LockRelationOid(obx_object_require(OBX_EVENT), RowShareLock);
-}
-
 int64
 obx_start_find(const char *start, ObxSubscription *subscription)
 {
-	obx_start_hold();
+	obx_lifecycle_pin_retention();
 	if (strcmp(start, "now") == 0)
-	{
-		/* in this order: what gets a position in between had ended */
-		int64		head = obx_segment_head(NULL);
-
-		subscription->start_snapshot = make_start_snapshot();
-		return head + 1;
-	}
+		return obx_lifecycle_start_now(subscription);
 	if (strcmp(start, "beginning") == 0)
 	{
 		int64		oldest = obx_segment_oldest(NULL);

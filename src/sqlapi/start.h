@@ -10,15 +10,9 @@
 
 /*
  * The position to deliver first, from subscribe()'s "start"; for 'now' also
- * fills in what is not to be delivered.  Holds what is kept.
+ * fills in what is not to be delivered.  Pins retention.
  */
 extern int64 obx_start_find(const char *start, ObxSubscription *subscription);
-
-/*
- * Retention drops nothing from now on until the transaction ends: what is
- * found here is still there when the subscription that needs it is committed.
- */
-extern void obx_start_hold(void);
 
 /* ereports unless the position, given as that text, is kept or the next to come. */
 extern void obx_start_check(int64 position, const char *given);

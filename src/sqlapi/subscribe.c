@@ -7,17 +7,13 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
-#include "base/doorbell.h"
-#include "catalog/delivery.h"
-#include "catalog/progress.h"
-#include "catalog/window.h"
-#include "dispatch/lane.h"
 #include "log/generation.h"
 #include "sqlapi/argument.h"
 #include "sqlapi/options.h"
 #include "sqlapi/preload.h"
 #include "sqlapi/start.h"
 #include "sqlapi/subscribe.h"
+#include "subscription/lifecycle.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_subscribe);
 PG_FUNCTION_INFO_V1(obx_sql_unsubscribe);
@@ -57,18 +53,7 @@ obx_subscribe_finish(ObxSubscription *subscription, const char *start)
 				 errhint("Choose another name, or remove it with outbox.unsubscribe().")));
 
 	subscription->first_position = obx_start_find(start, subscription);
-	obx_subscription_insert(subscription);
-	for (int lane = 0; lane < subscription->concurrency; lane++)
-	{
-		ObxProgress progress = {
-			.subscription = subscription->id,
-			.lane = lane,
-			.position = subscription->first_position - 1
-		};
-
-		obx_progress_advance(&progress);
-	}
-	obx_doorbell_arm_configuration();
+	obx_lifecycle_create(subscription);
 	obx_preload_warn();
 }
 
@@ -89,45 +74,21 @@ obx_sql_subscribe(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/*
- * unsubscribe(name): a lane that is being served keeps its rows, which are
- * cleaned later; its pass finds the subscription gone and undoes its batch.
- */
+/* unsubscribe(name) */
 Datum
 obx_sql_unsubscribe(PG_FUNCTION_ARGS)
 {
-	ObxSubscription *subscription;
-	bool		idle = true;
-	int64		windows;
-
 	PreventCommandIfReadOnly("outbox.unsubscribe()");
-	subscription = obx_argument_lock_subscription(fcinfo, "name");
-	obx_subscription_delete(subscription);
-	for (int lane = 0; lane < subscription->concurrency && idle; lane++)
-		idle = obx_lane_lock(subscription->id, lane, false);
-	if (idle && obx_window_delete_all(subscription->id, false, &windows) &&
-		obx_progress_delete(subscription->id, 0))
-	{
-		obx_delivery_delete_all(subscription->id);
-		obx_failure_delete(subscription->id);
-	}
-	obx_doorbell_arm_configuration();
+	obx_lifecycle_remove(obx_argument_lock_subscription(fcinfo, "name"));
 	PG_RETURN_VOID();
 }
 
 static void
 set_paused(FunctionCallInfo fcinfo, bool paused)
 {
-	ObxSubscription *subscription;
-
 	/* a copy that nobody has noticed yet pauses everything, before us */
 	(void) obx_generation_follow();
-	subscription = obx_argument_lock_subscription(fcinfo, "name");
-	if (subscription->paused == paused)
-		return;
-	obx_subscription_set_paused(subscription, paused, GetUserNameFromId(GetUserId(), false));
-	obx_subscription_update(subscription);
-	obx_doorbell_arm_configuration();
+	obx_lifecycle_set_paused(obx_argument_lock_subscription(fcinfo, "name"), paused);
 }
 
 Datum
