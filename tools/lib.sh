@@ -144,6 +144,49 @@ copy_tree()
 	give_to_unprivileged "$WORK/src"
 }
 
+# Where the objects of this tree are kept for the next build: apart for each
+# PostgreSQL and each way to build, since make sees neither change.
+objects_kept()
+{
+	local key
+
+	key=$("$SYSTEM_PG_CONFIG" --version --includedir-server 2>/dev/null)
+	key+=" ${WERROR:-} ${ASSERTS:-} ${PLAIN:-} ${COPT:-} ${CC:-}"
+	echo "$TREE/.build/$(cksum <<<"$key" | cut -d' ' -f1)"
+}
+
+# Puts them beside the sources that they were built from: make builds what is
+# newer in the tree.  Before copy_tree, which brings the sources.
+objects_restore()
+{
+	local kept
+
+	kept=$(objects_kept)
+	[ -d "$kept" ] || return 0
+	exec 7>>"$kept.lock"
+	flock -s 7
+	cp -a "$kept/." "$WORK/src/" || rm -rf "$WORK/src" "$kept"
+	exec 7>&-
+	mkdir -p "$WORK/src"
+}
+
+objects_save()
+{
+	local kept
+
+	kept=$(objects_kept)
+	mkdir -p "$TREE/.build" 2>/dev/null && [ -w "$TREE/.build" ] || return 0
+	exec 7>>"$kept.lock"
+	flock 7
+	rm -rf "$kept.new"
+	mkdir "$kept.new"
+	(cd "$WORK/src" && find src \( -name '*.o' -o -name '*.d' \) -print0 |
+		tar -cf - --null -T -) | tar -C "$kept.new" -xpf -
+	rm -rf "$kept"
+	mv "$kept.new" "$kept"
+	exec 7>&-
+}
+
 # Debian's pg_config of 13 reports the paths it was built with, wherever it lies.
 relocate_pg_config()
 {
@@ -202,26 +245,11 @@ private_tree()
 {
 	mirror_installation
 	as_unprivileged make -s -C src -j "${JOBS:-2}" all PG_CONFIG="$SYSTEM_PG_CONFIG" >&2
-	if unresolved >&2; then
-		echo "the functions above are declared and called, but nowhere written:" \
-			"the library will not load" >&2
-	fi
 	as_unprivileged make -s -C src install DESTDIR="$WORK/pg" \
 		PG_CONFIG="$SYSTEM_PG_CONFIG" >/dev/null
 	export PG_CONFIG="$BINDIR/pg_config" PATH="$BINDIR:$PATH"
 	[ "$(as_unprivileged pg_config --pkglibdir)" != "$("$SYSTEM_PG_CONFIG" --pkglibdir)" ] ||
 		die "$PG_CONFIG does not report its own directory"
-}
-
-# A shared library links with functions missing, and fails when it is loaded.
-unresolved()
-{
-	nm -D --undefined-only "$WORK/src/pg_outbox.so" | grep -o ' obx_.*'
-}
-
-has_workers()
-{
-	nm -D --defined-only "$WORK/src/pg_outbox.so" | grep ' obx_launcher_main$' >/dev/null
 }
 
 # server_create [LINE...]: a cluster with these lines in postgresql.conf.
