@@ -6,6 +6,9 @@
 
 #include "datatype/timestamp.h"
 
+/* Milliseconds in microseconds. */
+#define OBX_MS(n) ((n) * INT64CONST(1000))
+
 /* Steps of the clock that are nothing to worry about. */
 #define OBX_CLOCK_STEP (10 * USECS_PER_SEC)
 

@@ -18,6 +18,7 @@
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
+#include "catalog/names.h"
 #include "catalog/partition.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_inherits.h"
@@ -275,7 +276,7 @@ permit(Oid function, Oid role)
 	AccessPriv *privilege = makeNode(AccessPriv);
 	ObxIdentity former;
 
-	object->objname = list_make2(makeString(pstrdup("outbox")),
+	object->objname = list_make2(makeString(pstrdup(OBX_SCHEMA_NAME)),
 								 makeString(get_func_name(function)));
 	grantee->roletype = ROLESPEC_CSTRING;
 	grantee->rolename = GetUserNameFromId(role, false);

@@ -258,7 +258,7 @@ obx_rule_create_trigger(Oid relid, const ObxRuleTrigger *trigger, Node *when)
 	ObxIdentity former;
 
 	statement->trigname = trigger->name;
-	statement->funcname = list_make2(makeString(pstrdup("outbox")),
+	statement->funcname = list_make2(makeString(pstrdup(OBX_SCHEMA_NAME)),
 									 makeString(get_func_name(trigger->function)));
 	statement->args = list_make1(makeString(trigger->argument));
 	statement->row = TRIGGER_FOR_ROW(trigger->type);

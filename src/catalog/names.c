@@ -22,9 +22,6 @@
 #include "base/compat.h"
 #include "catalog/names.h"
 
-#define OBX_SCHEMA_NAME "outbox"
-#define OBX_EXTENSION_NAME "pg_outbox"
-
 static const char *const object_name[OBX_OBJECT_COUNT] = {
 	[OBX_EVENT] = "event",
 	[OBX_EVENT_DEFAULT] = "event_default",

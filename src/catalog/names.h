@@ -8,6 +8,9 @@
 #ifndef OBX_NAMES_H
 #define OBX_NAMES_H
 
+#define OBX_SCHEMA_NAME "outbox"
+#define OBX_EXTENSION_NAME "pg_outbox"
+
 typedef enum ObxObject
 {
 	OBX_EVENT,

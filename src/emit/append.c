@@ -468,12 +468,6 @@ obx_append_together(void (*function) (void *arg), void *arg)
 	flush_buffer(true);
 }
 
-bool
-obx_append_has_emitted(void)
-{
-	return has_emitted;
-}
-
 /* ---- statements ---- */
 
 /*

@@ -65,7 +65,4 @@ extern void obx_append_flush(void);
 /* Calls function(arg), and writes the events that it appends together. */
 extern void obx_append_together(void (*function) (void *arg), void *arg);
 
-/* True once the current transaction has emitted an event. */
-extern bool obx_append_has_emitted(void);
-
 #endif							/* OBX_APPEND_H */

@@ -83,7 +83,7 @@ refuse_load(Relation rel)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("cannot load rows into \"%s.%s\"", "outbox", RelationGetRelationName(rel)),
+			 errmsg("cannot load rows into \"%s.%s\"", OBX_SCHEMA_NAME, RelationGetRelationName(rel)),
 			 errdetail(OBX_LOADED_DETAIL),
 			 errhint(OBX_LOADED_HINT)));
 }
@@ -126,7 +126,7 @@ obx_sql_refuse_change(PG_FUNCTION_ARGS)
 		refuse_load(trigger->tg_relation);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("cannot change \"%s.%s\"", "outbox",
+			 errmsg("cannot change \"%s.%s\"", OBX_SCHEMA_NAME,
 					RelationGetRelationName(trigger->tg_relation)),
 			 errdetail("The event log is immutable."),
 			 errhint("Emit events with outbox.publish() or outbox.capture(); retention drops old ones.")));
@@ -200,7 +200,7 @@ refuse_disabling(Oid relid)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("cannot disable triggers of \"%s.%s\"", "outbox", get_rel_name(relid)),
+			 errmsg("cannot disable triggers of \"%s.%s\"", OBX_SCHEMA_NAME, get_rel_name(relid)),
 			 errdetail(OBX_LOADED_DETAIL),
 			 errhint(OBX_LOADED_HINT)));
 }

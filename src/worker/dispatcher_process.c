@@ -24,21 +24,19 @@
 #include "worker/process.h"
 #include "worker/queue.h"
 
-#define MS(n) ((n) * INT64CONST(1000))
-
 /* A batch ends after that long when others wait, and when nobody does. */
-#define CONTENDED_TURN MS(5)
-#define LONGEST_TURN MS(50)
-#define CONTENTION_CHECK MS(1)
+#define CONTENDED_TURN OBX_MS(5)
+#define LONGEST_TURN OBX_MS(50)
+#define CONTENTION_CHECK OBX_MS(1)
 
 /*
  * A dispatcher that another owner or database needs stays that long, or the
  * starting of processes would be all that gets done.
  */
-#define PROCESS_TURN MS(50)
+#define PROCESS_TURN OBX_MS(50)
 
-#define IDLE_LIFE MS(60000)
-#define STATISTICS_DELAY MS(1000)
+#define IDLE_LIFE OBX_MS(60000)
+#define STATISTICS_DELAY OBX_MS(1000)
 
 PGDLLEXPORT void obx_dispatcher_main(Datum arg);
 

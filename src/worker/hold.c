@@ -28,11 +28,9 @@
 #include "worker/hold.h"
 #include "worker/slot.h"
 
-#define MS(n) ((n) * INT64CONST(1000))
-
 /* Then those in a handler are terminated; then we go on in any case. */
-#define PATIENCE MS(50)
-#define LONGEST_WAIT MS(5000)
+#define PATIENCE OBX_MS(50)
+#define LONGEST_WAIT OBX_MS(5000)
 
 static bool holding = false;
 static bool exit_registered = false;

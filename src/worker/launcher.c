@@ -27,6 +27,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/doorbell.h"
@@ -44,7 +45,7 @@
 #define RESTING_PROBE SECONDS(300)	/* where the sequencer gave way */
 #define LONG_ENOUGH SECONDS(10) /* a sequencer that lived so long "ran" */
 #define MAX_STARTING 4			/* sequencers that come up at a time */
-#define FIRST_ROOM_DELAY (10 * INT64CONST(1000))
+#define FIRST_ROOM_DELAY OBX_MS(10)
 #define LONGEST_ROOM_DELAY SECONDS(5)
 
 typedef struct Database
@@ -150,16 +151,14 @@ note_exit(Database *database, const ObxSlot *slot, TimestampTz now)
 			break;
 		case OBX_EXIT_NOT_INSTALLED:
 			database->delay = 0;
-			database->probe = database->probe == 0 ? FIRST_PROBE :
-				Min(database->probe * 2, LONGEST_PROBE);
+			database->probe = obx_backoff_next(database->probe, FIRST_PROBE, LONGEST_PROBE);
 			database->start_at = now + database->probe;
 			break;
 		case OBX_EXIT_FAILED:
 		case OBX_EXIT_REFUSED:
 			if (database->started_at != 0 && now - database->started_at > LONG_ENOUGH)
 				database->delay = 0;
-			database->delay = database->delay == 0 ? FIRST_DELAY :
-				Min(database->delay * 2, LONGEST_DELAY);
+			database->delay = obx_backoff_next(database->delay, FIRST_DELAY, LONGEST_DELAY);
 			database->start_at = now + database->delay;
 			break;
 	}
@@ -241,7 +240,7 @@ dismiss_unlisted(void)
 static TimestampTz
 wait_for_room(bool behind, TimestampTz since, TimestampTz now)
 {
-	room_delay = room_delay == 0 ? FIRST_ROOM_DELAY : Min(room_delay * 2, LONGEST_ROOM_DELAY);
+	room_delay = obx_backoff_next(room_delay, FIRST_ROOM_DELAY, LONGEST_ROOM_DELAY);
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
 	obx_slots->launcher_starved_since = since;

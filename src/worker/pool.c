@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/settings.h"
@@ -29,11 +30,10 @@
 #include "worker/room.h"
 
 #define MAX_OWNERS 128
-#define MS(n) ((n) * INT64CONST(1000))
-#define FIRST_ROOM_DELAY MS(10)
-#define LONGEST_ROOM_DELAY MS(5000)
-#define LEAVE_PATIENCE MS(250)	/* then who was asked to leave at once is
-								 * ended */
+#define FIRST_ROOM_DELAY OBX_MS(10)
+#define LONGEST_ROOM_DELAY OBX_MS(5000)
+#define LEAVE_PATIENCE OBX_MS(250)	/* then who was asked to leave at once is
+									 * ended */
 
 /* One owner's need and means. */
 typedef struct Owner
@@ -268,7 +268,7 @@ waiting_since(TimestampTz now)
 static void
 wait_for_room(bool behind, TimestampTz now)
 {
-	room_delay = room_delay == 0 ? FIRST_ROOM_DELAY : Min(room_delay * 2, LONGEST_ROOM_DELAY);
+	room_delay = obx_backoff_next(room_delay, FIRST_ROOM_DELAY, LONGEST_ROOM_DELAY);
 	room_at = now + room_delay;
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);

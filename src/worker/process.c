@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "base/backoff.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "libpq/pqsignal.h"
@@ -28,8 +29,8 @@
 #include "worker/slot.h"
 
 /* Waits after failures of a step. */
-#define FIRST_RETRY_MS 1000
-#define LONGEST_RETRY_MS 30000
+#define FIRST_RETRY OBX_MS(1000)
+#define LONGEST_RETRY OBX_MS(30000)
 
 void
 obx_process_connect(Oid database, Oid owner, const char *application)
@@ -166,7 +167,6 @@ void
 obx_process_recover(ObxFailures *failures, MemoryContext context)
 {
 	ErrorData  *error;
-	int64		ms;
 
 	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
@@ -183,8 +183,8 @@ obx_process_recover(ObxFailures *failures, MemoryContext context)
 
 	failures->sqlstate = error->sqlerrcode;
 	failures->count++;
-	ms = (int64) FIRST_RETRY_MS << Min(failures->count - 1, 16);
-	failures->retry_at = obx_clock_now() + Min(ms, LONGEST_RETRY_MS) * INT64CONST(1000);
+	failures->retry_at = obx_clock_now() +
+		obx_backoff_after(failures->count, FIRST_RETRY, LONGEST_RETRY);
 	FreeErrorData(error);
 }
 

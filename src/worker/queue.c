@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "base/backoff.h"
 #include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
 #include "miscadmin.h"
@@ -26,11 +27,11 @@
 #include "worker/suspect.h"
 
 /* Waits after failures of the infrastructure, and after meeting someone else. */
-#define FIRST_DELAY_MS 1000
-#define LONGEST_DELAY_MS 30000
-#define BROKEN_LONGEST_MS 5000
-#define LOCKED_DELAY_MS 50
-#define LOCKED_LONGEST_MS 1000
+#define FIRST_DELAY OBX_MS(1000)
+#define LONGEST_DELAY OBX_MS(30000)
+#define BROKEN_LONGEST OBX_MS(5000)
+#define LOCKED_DELAY OBX_MS(50)
+#define LOCKED_LONGEST OBX_MS(1000)
 
 /* So long a light lane waits before one more dispatcher may take it. */
 #define LIGHT_WAIT (50 * INT64CONST(1000))
@@ -136,14 +137,6 @@ make_ready(ObxQueuedLane *lane, TimestampTz now)
 		obx_slot_wake(slot);
 }
 
-static TimestampTz
-delay(TimestampTz now, int first_ms, int longest_ms, int failures)
-{
-	int64		ms = (int64) first_ms << Min(failures - 1, 16);
-
-	return now + Min(ms, longest_ms) * INT64CONST(1000);
-}
-
 /*
  * The worker that had the lane has ended.  If it was not asked to, its end may
  * come from the lane, which therefore waits, the longer the more often.
@@ -185,7 +178,7 @@ abandon_lanes(void)
 		{
 			lane->failures++;
 			lane->not_before = lane->due =
-				delay(now, FIRST_DELAY_MS, LONGEST_DELAY_MS, lane->failures);
+				now + obx_backoff_after(lane->failures, FIRST_DELAY, LONGEST_DELAY);
 			obx_queue_set_state(lane, OBX_QUEUED_IDLE);
 		}
 		else
@@ -357,7 +350,7 @@ settle_lane(ObxQueuedLane *lane, const ObxLaneClaim *claim, const ObxPassResult 
 			lane->failures++;
 			lane->seen = -1;
 			lane->not_before = lane->due =
-				delay(now, LOCKED_DELAY_MS, LOCKED_LONGEST_MS, lane->failures);
+				now + obx_backoff_after(lane->failures, LOCKED_DELAY, LOCKED_LONGEST);
 			break;
 		case OBX_PASS_STOPPED:
 		case OBX_PASS_BROKEN:
@@ -370,8 +363,9 @@ settle_lane(ObxQueuedLane *lane, const ObxLaneClaim *claim, const ObxPassResult 
 			 * often
 			 */
 			lane->not_before = lane->due =
-				delay(now, FIRST_DELAY_MS, result->outcome == OBX_PASS_BROKEN ?
-					  BROKEN_LONGEST_MS : LONGEST_DELAY_MS, lane->failures);
+				now + obx_backoff_after(lane->failures, FIRST_DELAY,
+										result->outcome == OBX_PASS_BROKEN ?
+										BROKEN_LONGEST : LONGEST_DELAY);
 			if (lane->again)
 				make_ready(lane, now);
 			break;
@@ -426,7 +420,7 @@ obx_queue_release(const ObxLaneClaim *claim, const ObxPassResult *result, bool l
 	if (lane->generation == claim->generation && lane->state == OBX_QUEUED_RUNNING)
 	{
 		if (lane->careful > 0 && is_served && result->handled > 0)
-			lane->careful = lane->careful < lane->batch_size ? lane->careful * 2 : 0;
+			lane->careful = obx_suspect_widen(lane->careful, lane->batch_size);
 		was_light = lane->light;
 		lane->light = light && result->outcome == OBX_PASS_MORE;
 		settle_lane(lane, claim, result, sequencer != NULL ? sequencer->head : claim->head, now);

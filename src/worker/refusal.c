@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "base/backoff.h"
 #include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -58,7 +59,6 @@ obx_refusal_note(Oid owner, TimestampTz now)
 {
 	Refusal    *refusal;
 	bool		found;
-	int64		delay;
 
 	if (refusals == NULL)
 	{
@@ -71,8 +71,7 @@ obx_refusal_note(Oid owner, TimestampTz now)
 	if (!found)
 		refusal->failures = 0;
 	refusal->failures++;
-	delay = FIRST_DELAY << Min(refusal->failures - 1, 16);
-	refusal->retry_at = now + Min(delay, LONGEST_DELAY);
+	refusal->retry_at = now + obx_backoff_after(refusal->failures, FIRST_DELAY, LONGEST_DELAY);
 	obx_slot_show_refused(owner, now);
 	return refusal->failures;
 }

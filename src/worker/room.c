@@ -22,26 +22,25 @@
 
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "worker/queue.h"
 #include "worker/room.h"
 #include "worker/slot.h"
 
-#define MS(n) ((n) * INT64CONST(1000))
-
 /* Who tried before that lets others try. */
-#define STALE_TRY MS(250)
+#define STALE_TRY OBX_MS(250)
 
 /* A process that has ended is free when the postmaster has seen it. */
-#define POSTMASTER_DELAY MS(10)
+#define POSTMASTER_DELAY OBX_MS(10)
 
 /* Who was asked to leave before that is in the middle of something long. */
-#define PATIENCE MS(250)
+#define PATIENCE OBX_MS(250)
 
 /* A sequencer that was started before that waits for nothing any more. */
-#define LONGEST_COMING MS(1000)
+#define LONGEST_COMING OBX_MS(1000)
 
 /* So long a database with work to do keeps its workers at least. */
-#define DATABASE_TURN MS(500)
+#define DATABASE_TURN OBX_MS(500)
 
 bool
 obx_room_is_behind(TimestampTz since, TimestampTz now)

@@ -21,10 +21,8 @@
 #include "worker/process.h"
 #include "worker/scheduled.h"
 
-#define MS(n) ((n) * INT64CONST(1000))
-
 /* How soon to try again where another session is in the way. */
-#define BUSY_DELAY MS(20)
+#define BUSY_DELAY OBX_MS(20)
 
 /* Looking from the beginning takes at most one part in so many of the time. */
 #define LOOK_PARTS 20
@@ -50,7 +48,7 @@ static bool skipped = false;
 static TimestampTz
 next_look(void)
 {
-	int64		interval = skipped ? BUSY_DELAY : MS(obx_poll_interval);
+	int64		interval = skipped ? BUSY_DELAY : OBX_MS(obx_poll_interval);
 
 	return looked_at + Max(interval, look_cost * LOOK_PARTS);
 }

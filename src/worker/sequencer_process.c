@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "base/backoff.h"
 #include "catalog/pg_authid.h"
 #include "mb/pg_wchar.h"
 #include "storage/ipc.h"
@@ -39,11 +40,9 @@
 #include "worker/refusal.h"
 #include "worker/scheduled.h"
 
-#define MS(n) ((n) * INT64CONST(1000))
-
 /* How soon to try again where another transaction was in the way. */
-#define FIRST_BLOCKED_DELAY MS(5)
-#define LONGEST_BLOCKED_DELAY MS(200)
+#define FIRST_BLOCKED_DELAY OBX_MS(5)
+#define LONGEST_BLOCKED_DELAY OBX_MS(200)
 
 /*
  * A segment costs a commit, and its readers another, whether it has one
@@ -52,13 +51,13 @@
  * there were.  Where they come one by one, nothing waits.
  */
 #define GATHERING_PER_TRANSACTION 500
-#define LONGEST_GATHERING MS(5)
+#define LONGEST_GATHERING OBX_MS(5)
 
 /* Subscriptions are read again even if nobody said that they changed. */
-#define REREAD_INTERVAL MS(10000)
+#define REREAD_INTERVAL OBX_MS(10000)
 
 /* Where there are more lanes than places, they take turns so often. */
-#define TURN_INTERVAL MS(200)
+#define TURN_INTERVAL OBX_MS(200)
 
 PGDLLEXPORT void obx_sequencer_main(Datum arg);
 
@@ -178,8 +177,7 @@ leave_uninstalled(void)
 static void
 note_blocked(TimestampTz now)
 {
-	blocked_delay = blocked_delay == 0 ? FIRST_BLOCKED_DELAY :
-		Min(blocked_delay * 2, LONGEST_BLOCKED_DELAY);
+	blocked_delay = obx_backoff_next(blocked_delay, FIRST_BLOCKED_DELAY, LONGEST_BLOCKED_DELAY);
 	blocked_until = now + blocked_delay;
 }
 
@@ -205,7 +203,7 @@ sequence(TimestampTz now)
 {
 	Round		round = {.installed = OBX_INSTALLED};
 
-	poll_at = now + MS(obx_poll_interval);
+	poll_at = now + OBX_MS(obx_poll_interval);
 	pgstat_report_activity(STATE_RUNNING, "appending a segment");
 	if (!obx_process_run(append_segment, &round, &sequence_failures))
 	{

@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/doorbell.h"
@@ -79,8 +80,7 @@ initialize_slots(void *region, LWLockPadded *locks)
 	starts = now - last_start < CRASH_MEMORY ? starts + 1 : 1;
 	last_start = now;
 	if (starts > 2)
-		new->dispatch_from = now + Min(USECS_PER_SEC << Min(starts - 3, 16),
-									   LONGEST_CRASH_DELAY);
+		new->dispatch_from = now + obx_backoff_after(starts - 2, USECS_PER_SEC, LONGEST_CRASH_DELAY);
 }
 
 void

@@ -104,12 +104,18 @@ obx_suspect_note(const ObxSlot *slot)
 	suspect->careful = slot->under_way == OBX_WATCHER_SEVERAL ? 1 : 0;
 }
 
+int
+obx_suspect_widen(int careful, int batch_size)
+{
+	return careful < batch_size ? careful * 2 : 0;
+}
+
 void
 obx_suspect_settle(ObxSuspect *suspect, int64 handled, bool cleared, int batch_size)
 {
 	ObxAssertLocked();
 	if (handled > 0 && suspect->careful > 0)
-		suspect->careful = suspect->careful < batch_size ? suspect->careful * 2 : 0;
+		suspect->careful = obx_suspect_widen(suspect->careful, batch_size);
 	if (cleared)
 		suspect->position = 0;
 	if (suspect->careful == 0 && suspect->position == 0)

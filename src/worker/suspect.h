@@ -25,6 +25,9 @@ extern ObxSuspect *obx_suspect_find(Oid database, int32 subscription, int32 lane
 /* Notes what the dispatcher in that slot was at, if anything.  Locked. */
 extern void obx_suspect_note(const ObxSlot *slot);
 
+/* How many events a careful lane may take when so many have gone well; 0: any. */
+extern int	obx_suspect_widen(int careful, int batch_size);
+
 /*
  * The lane has been served: "handled" events, the one suspected among them or
  * gone if "cleared".  A batch may hold twice as many then, up to batch_size,

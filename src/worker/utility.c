@@ -30,9 +30,6 @@
 #include "worker/slot.h"
 #include "worker/utility.h"
 
-#define OBX_EXTENSION "pg_outbox"
-#define OBX_SCHEMA "outbox"
-
 static ProcessUtility_hook_type previous_process_utility = NULL;
 static ProcessUtility_hook_type previous_reassign = NULL;
 
@@ -59,7 +56,7 @@ hold_own_database(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("extension \"%s\" cannot be altered or dropped in a handler",
-						OBX_EXTENSION),
+						OBX_EXTENSION_NAME),
 				 errdetail("The transaction is to note that the event was handled."),
 				 errhint("Run the command in another session.")));
 	if (OidIsValid(extension) && obx_extension_ownercheck(extension, GetUserId()))
@@ -85,8 +82,8 @@ find_option(List *options, const char *name)
 static bool
 is_ours_dropped(const DropStmt * drop)
 {
-	const char *ours = drop->removeType == OBJECT_EXTENSION ? OBX_EXTENSION :
-	drop->removeType == OBJECT_SCHEMA ? OBX_SCHEMA : NULL;
+	const char *ours = drop->removeType == OBJECT_EXTENSION ? OBX_EXTENSION_NAME :
+	drop->removeType == OBJECT_SCHEMA ? OBX_SCHEMA_NAME : NULL;
 	ListCell   *cell;
 
 	if (ours == NULL)
@@ -101,7 +98,7 @@ is_ours_dropped(const DropStmt * drop)
 static bool
 is_ours_dropped_with_owner(const DropOwnedStmt * drop)
 {
-	Oid			schema = get_namespace_oid(OBX_SCHEMA, true);
+	Oid			schema = get_namespace_oid(OBX_SCHEMA_NAME, true);
 	ListCell   *cell;
 
 	if (!OidIsValid(schema))
@@ -146,7 +143,7 @@ prepare(Node *command)
 				hold_own_database();
 			break;
 		case T_AlterExtensionStmt:
-			if (strcmp(castNode(AlterExtensionStmt, command)->extname, OBX_EXTENSION) == 0)
+			if (strcmp(castNode(AlterExtensionStmt, command)->extname, OBX_EXTENSION_NAME) == 0)
 				hold_own_database();
 			break;
 		default:
