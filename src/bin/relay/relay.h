@@ -7,13 +7,6 @@
 #include "base/log.h"
 #include "relay/settings.h"
 
-typedef enum ObxRelayMode
-{
-	OBX_RELAY_FOREVER,
-	OBX_RELAY_ONCE,				/* until there is nothing left to do */
-	OBX_RELAY_CHECK				/* connects to both sides, and changes nothing */
-} ObxRelayMode;
-
 /* Reads the file, and runs until it is stopped; the exit code. */
 extern int	obx_relay_run(const char *path, const ObxConnectOptions *connect, ObxRelayMode mode);
 

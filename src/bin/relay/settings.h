@@ -8,6 +8,14 @@
 #include "database/client.h"
 #include "sink/sink.h"
 
+/* How long it runs. */
+typedef enum ObxRelayMode
+{
+	OBX_RELAY_FOREVER,
+	OBX_RELAY_ONCE,				/* until there is nothing left to do */
+	OBX_RELAY_CHECK				/* connects to both sides, and changes nothing */
+} ObxRelayMode;
+
 typedef struct ObxRelaySettings
 {
 	ObxConfig  *config;			/* what is read lives as long as this */

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "relay/flight.h"
 #include "relay/monitor.h"
-#include "relay/relay.h"
+#include "relay/settings.h"
 
 typedef struct ObxCounters
 {
