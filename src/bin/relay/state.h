@@ -5,6 +5,7 @@
 #define OBX_BIN_STATE_H
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "relay/flight.h"
 #include "relay/monitor.h"
 #include "relay/settings.h"
