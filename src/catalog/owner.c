@@ -15,29 +15,45 @@
 #include "catalog/dependency.h"
 #include "catalog/pg_type.h"
 #include "commands/typecmds.h"
-#include "common/hashfn.h"
 #include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "catalog/names.h"
 #include "catalog/owner.h"
 
-/* Names that are longer than this are cut, and told apart by a hash. */
+/*
+ * Names that are longer than this are cut, and told apart by a hash.  It is one
+ * for which nobody can choose a second name: its type would be the same, and
+ * what is somebody else's would change hands with it.
+ */
 #define OBX_WHOLE_NAME 49
+#define OBX_HASH_BYTES 12
+
+static char *
+hash_name(const char *name)
+{
+	bytea	   *hash = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea,
+														   PointerGetDatum(cstring_to_text(name))));
+	char	   *hex = palloc0(2 * OBX_HASH_BYTES + 1);
+
+	(void) hex_encode(VARDATA_ANY(hash), OBX_HASH_BYTES, hex);
+	return hex;
+}
 
 static char *
 make_name(ObxOwned kind, const char *owned)
 {
 	const char *word = kind == OBX_OWNED_SUBSCRIPTION ? "subscription" : "event type";
 	int			length = strlen(owned);
-	uint64		hash;
+	int			room = NAMEDATALEN - 1 - strlen(word) - strlen("~ ") - 2 * OBX_HASH_BYTES;
 
 	if (length <= OBX_WHOLE_NAME)
 		return psprintf("%s %s", word, owned);
-	hash = hash_bytes_extended((const unsigned char *) owned, length, 0);
-	return psprintf("%s~%08x%08x %.*s", word, (uint32) (hash >> 32), (uint32) hash,
-					pg_mbcliplen(owned, length, NAMEDATALEN - 1 - 30), owned);
+	return psprintf("%s~%s %.*s", word, hash_name(owned),
+					pg_mbcliplen(owned, length, room), owned);
 }
 
 static Oid

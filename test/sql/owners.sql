@@ -18,6 +18,16 @@ SELECT outbox.subscribe('quote"d; with a long name ' || repeat('é', 40), types 
 SELECT outbox.subscribe('quote"d; with a long name ' || repeat('é', 41), types => '{a}');
 SELECT outbox.register_type('Checked', $$data->>'n' IS NOT NULL$$);
 SELECT outbox.register_type('Long' || repeat('g', 60));
+-- no name is chosen so that another subscription goes with it
+RESET ROLE;
+SELECT outbox.subscribe('nightly_invoices_of_the_accounting_department_eu_west_prod_0', types => '{a}');
+SET ROLE regress_outbox_old;
+SELECT outbox.subscribe('nightly_invoices_of_the_accounting_dg9R4qJZt5nlh!AB_wzL!ZMt3', types => '{a}');
+RESET ROLE;
+ALTER TYPE outbox."subscription s" OWNER TO regress_outbox_old;
+SELECT owner = current_user AS mine, count(*) FROM subscriptions WHERE name LIKE 'nightly%' GROUP BY mine ORDER BY mine;
+SELECT outbox.unsubscribe(name) FROM subscriptions WHERE name LIKE 'nightly%';
+SET ROLE regress_outbox_old;
 -- nobody can use what stands for it
 CREATE TABLE t (c outbox."subscription s");
 RESET ROLE;
