@@ -74,8 +74,8 @@ make_delivery(HeapTuple tuple, TupleDesc tupdesc)
 		if (strcmp(state_name[i], state) == 0)
 			delivery->state = i;
 	delivery->open = DatumGetBool(values[OPEN]);
-	delivery->has_key = !nulls[KEY_HASH];
-	delivery->key_hash = delivery->has_key ? DatumGetInt64(values[KEY_HASH]) : 0;
+	delivery->key.has = !nulls[KEY_HASH];
+	delivery->key.hash = delivery->key.has ? DatumGetInt64(values[KEY_HASH]) : 0;
 	delivery->xid = U64FromFullTransactionId(DatumGetFullTransactionId(values[XID]));
 	delivery->event_id = DatumGetInt64(values[EVENT_ID]);
 	delivery->attempts = DatumGetInt32(values[ATTEMPTS]);
@@ -115,8 +115,8 @@ fill_row(const ObxDelivery *delivery, Datum *values, bool *nulls)
 	values[POSITION] = Int64GetDatum(delivery->position);
 	set_text(values, nulls, STATE, state_name[delivery->state]);
 	values[OPEN] = BoolGetDatum(delivery->open);
-	values[KEY_HASH] = Int64GetDatum(delivery->key_hash);
-	nulls[KEY_HASH] = !delivery->has_key;
+	values[KEY_HASH] = Int64GetDatum(delivery->key.hash);
+	nulls[KEY_HASH] = !delivery->key.has;
 	values[XID] = FullTransactionIdGetDatum(FullTransactionIdFromU64(delivery->xid));
 	values[EVENT_ID] = Int64GetDatum(delivery->event_id);
 	values[ATTEMPTS] = Int32GetDatum(delivery->attempts);

@@ -14,6 +14,13 @@ typedef enum ObxDeliveryState
 	OBX_DELIVERY_DEAD			/* given up */
 } ObxDeliveryState;
 
+/* The key that an event is ordered by, as far as order needs it. */
+typedef struct ObxOrderKey
+{
+	bool		has;			/* false: it has none */
+	int64		hash;			/* 0 then */
+} ObxOrderKey;
+
 typedef struct ObxDelivery
 {
 	int32		subscription;
@@ -21,8 +28,7 @@ typedef struct ObxDelivery
 	int64		position;
 	ObxDeliveryState state;
 	bool		open;			/* its key waits for it */
-	bool		has_key;
-	int64		key_hash;
+	ObxOrderKey key;
 	uint64		xid;
 	int64		event_id;
 	int			attempts;		/* that failed */

@@ -83,7 +83,7 @@ static bool
 park_if_blocked(ObxBatch *batch, ObxItem *item)
 {
 	if (batch->is_retry ? !is_behind(batch, item) :
-		!obx_lane_is_blocked(batch->lane, item->has_key, item->key_hash))
+		!obx_lane_is_blocked(batch->lane, item->key))
 		return false;
 	item->state = OBX_ITEM_PARKED;
 	return true;

@@ -29,8 +29,7 @@ typedef struct ObxItem
 {
 	ObxTargetEvent event;
 	uint64		xid;
-	bool		has_key;
-	int64		key_hash;
+	ObxOrderKey key;
 	ObxItemState state;
 	ObxDelivery *delivery;		/* its row, NULL for an event met the first
 								 * time */
@@ -142,7 +141,7 @@ extern void obx_item_fail(ObxBatch *batch, ObxItem *item, ObxVerdict verdict,
 static inline bool
 obx_item_has_key_of(const ObxItem *item, const ObxDelivery *delivery)
 {
-	return item->has_key && delivery->has_key && item->key_hash == delivery->key_hash;
+	return item->key.has && delivery->key.has && item->key.hash == delivery->key.hash;
 }
 
 /*

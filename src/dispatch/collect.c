@@ -69,7 +69,7 @@ add_item(ObxBatch *batch, const ObxStreamEvent *event)
 	item->event.attempt = 1;
 	if (unlikely(batch->history != NIL))
 		item->event.is_replay = obx_former_lanes_has(batch->history, true, event->position,
-													 event->id, event->has_key, event->key_hash);
+													 event->id, event->key);
 	item->event.positioned_at = event->positioned_at;
 	item->event.tuple = event->tuple;
 	item->event.causation_id = event->causation_id;
@@ -78,9 +78,8 @@ add_item(ObxBatch *batch, const ObxStreamEvent *event)
 	item->xid = event->xid;
 	item->state = OBX_ITEM_PENDING;
 	item->behind = -1;
-	item->has_key = event->has_key;
-	item->key_hash = event->key_hash;
-	obx_lane_key(batch->subscription, &item->has_key, &item->key_hash);
+	item->key = event->key;
+	obx_lane_key(batch->subscription, &item->key);
 	return item;
 }
 
@@ -157,8 +156,7 @@ add_delivery(ObxBatch *batch, int64 position, TupleTableSlot *slot)
 		return add_lost(batch, delivery);
 	item = add_item_from_slot(batch, slot, delivery->position);
 	item->event.attempt = delivery->attempts + 1;
-	item->has_key = delivery->has_key;
-	item->key_hash = delivery->key_hash;
+	item->key = delivery->key;
 	if (batch->subscription->kind == OBX_KIND_AGGREGATE)
 		item->event.positioned_at = find_time(position);
 	item->delivery = delivery;
@@ -227,8 +225,7 @@ static bool
 is_wanted(const ObxBatch *batch, const ObxXidSnapshot *start, const ObxStreamEvent *event)
 {
 	const ObxSubscription *subscription = batch->subscription;
-	bool		has_key = event->has_key;
-	int64		key_hash = event->key_hash;
+	ObxOrderKey key = event->key;
 
 	/* had its transaction ended before the subscription began? */
 	if (start != NULL && obx_xid_snapshot_has_ended(start, event->xid))
@@ -237,13 +234,13 @@ is_wanted(const ObxBatch *batch, const ObxXidSnapshot *start, const ObxStreamEve
 		return false;
 	/* had a lane dealt with it before lanes were divided anew? */
 	if (batch->history != NIL &&
-		obx_former_lanes_has(batch->history, false, event->position, event->id, has_key, key_hash))
+		obx_former_lanes_has(batch->history, false, event->position, event->id, key))
 		return false;
 
 	if (subscription->concurrency == 1)
 		return true;
-	obx_lane_key(subscription, &has_key, &key_hash);
-	return obx_lane_of_event(subscription->concurrency, has_key, key_hash,
+	obx_lane_key(subscription, &key);
+	return obx_lane_of_event(subscription->concurrency, key,
 							 event->id) == batch->lane->key.lane;
 }
 

@@ -35,6 +35,15 @@ longest_wait(const ObxSubscription *subscription)
 			   Max(subscription->backoff, subscription->max_backoff));
 }
 
+/* Does the window's group wait for an event that failed? */
+static bool
+is_blocked(const ObxDueWindows *windows, const ObxWindow *window)
+{
+	ObxOrderKey key = {.has = true,.hash = obx_lane_hash_of_group(window->key)};
+
+	return obx_lane_is_blocked(windows->lane, key);
+}
+
 bool
 obx_due_windows_exist(const ObxSubscription *subscription, TimestampTz due, TimestampTz now)
 {
@@ -57,7 +66,7 @@ list_ahead(ObxDueWindows *windows, TimestampTz time, int limit)
 						  Max(time, GetCurrentTimestamp()) + longest);
 	while (windows->count < limit && obx_window_scan_next(&scan, &window))
 		if (window.due > time && obx_clock_was_ahead(window.due, longest) &&
-			!obx_lane_is_blocked(windows->lane, true, obx_lane_hash_of_group(window.key)))
+			!is_blocked(windows, &window))
 			windows->windows[windows->count++] = window;
 	obx_window_scan_end(&scan);
 }
@@ -74,8 +83,7 @@ obx_due_windows_list(ObxDueWindows *windows, TimestampTz from, TimestampTz time,
 	obx_window_scan_begin(&scan, windows->subscription->id, from);
 	while (obx_window_scan_next(&scan, &window))
 	{
-		bool		blocked = obx_lane_is_blocked(windows->lane, true,
-												  obx_lane_hash_of_group(window.key));
+		bool		blocked = is_blocked(windows, &window);
 
 		if (window.due > time || windows->count == limit)
 		{

@@ -211,14 +211,14 @@ obx_former_lanes_trim(List *history, int64 passed_by_all, int64 oldest)
 
 /* The event's lane at that time. */
 static int
-lane_then(const ObxFormerLanes *stretch, int64 id, bool has_key, int64 key_hash)
+lane_then(const ObxFormerLanes *stretch, int64 id, ObxOrderKey key)
 {
-	return obx_lane_of_event(stretch->nlanes, stretch->keyed && has_key, key_hash, id);
+	key.has = key.has && stretch->keyed;
+	return obx_lane_of_event(stretch->nlanes, key, id);
 }
 
 bool
-obx_former_lanes_has(const List *history, bool replayed, int64 position, int64 id, bool has_key,
-					 int64 key_hash)
+obx_former_lanes_has(const List *history, bool replayed, int64 position, int64 id, ObxOrderKey key)
 {
 	ListCell   *lc;
 
@@ -228,7 +228,7 @@ obx_former_lanes_has(const List *history, bool replayed, int64 position, int64 i
 
 		if (stretch->replayed == replayed && position >= stretch->first &&
 			position <= stretch->last &&
-			position <= stretch->passed[lane_then(stretch, id, has_key, key_hash)])
+			position <= stretch->passed[lane_then(stretch, id, key)])
 			return true;
 	}
 	return false;

@@ -5,6 +5,7 @@
 #ifndef OBX_FORMER_LANES_H
 #define OBX_FORMER_LANES_H
 
+#include "catalog/delivery.h"
 #include "catalog/subscription.h"
 
 /*
@@ -50,6 +51,6 @@ extern List *obx_former_lanes_trim(List *history, int64 passed_by_all, int64 old
  * a seek.
  */
 extern bool obx_former_lanes_has(const List *history, bool replayed, int64 position, int64 id,
-								 bool has_key, int64 key_hash);
+								 ObxOrderKey key);
 
 #endif							/* OBX_FORMER_LANES_H */

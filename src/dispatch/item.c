@@ -26,8 +26,7 @@ obx_item_make_delivery(ObxBatch *batch, const ObxItem *item)
 	delivery->position = item->event.position;
 	delivery->state = OBX_DELIVERY_PARKED;
 	delivery->open = true;
-	delivery->has_key = item->has_key;
-	delivery->key_hash = item->key_hash;
+	delivery->key = item->key;
 	delivery->xid = item->xid;
 	delivery->event_id = item->event.id;
 	delivery->next_at = DT_NOEND;

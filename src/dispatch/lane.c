@@ -167,12 +167,12 @@ make_table(const char *name, Size entry_size, MemoryContext memory)
 static ObxWaiting *
 require_waiting(ObxLane *lane, const ObxDelivery *delivery)
 {
-	int64		key = lane->ordering == OBX_ORDERING_STRICT ? 0 : delivery->key_hash;
+	int64		key = lane->ordering == OBX_ORDERING_STRICT ? 0 : delivery->key.hash;
 	ObxWaiting *waiting;
 	bool		found;
 
 	if (lane->ordering == OBX_ORDERING_NONE ||
-		(lane->ordering == OBX_ORDERING_KEY && !delivery->has_key))
+		(lane->ordering == OBX_ORDERING_KEY && !delivery->key.has))
 		return NULL;
 	waiting = hash_search(lane->waiting, &key, HASH_ENTER, &found);
 	if (!found)
@@ -376,16 +376,16 @@ obx_lane_load(const ObxSubscription *subscription, int32 lane_number, int64 vers
 /* ---- asking ---- */
 
 bool
-obx_lane_is_blocked(const ObxLane *lane, bool has_key, int64 key_hash)
+obx_lane_is_blocked(const ObxLane *lane, ObxOrderKey key)
 {
-	return has_key && lane->ordering == OBX_ORDERING_KEY && find_waiting(lane, key_hash) != NULL;
+	return key.has && lane->ordering == OBX_ORDERING_KEY && find_waiting(lane, key.hash) != NULL;
 }
 
 bool
-obx_lane_is_blocked_at(const ObxLane *lane, bool has_key, int64 key_hash, int64 position)
+obx_lane_is_blocked_at(const ObxLane *lane, ObxOrderKey key, int64 position)
 {
-	return obx_lane_is_blocked(lane, has_key, key_hash) &&
-		first_open(find_waiting(lane, key_hash))->position < position;
+	return obx_lane_is_blocked(lane, key) &&
+		first_open(find_waiting(lane, key.hash))->position < position;
 }
 
 bool
@@ -554,15 +554,15 @@ hash_text(text *key)
 }
 
 void
-obx_event_key(TupleTableSlot *event, bool *has_key, int64 *key_hash)
+obx_event_key(TupleTableSlot *event, ObxOrderKey *key)
 {
 	bool		isnull;
 	Datum		datum = slot_getattr(event, OBX_EVENT_KEY + 1, &isnull);
 
-	*has_key = !isnull;
-	*key_hash = 0;
+	key->has = !isnull;
+	key->hash = 0;
 	if (!isnull)
-		*key_hash = hash_text(DatumGetTextPP(datum));
+		key->hash = hash_text(DatumGetTextPP(datum));
 }
 
 int64
@@ -572,33 +572,33 @@ obx_lane_hash_of_group(text *key)
 }
 
 void
-obx_lane_key(const ObxSubscription *subscription, bool *has_key, int64 *key_hash)
+obx_lane_key(const ObxSubscription *subscription, ObxOrderKey *key)
 {
 	if (subscription->ordering == OBX_ORDERING_NONE)
 	{
-		*has_key = false;
-		*key_hash = 0;
+		key->has = false;
+		key->hash = 0;
 	}
 	if (subscription->kind == OBX_KIND_AGGREGATE)
-		*has_key = true;
+		key->has = true;
 }
 
 void
 obx_lane_key_of_event(const ObxSubscription *subscription, TupleTableSlot *event,
-					  bool *has_key, int64 *key_hash)
+					  ObxOrderKey *key)
 {
-	obx_event_key(event, has_key, key_hash);
-	obx_lane_key(subscription, has_key, key_hash);
+	obx_event_key(event, key);
+	obx_lane_key(subscription, key);
 }
 
 int
-obx_lane_of_event(int concurrency, bool has_key, int64 key_hash, int64 event_id)
+obx_lane_of_event(int concurrency, ObxOrderKey key, int64 event_id)
 {
 	uint64		hash;
 
 	if (concurrency == 1)
 		return 0;
-	hash = has_key ? (uint64) key_hash : (uint64) hash_bytes_extended((unsigned char *) &event_id,
+	hash = key.has ? (uint64) key.hash : (uint64) hash_bytes_extended((unsigned char *) &event_id,
 																	  sizeof(event_id), 0);
 	return (int) (hash % (uint64) concurrency);
 }

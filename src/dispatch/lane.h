@@ -95,10 +95,10 @@ typedef struct ObxLane
 extern ObxLane *obx_lane_load(const ObxSubscription *subscription, int32 lane, int64 version);
 
 /* Must an event of this key wait?  Events without a key never do. */
-extern bool obx_lane_is_blocked(const ObxLane *lane, bool has_key, int64 key_hash);
+extern bool obx_lane_is_blocked(const ObxLane *lane, ObxOrderKey key);
 
 /* The same for an event that is not new, but is at this position. */
-extern bool obx_lane_is_blocked_at(const ObxLane *lane, bool has_key, int64 key_hash,
+extern bool obx_lane_is_blocked_at(const ObxLane *lane, ObxOrderKey key,
 								   int64 position);
 
 /*
@@ -165,22 +165,22 @@ extern void obx_subscription_lock(int32 subscription);
 extern bool obx_subscription_lock_nowait(int32 subscription);
 
 /* The lane of an event, among "concurrency" lanes. */
-extern int	obx_lane_of_event(int concurrency, bool has_key, int64 key_hash, int64 event_id);
+extern int	obx_lane_of_event(int concurrency, ObxOrderKey key, int64 event_id);
 
 /*
  * The key by which an event of the subscription waits for others, or none
  * under "none".  For an aggregate, events without a key are one group.
  */
 extern void obx_lane_key_of_event(const ObxSubscription *subscription, TupleTableSlot *event,
-								  bool *has_key, int64 *key_hash);
+								  ObxOrderKey *key);
 
 /* The hash of the event's own key, in place. */
-extern void obx_lane_key(const ObxSubscription *subscription, bool *has_key, int64 *key_hash);
+extern void obx_lane_key(const ObxSubscription *subscription, ObxOrderKey *key);
 
 /* The same for a key that an aggregate folds by; NULL for none. */
 extern int64 obx_lane_hash_of_group(text *key);
 
 /* The ordering key of an event, by a hash, the same in every process and version. */
-extern void obx_event_key(TupleTableSlot *event, bool *has_key, int64 *key_hash);
+extern void obx_event_key(TupleTableSlot *event, ObxOrderKey *key);
 
 #endif							/* OBX_LANE_H */

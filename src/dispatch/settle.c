@@ -47,9 +47,9 @@ typedef struct Settling
 static bool
 get_waiting_key(ObxOrdering ordering, const ObxDelivery *delivery, int64 *key)
 {
-	*key = ordering == OBX_ORDERING_STRICT ? 0 : delivery->key_hash;
+	*key = ordering == OBX_ORDERING_STRICT ? 0 : delivery->key.hash;
 	return ordering == OBX_ORDERING_STRICT ||
-		(ordering == OBX_ORDERING_KEY && delivery->has_key);
+		(ordering == OBX_ORDERING_KEY && delivery->key.has);
 }
 
 /* ObxDeliveryVisitor */

@@ -151,7 +151,7 @@ obx_event_decode(TupleTableSlot *slot, TupleTableSlot *view, ObxStreamEvent *eve
 		DatumGetPointer(get_column(view, OBX_EVENT_CORRELATION_ID, 0));
 	event->headers = get_headers(view);
 	event->causation_id = DatumGetInt64(get_column(view, OBX_EVENT_CAUSATION_ID, 0));
-	obx_event_key(view, &event->has_key, &event->key_hash);
+	obx_event_key(view, &event->key);
 }
 
 /* ---- what is kept ---- */

@@ -8,6 +8,8 @@
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 
+#include "catalog/delivery.h"
+
 /*
  * So many events are kept.  Lanes that keep to half of that in a batch, and
  * take turns, find there what the first of them has read.
@@ -27,8 +29,7 @@ typedef struct ObxStreamEvent
 	const struct varlena *headers;	/* jsonb; NULL for an empty object */
 	TimestampTz positioned_at;	/* when it got its position */
 	int64		causation_id;	/* 0 for none */
-	bool		has_key;
-	int64		key_hash;
+	ObxOrderKey key;
 } ObxStreamEvent;
 
 /*

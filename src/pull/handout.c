@@ -41,8 +41,8 @@ static bool
 is_blocked(const ObxPullLane *work, const ObxItem *item, bool is_new)
 {
 	if (is_new)
-		return obx_lane_is_blocked(work->lane, item->has_key, item->key_hash);
-	return obx_lane_is_blocked_at(work->lane, item->has_key, item->key_hash,
+		return obx_lane_is_blocked(work->lane, item->key);
+	return obx_lane_is_blocked_at(work->lane, item->key,
 								  item->event.position);
 }
 

@@ -247,8 +247,7 @@ fail_retry(ObxPullLane *work, int64 position, const ErrorData *error, bool final
 	work->batch->is_retry = true;
 	item.delivery = require_delivery(work, position);
 	item.event.position = position;
-	item.has_key = item.delivery->has_key;
-	item.key_hash = item.delivery->key_hash;
+	item.key = item.delivery->key;
 	fail_item(work, &item, error, final);
 	work->batch->is_retry = false;
 	obx_positions_take(&work->progress.retries, &position, 1);
@@ -292,16 +291,16 @@ fail_owed_item(ObxPullLane *work, FailingOwed *failing, ObxItem *item)
 	while (failing->next < failing->npositions &&
 		   failing->positions[failing->next] < item->event.position)
 		note_dropped(failing);
-	if (item->has_key)
-		(void) hash_search(failing->keys, &item->key_hash, HASH_FIND, &behind);
+	if (item->key.has)
+		(void) hash_search(failing->keys, &item->key.hash, HASH_FIND, &behind);
 	if (failing->next < failing->npositions &&
 		failing->positions[failing->next] == item->event.position)
 	{
 		failing->next++;
 		fail_item(work, item, failing->error, failing->nack->final);
 		take_retries_back(work, item);
-		if (item->has_key)
-			(void) hash_search(failing->keys, &item->key_hash, HASH_ENTER, NULL);
+		if (item->key.has)
+			(void) hash_search(failing->keys, &item->key.hash, HASH_ENTER, NULL);
 	}
 	else if (behind && work->subscription->ordering == OBX_ORDERING_KEY)
 		obx_batch_park(work->batch, item);

@@ -183,8 +183,8 @@ is_no_blocker(ObxDelivery *delivery, void *arg)
 	if (delivery->position >= blocking->position)
 		return false;
 	if (blocking->subscription->ordering != OBX_ORDERING_STRICT &&
-		(waiting == NULL || !waiting->has_key || !delivery->has_key ||
-		 delivery->key_hash != waiting->key_hash))
+		(waiting == NULL || !waiting->key.has || !delivery->key.has ||
+		 delivery->key.hash != waiting->key.hash))
 		return true;
 	blocking->blocker = delivery->position;
 	return false;

@@ -87,15 +87,14 @@ comes_again(const Change *change, const ObxDelivery *delivery, ObxProgress *prog
 					   delivery->position, event))
 	{
 		bool		isnull;
-		bool		has_key;
-		int64		key_hash;
+		ObxOrderKey key;
 		text	   *type = DatumGetTextPP(slot_getattr(event, OBX_EVENT_TYPE + 1, &isnull));
 
-		obx_event_key(event, &has_key, &key_hash);
+		obx_event_key(event, &key);
 		comes = obx_patterns_match(subscription->types, subscription->ntypes,
 								   VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)) &&
 			!obx_former_lanes_has(obx_former_lanes_list(subscription), false, delivery->position,
-								  delivery->event_id, has_key, key_hash);
+								  delivery->event_id, key);
 	}
 	ExecDropSingleTupleTableSlot(event);
 	return comes;

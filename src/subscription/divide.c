@@ -255,16 +255,15 @@ move_delivery(ObxDelivery *delivery, void *arg)
 				obx_delivery_delete(delivery->subscription, delivery->position);
 				return true;
 			}
-			obx_lane_key_of_event(new, moving->event, &delivery->has_key, &delivery->key_hash);
+			obx_lane_key_of_event(new, moving->event, &delivery->key);
 		}
 	}
-	delivery->lane = obx_lane_of_event(new->concurrency, delivery->has_key,
-									   delivery->key_hash, delivery->event_id);
+	delivery->lane = obx_lane_of_event(new->concurrency, delivery->key, delivery->event_id);
 	if (delivery->state == OBX_DELIVERY_DEAD && !new->block_on_exhausted)
 		delivery->open = false;
 
 	/* nobody looks after one that is parked behind nothing */
-	if (delivery->state == OBX_DELIVERY_PARKED && !delivery->has_key &&
+	if (delivery->state == OBX_DELIVERY_PARKED && !delivery->key.has &&
 		new->ordering != OBX_ORDERING_STRICT)
 	{
 		delivery->state = OBX_DELIVERY_RETRY;

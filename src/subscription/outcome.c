@@ -271,8 +271,7 @@ obx_outcome_find(ObxOutcomes *follower, const ObxReadEvent *event, ObxOutcome *o
 {
 	const ObxSubscription *subscription = follower->subscription;
 	FollowedLane *lane;
-	bool		has_key;
-	int64		key_hash;
+	ObxOrderKey key;
 
 	memset(outcome, 0, sizeof(ObxOutcome));
 	if (!obx_subscription_wants_event(subscription, event->slot))
@@ -284,8 +283,8 @@ obx_outcome_find(ObxOutcomes *follower, const ObxReadEvent *event, ObxOutcome *o
 	if (event->position == 0)
 		return;
 
-	obx_lane_key_of_event(subscription, event->slot, &has_key, &key_hash);
-	outcome->lane = obx_lane_of_event(subscription->concurrency, has_key, key_hash, event->id);
+	obx_lane_key_of_event(subscription, event->slot, &key);
+	outcome->lane = obx_lane_of_event(subscription->concurrency, key, event->id);
 	lane = load_lane(follower, outcome->lane);
 	if (!lane->found || find_exception(follower, lane, event->position, outcome) ||
 		is_ahead(lane, event->position, outcome) ||
@@ -299,11 +298,11 @@ obx_outcome_find(ObxOutcomes *follower, const ObxReadEvent *event, ObxOutcome *o
 	 */
 	if (outcome->at == 0 && event->position < subscription->first_position)
 	{
-		obx_event_key(event->slot, &has_key, &key_hash);
+		obx_event_key(event->slot, &key);
 		if (!obx_former_lanes_has(follower->history, true, event->position, event->id,
-								  has_key, key_hash) &&
+								  key) &&
 			!obx_former_lanes_has(follower->history, false, event->position, event->id,
-								  has_key, key_hash))
+								  key))
 			outcome->state = OBX_OUTCOME_EARLIER;
 	}
 }
