@@ -8,9 +8,12 @@
  * the weight (1), weight (6).  Then base-10000 digits, most significant first,
  * without zeros at either end; the weight is the first one's power of 10000.
  *
- * Pure: no memory, no errors.
+ * Pure: no memory, no errors; but with OBX_PLAIN, PostgreSQL's own cast does it.
  */
 #include "postgres.h"
+
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
 
 #include "base/compat.h"
 #include "capture/numeric.h"
@@ -19,6 +22,8 @@
 #define SHORT_NEGATIVE	0x2000
 #define SPECIAL_BITS	0xC000
 #define BASE			10000
+
+#ifndef OBX_PLAIN
 
 int
 obx_numeric_from_int64(char *out, int64 value)
@@ -51,6 +56,19 @@ obx_numeric_from_int64(char *out, int64 value)
 	SET_VARSIZE(out, size);
 	return size;
 }
+
+#else
+
+int
+obx_numeric_from_int64(char *out, int64 value)
+{
+	Numeric		number = DatumGetNumeric(DirectFunctionCall1(int8_numeric, Int64GetDatum(value)));
+
+	memcpy(out, number, VARSIZE(number));
+	return VARSIZE(number);
+}
+
+#endif							/* OBX_PLAIN */
 
 bool
 obx_numeric_is_special(const char *number)

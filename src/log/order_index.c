@@ -16,7 +16,8 @@
  * larger one, or by the high key, or by the end of the index; who else inserts
  * finds and locks the page first, and sees all of them or none.
  *
- * Knows B-trees; must not know events.
+ * OBX_PLAIN leaves all entries to index_insert().  Knows B-trees; must not know
+ * events.
  */
 #include "postgres.h"
 
@@ -33,6 +34,24 @@
 #include "log/event.h"
 #include "log/order_index.h"
 
+bool
+obx_order_index_is(Relation index)
+{
+	return index->rd_rel->relam == BTREE_AM_OID &&
+		index->rd_index->indnkeyatts == 2 && index->rd_index->indnatts == 2 &&
+		index->rd_index->indkey.values[0] == OBX_EVENT_XID + 1 &&
+		index->rd_index->indkey.values[1] == OBX_EVENT_ID + 1 &&
+		index->rd_indoption[0] == 0 && index->rd_indoption[1] == 0 &&
+		index_getprocid(index, 1, BTORDER_PROC) == F_XID8CMP &&
+		index_getprocid(index, 2, BTORDER_PROC) == F_BTINT8CMP &&
+		!index->rd_index->indisunique &&
+		RelationGetIndexPredicate(index) == NIL;
+}
+
+#ifndef OBX_PLAIN
+
+/* ---- a leaf page at a time ---- */
+
 /* Fewer entries are cheaper one by one. */
 #define OBX_FILL_ENTRIES	8
 
@@ -47,20 +66,6 @@ typedef struct OrderTuple
 StaticAssertDecl(sizeof(OrderTuple) == MAXALIGN(sizeof(OrderTuple)) &&
 				 offsetof(OrderTuple, xid) == MAXALIGN(sizeof(IndexTupleData)),
 				 "an index tuple's columns follow its header");
-
-bool
-obx_order_index_is(Relation index)
-{
-	return index->rd_rel->relam == BTREE_AM_OID &&
-		index->rd_index->indnkeyatts == 2 && index->rd_index->indnatts == 2 &&
-		index->rd_index->indkey.values[0] == OBX_EVENT_XID + 1 &&
-		index->rd_index->indkey.values[1] == OBX_EVENT_ID + 1 &&
-		index->rd_indoption[0] == 0 && index->rd_indoption[1] == 0 &&
-		index_getprocid(index, 1, BTORDER_PROC) == F_XID8CMP &&
-		index_getprocid(index, 2, BTORDER_PROC) == F_BTINT8CMP &&
-		!index->rd_index->indisunique &&
-		RelationGetIndexPredicate(index) == NIL;
-}
 
 static OrderTuple
 make_tuple(uint64 xid, const ObxOrderEntry *entry)
@@ -171,6 +176,10 @@ fill_leaf(Relation partition, Relation index, uint64 xid, const ObxOrderEntry *e
 	return added;
 }
 
+#endif							/* OBX_PLAIN */
+
+/* ---- inserting ---- */
+
 void
 obx_order_index_insert(Relation partition, Relation index, uint64 xid,
 					   const ObxOrderEntry *entries, int count)
@@ -186,10 +195,12 @@ obx_order_index_insert(Relation partition, Relation index, uint64 xid,
 		ItemPointerData tid;
 
 		CHECK_FOR_INTERRUPTS();
+#ifndef OBX_PLAIN
 		if (count - i >= OBX_FILL_ENTRIES)
 			i += fill_leaf(partition, index, xid, &entries[i], count - i);
 		if (i == count)
 			break;
+#endif
 		values[1] = Int64GetDatum(entries[i].id);
 		tid = entries[i].tid;
 		obx_index_insert(index, values, isnull, &tid, partition, UNIQUE_CHECK_NO, &info);

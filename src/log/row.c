@@ -6,18 +6,24 @@
  * row is formed: the id has a fixed place, and the correlation id, which
  * defaults to the id, is at the end, with only the cause behind it.
  *
- * Pure: no locks, no catalogs.
+ * Pure: no locks, no catalogs; but with OBX_PLAIN, heap_form_tuple() does it.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "utils/builtins.h"
+#include "utils/rel.h"
 
+#include "base/compat.h"
+#include "catalog/names.h"
 #include "log/event.h"
 #include "log/row.h"
 
 /* A text of the digits of an id. */
 #define ID_TEXT_SIZE	(VARHDRSZ_SHORT + MAXINT8LEN)
+
+#ifndef OBX_PLAIN
 
 /* Appends a value with the padding that it needs and the shortest header. */
 static char *
@@ -118,3 +124,55 @@ obx_row_set_id(HeapTuple row, int64 id)
 	row->t_len += VARHDRSZ_SHORT + length;
 	header->t_bits[OBX_EVENT_CORRELATION_ID >> 3] |= 1 << (OBX_EVENT_CORRELATION_ID & 0x07);
 }
+
+#else							/* OBX_PLAIN */
+
+/* Copies "from" to where "row" lies, which has room for it. */
+static void
+set_row(HeapTuple row, HeapTuple from)
+{
+	*row = *from;
+	row->t_data = (HeapTupleHeader) ((char *) row + HEAPTUPLESIZE);
+	memcpy(row->t_data, from->t_data, from->t_len);
+	/* it is a row of a table to be, and no datum */
+	memset(&row->t_data->t_choice, 0, sizeof(row->t_data->t_choice));
+}
+
+HeapTuple
+obx_row_form(const Datum *values, const bool *nulls)
+{
+	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+	HeapTuple	formed = heap_form_tuple(RelationGetDescr(log), unconstify(Datum *, values),
+										 unconstify(bool *, nulls));
+	HeapTuple	row = palloc(HEAPTUPLESIZE + formed->t_len + MAXIMUM_ALIGNOF + ID_TEXT_SIZE);
+
+	set_row(row, formed);
+	heap_freetuple(formed);
+	table_close(log, AccessShareLock);
+	return row;
+}
+
+void
+obx_row_set_id(HeapTuple row, int64 id)
+{
+	Relation	log = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
+	char		digits[MAXINT8LEN + 1];
+	Datum		values[OBX_EVENT_COLUMNS];
+	bool		nulls[OBX_EVENT_COLUMNS];
+	HeapTuple	formed;
+
+	heap_deform_tuple(row, RelationGetDescr(log), values, nulls);
+	values[OBX_EVENT_ID] = Int64GetDatum(id);
+	if (nulls[OBX_EVENT_CORRELATION_ID])
+	{
+		snprintf(digits, sizeof(digits), INT64_FORMAT, id);
+		values[OBX_EVENT_CORRELATION_ID] = CStringGetTextDatum(digits);
+	}
+	nulls[OBX_EVENT_CORRELATION_ID] = false;
+	formed = heap_form_tuple(RelationGetDescr(log), values, nulls);
+	set_row(row, formed);
+	heap_freetuple(formed);
+	table_close(log, AccessShareLock);
+}
+
+#endif							/* OBX_PLAIN */
