@@ -416,7 +416,7 @@ obx_progress_advance(ObxProgress *progress)
 }
 
 void
-obx_progress_settle(ObxProgress *progress, int64 position, int64 attempts)
+obx_progress_record_outcome(ObxProgress *progress, int64 position, int64 attempts)
 {
 	/* by powers of two */
 	if ((progress->nsettled & (progress->nsettled - 1)) == 0)

@@ -139,7 +139,7 @@ extern bool obx_progress_next(int32 *subscription, int32 *last_lane);
 extern void obx_progress_advance(ObxProgress *progress);
 
 /* Notes in the version to come what has become of an exception. */
-extern void obx_progress_settle(ObxProgress *progress, int64 position, int64 attempts);
+extern void obx_progress_record_outcome(ObxProgress *progress, int64 position, int64 attempts);
 
 /*
  * A subscription's lanes from one on.  Waits for nobody: false, with nothing

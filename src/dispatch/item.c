@@ -87,7 +87,7 @@ obx_batch_park(ObxBatch *batch, ObxItem *item)
 static void
 end_retry(ObxBatch *batch, const ObxItem *item, ObxProgress *progress, int64 attempts)
 {
-	obx_progress_settle(progress, item->event.position, attempts);
+	obx_progress_record_outcome(progress, item->event.position, attempts);
 	obx_delivery_delete(batch->subscription->id, item->event.position);
 	obx_lane_remove(batch->lane, item->event.position);
 }
@@ -162,7 +162,7 @@ obx_batch_write(ObxBatch *batch, ObxProgress *progress)
 	for (int i = 0; i < batch->reached; i++)
 		obx_batch_write_item(batch, &batch->items[i], progress);
 
-	obx_lane_settle(batch->lane);
+	obx_lane_refresh_heads(batch->lane);
 
 	if (batch->is_retry)
 		return batch->reached > 0;

@@ -72,7 +72,7 @@ empty_lane(ObxLane *lane)
 	lane->memory = NULL;
 	lane->open = lane->waiting = NULL;
 	lane->later = lane->due = NULL;
-	lane->unsettled = NIL;
+	lane->stale = NIL;
 }
 
 /* Whoever has loaded a lane may use it until its transaction ends. */
@@ -179,7 +179,7 @@ require_waiting(ObxLane *lane, const ObxDelivery *delivery)
 	{
 		dlist_init(&waiting->open);
 		dlist_init(&waiting->retries);
-		waiting->unsettled = false;
+		waiting->stale = false;
 		waiting->last_item = -1;
 	}
 	return waiting;
@@ -255,15 +255,15 @@ set_state(ObxLane *lane, ObxOpen *open, ObxDeliveryState state, TimestampTz next
 }
 
 static void
-note_unsettled(ObxLane *lane, ObxWaiting *waiting)
+note_stale(ObxLane *lane, ObxWaiting *waiting)
 {
 	MemoryContext old;
 
-	if (waiting == NULL || waiting->unsettled)
+	if (waiting == NULL || waiting->stale)
 		return;
 	old = MemoryContextSwitchTo(lane->memory);
-	waiting->unsettled = true;
-	lane->unsettled = lappend(lane->unsettled, waiting);
+	waiting->stale = true;
+	lane->stale = lappend(lane->stale, waiting);
 	MemoryContextSwitchTo(old);
 }
 
@@ -316,7 +316,7 @@ load_open(ObxDelivery *delivery, void *arg)
 void
 obx_lane_add(ObxLane *lane, const ObxDelivery *delivery)
 {
-	note_unsettled(lane, add_open(lane, delivery));
+	note_stale(lane, add_open(lane, delivery));
 }
 
 void
@@ -328,7 +328,7 @@ obx_lane_remove(ObxLane *lane, int64 position)
 	if (open->waiting != NULL)
 	{
 		dlist_delete(&open->node);
-		note_unsettled(lane, open->waiting);
+		note_stale(lane, open->waiting);
 	}
 	hash_search(lane->open, &position, HASH_REMOVE, NULL);
 }
@@ -345,7 +345,7 @@ obx_lane_change(ObxLane *lane, const ObxDelivery *delivery)
 	}
 	open = find_open(lane, delivery->position);
 	set_state(lane, open, delivery->state, delivery->next_at);
-	note_unsettled(lane, open->waiting);
+	note_stale(lane, open->waiting);
 }
 
 ObxLane *
@@ -490,7 +490,7 @@ obx_lane_forget(ObxLane *lane)
 
 /* Writes the row, if it becomes different. */
 static void
-settle_open(ObxLane *lane, ObxOpen *open, bool is_first)
+refresh_open(ObxLane *lane, ObxOpen *open, bool is_first)
 {
 	ObxDelivery *delivery;
 
@@ -505,7 +505,7 @@ settle_open(ObxLane *lane, ObxOpen *open, bool is_first)
 
 /* The list of retries is changed meanwhile, but for its next one. */
 static void
-settle_waiting(ObxLane *lane, ObxWaiting *waiting)
+refresh_head(ObxLane *lane, ObxWaiting *waiting)
 {
 	ObxOpen    *first = first_open(waiting);
 	dlist_mutable_iter iter;
@@ -515,9 +515,9 @@ settle_waiting(ObxLane *lane, ObxWaiting *waiting)
 		ObxOpen    *open = dlist_container(ObxOpen, among_retries, iter.cur);
 
 		if (open != first)
-			settle_open(lane, open, false);
+			refresh_open(lane, open, false);
 	}
-	settle_open(lane, first, true);
+	refresh_open(lane, first, true);
 }
 
 /*
@@ -526,22 +526,22 @@ settle_waiting(ObxLane *lane, ObxWaiting *waiting)
  * their events in any, and what is added may come before them all.
  */
 void
-obx_lane_settle(ObxLane *lane)
+obx_lane_refresh_heads(ObxLane *lane)
 {
 	ListCell   *lc;
 
-	foreach(lc, lane->unsettled)
+	foreach(lc, lane->stale)
 	{
 		ObxWaiting *waiting = lfirst(lc);
 
-		waiting->unsettled = false;
+		waiting->stale = false;
 		if (dlist_is_empty(&waiting->open))
 			hash_search(lane->waiting, &waiting->key_hash, HASH_REMOVE, NULL);
 		else
-			settle_waiting(lane, waiting);
+			refresh_head(lane, waiting);
 	}
-	list_free(lane->unsettled);
-	lane->unsettled = NIL;
+	list_free(lane->stale);
+	lane->stale = NIL;
 }
 
 /* ---- keys ---- */

@@ -26,9 +26,9 @@ typedef struct ObxWaiting
 {
 	int64		key_hash;		/* hash key */
 	dlist_head	open;			/* of ObxOpen, by position */
-	dlist_head	retries;		/* those of them that are retries: once
-								 * settled, none or the first one */
-	bool		unsettled;		/* is in the lane's list of those */
+	dlist_head	retries;		/* those of them that are retries: none or the
+								 * first, once fresh */
+	bool		stale;			/* changed: in the list of the lane */
 	int			last_item;		/* scratch of who collects a batch */
 } ObxWaiting;
 
@@ -74,7 +74,8 @@ typedef struct ObxLane
 	HTAB	   *waiting;		/* of ObxWaiting, by key */
 	pairingheap *later;			/* retries, the one due next first */
 	pairingheap *due;			/* those whose time has come, by position */
-	List	   *unsettled;		/* of ObxWaiting, changed since settled last */
+	List	   *stale;			/* of ObxWaiting, changed since heads were
+								 * refreshed */
 
 	/* hints that need not survive */
 	bool		retried_last;	/* the last batch was of retries */
@@ -103,7 +104,7 @@ extern bool obx_lane_is_blocked_at(const ObxLane *lane, ObxOrderKey key,
 
 /*
  * These make the lane follow the caller's writes to outbox.delivery: a new
- * row, a changed state, a deleted row.  Call obx_lane_settle() afterwards.
+ * row, a changed state, a deleted row.  Call obx_lane_refresh_heads() afterwards.
  */
 extern void obx_lane_add(ObxLane *lane, const ObxDelivery *delivery);
 extern void obx_lane_change(ObxLane *lane, const ObxDelivery *delivery);
@@ -115,7 +116,7 @@ extern void obx_lane_remove(ObxLane *lane, int64 position);
  * changed in which order.  Looks at keys that were changed only, and of them
  * at those that become different, which it writes.
  */
-extern void obx_lane_settle(ObxLane *lane);
+extern void obx_lane_refresh_heads(ObxLane *lane);
 
 /*
  * The due retries before a position, with the events parked behind them: at

@@ -464,7 +464,7 @@ serve_lane(Pass *pass, int32 subscription, int lane)
 	if (has_due_windows(pass))
 	{
 		pass->settled = GetCurrentTimestamp();
-		obx_segment_settle();
+		obx_segment_wait_for_writer();
 	}
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (pass->settled == 0 || !collect_windows(pass, false))

@@ -390,7 +390,7 @@ obx_generation_is_loaded(void)
  * together.  From the first id that is drawn on, nothing more can be loaded.
  */
 static void
-settle_load(void)
+fit_load(void)
 {
 	int64		highest = obx_log_highest_id();
 
@@ -425,7 +425,7 @@ require_generation(void)
 	move = find_move(&generation);
 	loaded = is_loaded(&generation);
 	if (loaded)
-		settle_load();
+		fit_load();
 	if (move == MOVE_NONE)
 	{
 		if (!loaded)

@@ -173,7 +173,7 @@ obx_segment_unlock(void)
 }
 
 void
-obx_segment_settle(void)
+obx_segment_wait_for_writer(void)
 {
 	/*
 	 * where it is ours already, nobody else writes one, and this waits for

@@ -101,7 +101,7 @@ extern void obx_segment_unlock(void);
  * Waits until no segment is being written.  A segment that a later snapshot
  * does not show was made after the call.
  */
-extern void obx_segment_settle(void);
+extern void obx_segment_wait_for_writer(void);
 
 /*
  * Fills in the columns that cover all segments so far, from the one before

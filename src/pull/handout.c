@@ -200,7 +200,7 @@ collect_retries(ObxPullLane *work, int limit)
 		else
 			leave_lost(batch);
 		sift_items(work);
-		obx_lane_settle(work->lane);
+		obx_lane_refresh_heads(work->lane);
 	} while (batch->nitems == 0 && batch->failures == failures);
 	batch->nitems = Min(batch->nitems, limit);
 	leave_suspects(work);

@@ -155,11 +155,11 @@ ack_retries(ObxPullLane *work, const int64 *positions, int count)
 		ObxDelivery *delivery = obx_delivery_find(work->subscription->id, positions[i]);
 
 		if (delivery != NULL)
-			obx_progress_settle(&work->progress, delivery->position, delivery->attempts + 1);
+			obx_progress_record_outcome(&work->progress, delivery->position, delivery->attempts + 1);
 		obx_delivery_delete(work->subscription->id, positions[i]);
 		obx_lane_remove(work->lane, positions[i]);
 	}
-	obx_lane_settle(work->lane);
+	obx_lane_refresh_heads(work->lane);
 }
 
 void
@@ -381,7 +381,7 @@ obx_handed_fail(ObxPullLane *work, const ObxNack *nack, int sqlstate)
 	 * A dead letter blocks nothing, so those parked behind it may go on; and
 	 * one nacked before may not, if it is behind this one.
 	 */
-	obx_lane_settle(work->lane);
+	obx_lane_refresh_heads(work->lane);
 }
 
 void

@@ -133,7 +133,7 @@ discard(const Change *change, ObxDelivery *delivery, ObxProgress *progress)
 {
 	MemoryContext old = MemoryContextSwitchTo(change->memory);
 
-	obx_progress_settle(progress, delivery->position, OBX_SETTLED_DISCARDED);
+	obx_progress_record_outcome(progress, delivery->position, OBX_SETTLED_DISCARDED);
 	take_back(delivery, progress);
 	MemoryContextSwitchTo(old);
 	obx_delivery_delete(delivery->subscription, delivery->position);

@@ -1,5 +1,5 @@
 /*
- * Which lanes are light.
+ * Which lanes are cheap.
  *
  * A dispatcher keeps what it has read of the log for the lanes that come next.
  * One that costs less than the reading, because next to nothing matches, is
@@ -7,7 +7,7 @@
  * it.  Who happens to come first, and so reads, is no heavier for that; and
  * what reading costs is measured, because machines differ.
  *
- * Must not know what becomes of lanes that are light.
+ * Must not know what becomes of lanes that are cheap.
  */
 #include "postgres.h"
 
@@ -18,8 +18,8 @@
 /* Passes that read fewer events of the log tell more of beginning and ending. */
 #define MEASURED_EVENTS 256
 
-/* A lane is light if it costs at most that part of the reading. */
-#define LIGHT_PART 0.5
+/* A lane is cheap if it costs at most that part of the reading. */
+#define CHEAP_PART 0.5
 
 /* Microseconds of an event that is read, 0 while not known; the last ones weigh most. */
 static double reading_cost = 0;
@@ -49,5 +49,5 @@ obx_cheap_lane_end(int64 read)
 
 		reading_cost = reading_cost == 0 ? cost : (3 * reading_cost + cost) / 4;
 	}
-	return cpu - reading_cpu <= read * reading_cost * LIGHT_PART;
+	return cpu - reading_cpu <= read * reading_cost * CHEAP_PART;
 }

@@ -1,5 +1,5 @@
 /*
- * Which lanes are light: they cost less than to read the log for them.
+ * Which lanes are cheap: they cost less than to read the log for them.
  */
 #ifndef OBX_CHEAP_LANE_H
 #define OBX_CHEAP_LANE_H

@@ -33,8 +33,8 @@
 #define LOCKED_DELAY OBX_MS(50)
 #define LOCKED_LONGEST OBX_MS(1000)
 
-/* So long a light lane waits before one more dispatcher may take it. */
-#define LIGHT_WAIT (50 * INT64CONST(1000))
+/* So long a cheap lane waits before one more dispatcher may take it. */
+#define CHEAP_WAIT (50 * INT64CONST(1000))
 
 ObxQueue   *obx_queue = NULL;
 
@@ -97,33 +97,33 @@ obx_queue_set_state(ObxQueuedLane *lane, ObxQueuedState state)
 	lane->state = state;
 }
 
-/* Is it one that will soon look for a light lane? */
+/* Is it one that will soon look for a cheap lane? */
 static bool
-may_take_light(const ObxSlot *slot, TimestampTz now)
+may_take_cheap(const ObxSlot *slot, TimestampTz now)
 {
 	return slot->leave == OBX_LEAVE_NOT &&
 		(slot->state == OBX_SLOT_STARTING || slot->state == OBX_SLOT_IDLE ||
 		 (slot->state == OBX_SLOT_BUSY &&
 		  (slot->subscription == 0 ||
-		   (slot->light && slot->claimed_at > now - LIGHT_WAIT))));
+		   (slot->cheap && slot->claimed_at > now - CHEAP_WAIT))));
 }
 
-/* The first dispatcher of the owner that is there for light lanes, or NULL. */
+/* The first dispatcher of the owner that is there for cheap lanes, or NULL. */
 static const ObxSlot *
-find_light_slot(Oid database, Oid owner, TimestampTz now)
+find_cheap_slot(Oid database, Oid owner, TimestampTz now)
 {
 	for (int i = 0; i < obx_slots->nslots; i++)
 	{
 		const ObxSlot *slot = &obx_slots->slots[i];
 
 		if (slot->role == OBX_ROLE_DISPATCHER && slot->database == database &&
-			slot->owner == owner && may_take_light(slot, now))
+			slot->owner == owner && may_take_cheap(slot, now))
 			return slot;
 	}
 	return NULL;
 }
 
-/* Readies a lane; a light one wakes whom it is left to. */
+/* Readies a lane; a cheap one wakes whom it is left to. */
 static void
 make_ready(ObxQueuedLane *lane, TimestampTz now)
 {
@@ -132,7 +132,7 @@ make_ready(ObxQueuedLane *lane, TimestampTz now)
 	ObxAssertLocked();
 	obx_queue_set_state(lane, OBX_QUEUED_READY);
 	lane->ready_since = now;
-	slot = lane->light ? find_light_slot(lane->database, lane->owner, now) : NULL;
+	slot = lane->cheap ? find_cheap_slot(lane->database, lane->owner, now) : NULL;
 	if (slot != NULL && slot->state == OBX_SLOT_IDLE)
 		obx_slot_wake(slot);
 }
@@ -243,7 +243,7 @@ obx_queue_left_until(const ObxQueuedLane *lane, const ObxSlot *own, TimestampTz 
 	int64		wait = 0;
 
 	ObxAssertShared();
-	if (!lane->light)
+	if (!lane->cheap)
 		return 0;
 	for (int i = 0; i < obx_slots->nslots; i++)
 	{
@@ -252,15 +252,15 @@ obx_queue_left_until(const ObxQueuedLane *lane, const ObxSlot *own, TimestampTz 
 		if (slot == own)
 			break;
 		if (slot->role == OBX_ROLE_DISPATCHER && slot->database == lane->database &&
-			slot->owner == lane->owner && may_take_light(slot, now))
-			wait += LIGHT_WAIT;
+			slot->owner == lane->owner && may_take_cheap(slot, now))
+			wait += CHEAP_WAIT;
 	}
 
 	/*
 	 * A lane may have become ready after "now" was taken; but not by much, if
 	 * the clock was not set back.
 	 */
-	if (lane->ready_since <= now - wait || lane->ready_since > now + LIGHT_WAIT)
+	if (lane->ready_since <= now - wait || lane->ready_since > now + CHEAP_WAIT)
 		return 0;
 	return lane->ready_since + wait;
 }
@@ -310,7 +310,7 @@ obx_queue_claim(ObxLaneClaim *claim, TimestampTz *look_at)
 		held = *claim;
 		own->subscription = best->subscription;
 		own->lane = best->lane;
-		own->light = best->light;
+		own->cheap = best->cheap;
 		own->claimed_at = now;
 		own->under_way = 0;
 	}
@@ -327,8 +327,8 @@ obx_queue_claim(ObxLaneClaim *claim, TimestampTz *look_at)
 
 /* What a pass found decides when its lane is looked at again. */
 static void
-settle_lane(ObxQueuedLane *lane, const ObxLaneClaim *claim, const ObxPassResult *result,
-			int64 head, TimestampTz now)
+reschedule_lane(ObxQueuedLane *lane, const ObxLaneClaim *claim, const ObxPassResult *result,
+				int64 head, TimestampTz now)
 {
 	ObxAssertLocked();
 	obx_queue_set_state(lane, OBX_QUEUED_IDLE);
@@ -374,7 +374,7 @@ settle_lane(ObxQueuedLane *lane, const ObxLaneClaim *claim, const ObxPassResult 
 }
 
 /*
- * A lane that was taken for a light one has work to do: it is not left to one
+ * A lane that was taken for a cheap one has work to do: it is not left to one
  * dispatcher any more, so another one is woken for it, or had started.
  */
 static void
@@ -397,13 +397,13 @@ wake_for_work(const ObxQueuedLane *lane, const ObxSlot *sequencer)
 }
 
 void
-obx_queue_release(const ObxLaneClaim *claim, const ObxPassResult *result, bool light)
+obx_queue_release(const ObxLaneClaim *claim, const ObxPassResult *result, bool cheap)
 {
 	ObxQueuedLane *lane = &obx_queue->lanes[claim->index];
 	TimestampTz now = obx_clock_now();
 	ObxSlot    *sequencer;
 	ObxSuspect *suspect;
-	bool		was_light;
+	bool		was_cheap;
 	bool		is_served = result->outcome == OBX_PASS_IDLE || result->outcome == OBX_PASS_MORE;
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
@@ -412,7 +412,7 @@ obx_queue_release(const ObxLaneClaim *claim, const ObxPassResult *result, bool l
 	obx_slot_own->under_way = 0;
 	suspect = obx_suspect_find(obx_slot_own->database, claim->subscription, claim->lane);
 	if (suspect != NULL && is_served)
-		obx_suspect_settle(suspect, result->handled, result->cleared, lane->batch_size);
+		obx_suspect_clear(suspect, result->handled, result->cleared, lane->batch_size);
 	sequencer = obx_slot_find_sequencer(obx_slot_own->database);
 	if (sequencer != NULL && is_served)
 		sequencer->progress++;
@@ -421,10 +421,10 @@ obx_queue_release(const ObxLaneClaim *claim, const ObxPassResult *result, bool l
 	{
 		if (lane->careful > 0 && is_served && result->handled > 0)
 			lane->careful = obx_suspect_widen(lane->careful, lane->batch_size);
-		was_light = lane->light;
-		lane->light = light && result->outcome == OBX_PASS_MORE;
-		settle_lane(lane, claim, result, sequencer != NULL ? sequencer->head : claim->head, now);
-		if (was_light && !lane->light && lane->state == OBX_QUEUED_READY)
+		was_cheap = lane->cheap;
+		lane->cheap = cheap && result->outcome == OBX_PASS_MORE;
+		reschedule_lane(lane, claim, result, sequencer != NULL ? sequencer->head : claim->head, now);
+		if (was_cheap && !lane->cheap && lane->state == OBX_QUEUED_READY)
 			wake_for_work(lane, sequencer);
 		if (lane->state == OBX_QUEUED_IDLE && sequencer != NULL &&
 			lane->due < sequencer->wakes_at)

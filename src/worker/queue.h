@@ -42,7 +42,7 @@ typedef struct ObxQueuedLane
 	TimestampTz due;			/* look again then, DT_NOEND for no need */
 	TimestampTz not_before;		/* and not earlier, whatever happens */
 	TimestampTz ready_since;	/* READY: its place in the queue */
-	bool		light;			/* new, or in the midst of many events that
+	bool		cheap;			/* new, or in the midst of many events that
 								 * cost little */
 	int			failures;		/* in a row, of the infrastructure */
 	int			batch_size;		/* of the subscription */
@@ -116,7 +116,7 @@ typedef struct ObxLaneClaim
 
 /*
  * Until when a READY lane is better left to other dispatchers of its owner than
- * "own", or, if NULL, than one more: 0 if it is not.  A light lane costs less
+ * "own", or, if NULL, than one more: 0 if it is not.  A cheap lane costs less
  * than to read the log for it, so one dispatcher serves them all, out of what
  * it has read for the first; a second one helps if they have to wait, a third
  * if they then still do, and so on.  Locked or shared.
@@ -132,10 +132,10 @@ extern TimestampTz obx_queue_left_until(const ObxQueuedLane *lane, const ObxSlot
 extern bool obx_queue_claim(ObxLaneClaim *claim, TimestampTz *look_at);
 
 /*
- * Dispatcher: gives it back; "light" if it cost little for each event.  Not
+ * Dispatcher: gives it back; "cheap" if it cost little for each event.  Not
  * locked.
  */
-extern void obx_queue_release(const ObxLaneClaim *claim, const ObxPassResult *result, bool light);
+extern void obx_queue_release(const ObxLaneClaim *claim, const ObxPassResult *result, bool cheap);
 
 /*
  * Dispatcher: true when another lane of its owner waits and nobody but us will

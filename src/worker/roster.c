@@ -327,7 +327,7 @@ put_in(ObxQueuedLane *lane, const ObxWantedLane *wanted)
 	lane->due = DT_NOEND;
 	lane->batch_size = wanted->batch_size;
 	lane->careful = obx_queue->unclean ? 1 : 0;
-	lane->light = true;			/* until we know better */
+	lane->cheap = true;			/* until we know better */
 	strlcpy(lane->name, wanted->name, NAMEDATALEN);
 }
 

@@ -73,7 +73,7 @@ typedef struct ObxSlot
 	/* dispatchers */
 	int32		subscription;	/* of the lane it serves, 0 between two */
 	int32		lane;
-	bool		light;			/* that is a light one */
+	bool		cheap;			/* that is a cheap one */
 	TimestampTz claimed_at;		/* since when it serves it */
 	volatile int64 under_way;	/* position that it calls for, or as told to
 								 * ObxWatcherNote; 0 for none; written by the

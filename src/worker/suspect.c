@@ -111,7 +111,7 @@ obx_suspect_widen(int careful, int batch_size)
 }
 
 void
-obx_suspect_settle(ObxSuspect *suspect, int64 handled, bool cleared, int batch_size)
+obx_suspect_clear(ObxSuspect *suspect, int64 handled, bool cleared, int batch_size)
 {
 	ObxAssertLocked();
 	if (handled > 0 && suspect->careful > 0)

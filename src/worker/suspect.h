@@ -33,7 +33,7 @@ extern int	obx_suspect_widen(int careful, int batch_size);
  * gone if "cleared".  A batch may hold twice as many then, up to batch_size,
  * and who has come so far is free.  Locked.
  */
-extern void obx_suspect_settle(ObxSuspect *suspect, int64 handled, bool cleared,
-							   int batch_size);
+extern void obx_suspect_clear(ObxSuspect *suspect, int64 handled, bool cleared,
+							  int batch_size);
 
 #endif							/* OBX_SUSPECT_H */
