@@ -31,6 +31,7 @@ static const ObxOption connection_options[] = {
 
 const ObxCommand *const obx_commands[] = {
 	&obx_tail_command,
+	&obx_top_command,
 	&obx_status_command,
 	&obx_trace_command,
 	&obx_why_command,

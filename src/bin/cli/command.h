@@ -53,6 +53,7 @@ typedef struct ObxCommand
 extern const ObxCommand *const obx_commands[];
 
 extern const ObxCommand obx_tail_command;
+extern const ObxCommand obx_top_command;
 extern const ObxCommand obx_status_command;
 extern const ObxCommand obx_trace_command;
 extern const ObxCommand obx_why_command;
