@@ -18,6 +18,7 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "base/hook.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_type.h"
@@ -245,10 +246,7 @@ process_utility(OBX_UTILITY_PARAMETERS)
 						GetCommandTagName(CreateCommandTag(pstmt->utilityStmt))),
 				 errdetail("Filters, contracts and the like run in sessions of others, and leave nothing there."),
 				 errhint("Let a handler do it.")));
-	if (previous_process_utility)
-		previous_process_utility(OBX_UTILITY_ARGUMENTS);
-	else
-		standard_ProcessUtility(OBX_UTILITY_ARGUMENTS);
+	obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
 }
 
 static void

@@ -28,6 +28,7 @@
 #include "utils/memutils.h"
 
 #include "base/compat.h"
+#include "base/hook.h"
 #include "capture/row_move.h"
 
 /* A row on its way. */
@@ -169,28 +170,19 @@ obx_row_move_covers_truncate(Oid trigger, Oid source_trigger)
 }
 
 static void
-call_utility(OBX_UTILITY_PARAMETERS)
-{
-	if (previous_process_utility)
-		previous_process_utility(OBX_UTILITY_ARGUMENTS);
-	else
-		standard_ProcessUtility(OBX_UTILITY_ARGUMENTS);
-}
-
-static void
 process_utility(OBX_UTILITY_PARAMETERS)
 {
 	uint64		outer = current_command;
 
 	if (!IsA(pstmt->utilityStmt, TruncateStmt))
 	{
-		call_utility(OBX_UTILITY_ARGUMENTS);
+		obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
 		return;
 	}
 	current_command = ++last_command;
 	PG_TRY();
 	{
-		call_utility(OBX_UTILITY_ARGUMENTS);
+		obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
 	}
 	PG_FINALLY();
 	{

@@ -17,6 +17,7 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "base/hook.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
@@ -337,10 +338,7 @@ process_utility(OBX_UTILITY_PARAMETERS)
 {
 	if (host != NULL && !InSecurityRestrictedOperation() && remove_own(pstmt->utilityStmt))
 		return;
-	if (previous_process_utility)
-		previous_process_utility(OBX_UTILITY_ARGUMENTS);
-	else
-		standard_ProcessUtility(OBX_UTILITY_ARGUMENTS);
+	obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
 }
 
 void

@@ -35,6 +35,7 @@
 
 #include "base/compat.h"
 #include "base/doorbell.h"
+#include "base/hook.h"
 #include "base/table.h"
 #include "catalog/names.h"
 #include "emit/append.h"
@@ -498,15 +499,6 @@ finish_executor(QueryDesc *query)
 		flush_buffer(true);
 }
 
-static void
-call_utility(OBX_UTILITY_PARAMETERS)
-{
-	if (previous_process_utility)
-		previous_process_utility(OBX_UTILITY_ARGUMENTS);
-	else
-		standard_ProcessUtility(OBX_UTILITY_ARGUMENTS);
-}
-
 /* COPY fires its triggers without the executor's help. */
 static void
 process_utility(OBX_UTILITY_PARAMETERS)
@@ -515,14 +507,14 @@ process_utility(OBX_UTILITY_PARAMETERS)
 
 	if (!IsA(pstmt->utilityStmt, CopyStmt))
 	{
-		call_utility(OBX_UTILITY_ARGUMENTS);
+		obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
 		return;
 	}
 
 	statement_depth++;
 	PG_TRY();
 	{
-		call_utility(OBX_UTILITY_ARGUMENTS);
+		obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
 	}
 	PG_FINALLY();
 	{

@@ -6,6 +6,9 @@
 #ifndef OBX_EVENT_H
 #define OBX_EVENT_H
 
+#include "executor/tuptable.h"
+#include "utils/xid8.h"
+
 #include "base/expression.h"
 
 /* Columns of outbox.event, as attribute number minus one. */
@@ -41,5 +44,15 @@ extern void obx_event_check_key(const char *key, int length);
  * number 1; as obx_expression_analyze().
  */
 extern Node *obx_event_analyze(const char *text, const ObxExpressionKind *kind, Oid owner);
+
+/* The transaction of the event in a slot, in the log's ids. */
+static inline uint64
+obx_event_xid(TupleTableSlot *slot)
+{
+	bool		isnull;
+	Datum		xid = slot_getattr(slot, OBX_EVENT_XID + 1, &isnull);
+
+	return U64FromFullTransactionId(DatumGetFullTransactionId(xid));
+}
 
 #endif							/* OBX_EVENT_H */

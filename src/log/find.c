@@ -131,9 +131,7 @@ step_back(BackwardScan *back)
 	if (!scan->has_event)
 		return;
 	scan->id = DatumGetInt64(slot_getattr(scan->slot, OBX_EVENT_ID + 1, &isnull));
-	back->xid = U64FromFullTransactionId(DatumGetFullTransactionId(slot_getattr(scan->slot,
-																				OBX_EVENT_XID + 1,
-																				&isnull)));
+	back->xid = obx_event_xid(scan->slot);
 }
 
 /* The one at the newest event, NULL at the end of all. */

@@ -156,12 +156,7 @@ find_last_xid(void)
 
 		index_rescan(scan, NULL, 0, NULL, 0);
 		if (index_getnext_slot(scan, BackwardScanDirection, slot))
-		{
-			bool		isnull;
-			Datum		value = slot_getattr(slot, OBX_EVENT_XID + 1, &isnull);
-
-			xid = Max(xid, U64FromFullTransactionId(DatumGetFullTransactionId(value)));
-		}
+			xid = Max(xid, obx_event_xid(slot));
 		index_endscan(scan);
 		ExecDropSingleTupleTableSlot(slot);
 

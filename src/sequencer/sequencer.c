@@ -97,8 +97,7 @@ count_event(HTAB *transactions, TupleTableSlot *slot)
 {
 	bool		isnull;
 	int64		id = DatumGetInt64(slot_getattr(slot, OBX_EVENT_ID + 1, &isnull));
-	uint64		xid = U64FromFullTransactionId(
-											   DatumGetFullTransactionId(slot_getattr(slot, OBX_EVENT_XID + 1, &isnull)));
+	uint64		xid = obx_event_xid(slot);
 	TimestampTz time = DatumGetTimestampTz(slot_getattr(slot, OBX_EVENT_TIME + 1, &isnull));
 	bool		found;
 	Transaction *transaction = hash_search(transactions, &xid, HASH_ENTER, &found);
@@ -313,9 +312,7 @@ has_event(IndexScanDesc scan, TupleTableSlot *slot, const ObxXidSnapshot *upto,
 	set_range(scan, from, to);
 	while (index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
-		bool		isnull;
-		uint64		xid = U64FromFullTransactionId(
-												   DatumGetFullTransactionId(slot_getattr(slot, OBX_EVENT_XID + 1, &isnull)));
+		uint64		xid = obx_event_xid(slot);
 
 		CHECK_FOR_INTERRUPTS();
 		if (xid != own && obx_xid_snapshot_has_ended(upto, xid))

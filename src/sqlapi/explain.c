@@ -414,10 +414,7 @@ obx_sql_why_not_delivered(PG_FUNCTION_ARGS)
 	SPI_connect();
 	if (obx_event_find_by_id(GetActiveSnapshot(), event.id, event.slot))
 	{
-		bool		isnull;
-		Datum		xid = slot_getattr(event.slot, OBX_EVENT_XID + 1, &isnull);
-
-		event.xid = U64FromFullTransactionId(DatumGetFullTransactionId(xid));
+		event.xid = obx_event_xid(event.slot);
 		event.position = obx_event_position(GetActiveSnapshot(), event.id);
 		explain_positioned(&out, &event);
 	}

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "base/hook.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "commands/dbcommands.h"
@@ -213,10 +214,7 @@ process_utility(OBX_UTILITY_PARAMETERS)
 	Node	   *command = pstmt->utilityStmt;
 
 	prepare(command);
-	if (previous_process_utility)
-		previous_process_utility(OBX_UTILITY_ARGUMENTS);
-	else
-		standard_ProcessUtility(OBX_UTILITY_ARGUMENTS);
+	obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
 	follow_up(command);
 }
 
@@ -227,10 +225,7 @@ process_reassign(OBX_UTILITY_PARAMETERS)
 	/* the statement may be gone afterwards */
 	bool		is_reassign = IsA(pstmt->utilityStmt, ReassignOwnedStmt);
 
-	if (previous_reassign)
-		previous_reassign(OBX_UTILITY_ARGUMENTS);
-	else
-		standard_ProcessUtility(OBX_UTILITY_ARGUMENTS);
+	obx_hook_next_utility(previous_reassign, OBX_UTILITY_ARGUMENTS);
 	if (!is_reassign || !OidIsValid(obx_extension_find()))
 		return;
 	CommandCounterIncrement();
