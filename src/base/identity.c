@@ -48,13 +48,18 @@ static bool is_assumed = false;
 #define OUR_PATH "pg_catalog, pg_temp"
 #define TEMPORARY "pg_temp"
 
+/* All names with it are temporary schemas', also pg_temp_3 and PG_TEMP. */
 static bool
 ends_with_temporary(const char *path)
 {
-	const char *first = strstr(path, TEMPORARY);
+	int			length = strlen(path) - strlen(TEMPORARY);
 
-	return first != NULL && strcmp(first, TEMPORARY) == 0 &&
-		(first == path || first[-1] == ' ' || first[-1] == ',');
+	if (length < 0 || strcmp(path + length, TEMPORARY) != 0)
+		return false;
+	for (int i = 0; i < length; i++)
+		if (pg_strncasecmp(path + i, TEMPORARY, strlen(TEMPORARY)) == 0)
+			return false;
+	return length == 0 || path[length - 1] == ' ' || path[length - 1] == ',';
 }
 
 char *
@@ -74,7 +79,7 @@ obx_identity_path(const char *path)
 				 errhint("Set a list of schemas, separated by commas.")));
 	initStringInfo(&result);
 	foreach(lc, schemas)
-		if (strcmp(lfirst(lc), TEMPORARY) != 0)
+		if (strncmp(lfirst(lc), TEMPORARY, strlen(TEMPORARY)) != 0)
 		appendStringInfo(&result, "%s, ", quote_identifier(lfirst(lc)));
 	appendStringInfoString(&result, TEMPORARY);
 	return result.data;

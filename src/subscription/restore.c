@@ -16,6 +16,9 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -42,6 +45,9 @@
 /* How far a counter is stepped of whose values some may be in use outside. */
 #define OBX_STEP 1000000
 
+/* No counter comes so far between what a dump has of it. */
+#define OBX_FAR INT64CONST(1000000000000)
+
 /* The number that the query returns; 0 for none. */
 static int64
 query_number(const char *query)
@@ -65,19 +71,41 @@ query_number(const char *query)
 	return isnull ? 0 : DatumGetInt64(value);
 }
 
-/* The highest id of an event that our tables name. */
+/* The highest id of an event that was given here. */
 static int64
-find_highest_id(void)
+find_highest_given(void)
 {
 	return query_number("SELECT pg_catalog.max(m.id) FROM ("
 						"SELECT pg_catalog.max(event_id) AS id FROM outbox.progress"
 						" UNION ALL SELECT pg_catalog.max(event_id) FROM outbox.delivery"
 						" UNION ALL SELECT pg_catalog.max(last_event_id) FROM outbox.aggregate_window"
 						" UNION ALL SELECT pg_catalog.max(event_id) FROM outbox.seen_0"
+						" WHERE consumer OPERATOR(pg_catalog.=) ''"
 						" UNION ALL SELECT pg_catalog.max(event_id) FROM outbox.seen_1"
+						" WHERE consumer OPERATOR(pg_catalog.=) ''"
 						" UNION ALL SELECT pg_catalog.max(event_id) FROM outbox.seen_2"
+						" WHERE consumer OPERATOR(pg_catalog.=) ''"
 						" UNION ALL SELECT pg_catalog.max(first_id) FROM outbox.generation"
 						" WHERE generation OPERATOR(pg_catalog.>) 0) m");
+}
+
+/*
+ * The highest id of an event that our tables name.  outbox.once() notes what its
+ * callers pass: an id far beyond those that were given must not use up the
+ * counter.
+ */
+static int64
+find_highest_id(void)
+{
+	int64		given = Max(find_highest_given(), obx_log_highest_id());
+	int64		noted = query_number(psprintf("SELECT pg_catalog.max(m.event_id) FROM ("
+											  "SELECT event_id FROM outbox.seen_0"
+											  " UNION ALL SELECT event_id FROM outbox.seen_1"
+											  " UNION ALL SELECT event_id FROM outbox.seen_2) m"
+											  " WHERE m.event_id OPERATOR(pg_catalog.<) " INT64_FORMAT,
+											  given + OBX_FAR));
+
+	return Max(given, noted);
 }
 
 static int64
@@ -199,6 +227,37 @@ stop_lanes(const ObxSubscription *subscription)
 			 errhint("outbox.seek() lets it go on.")));
 }
 
+/*
+ * Drops the types that came with the dump and stand for nothing here: a name
+ * that is cut has another type in another encoding.  Those that stand for
+ * something depend on its table, see catalog/owner.c.
+ */
+static void
+drop_orphans(void)
+{
+	int64		orphan;
+	const char *query =
+	"SELECT pg_catalog.min(t.oid)::pg_catalog.int8 FROM pg_catalog.pg_type t"
+	" WHERE t.typnamespace OPERATOR(pg_catalog.=) 'outbox'::pg_catalog.regnamespace"
+	" AND NOT t.typisdefined"
+	" AND (t.typname OPERATOR(pg_catalog.~) '^(subscription|event type)[ ~]')"
+	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
+	" WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass"
+	" AND d.objid OPERATOR(pg_catalog.=) t.oid"
+	" AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass)";
+
+	CommandCounterIncrement();
+	while ((orphan = query_number(query)) != 0)
+	{
+		ObjectAddress object;
+
+		ObjectAddressSet(object, TypeRelationId, (Oid) orphan);
+		performDeletion(&object, DROP_CASCADE,
+						PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY);
+		CommandCounterIncrement();
+	}
+}
+
 /* obx_generation_on_load()'s "settle" */
 static int64
 settle(void)
@@ -222,6 +281,7 @@ settle(void)
 		obx_owner_settle(OBX_OWNED_SUBSCRIPTION, subscription->name, subscription->owner);
 	}
 	obx_registered_type_settle_owners();
+	drop_orphans();
 	obx_doorbell_arm_configuration();
 	return find_highest_id();
 }

@@ -225,11 +225,16 @@ INSERT INTO mallory.lookup VALUES (true);
 CREATE FUNCTION mallory.looks() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT wanted FROM lookup); END $$;
 SELECT outbox.subscribe('f_lookup', types => '{Plain}', filter => 'looks()');
 SELECT outbox.register_type('Looked', 'looks()');
+-- whatever name is theirs in the search_path
+SELECT set_config('search_path', 'PG_TEMP, mallory, public, pg_temp', false);
+SELECT outbox.subscribe('f_named', types => '{Plain}', filter => 'looks()');
 RESET ROLE;
+SET search_path = mallory, public;
 SELECT outbox.publish('Plain') > 0 AS published;
 CALL outbox.run();
 CREATE TEMPORARY VIEW lookup AS SELECT false AS wanted;
 SELECT count(*) FROM outbox.receive('f_lookup');
+SELECT count(*) FROM outbox.receive('f_named');
 SELECT outbox.publish('Looked') > 0 AS published;
 DROP VIEW pg_temp.lookup;
 
