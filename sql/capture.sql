@@ -79,13 +79,13 @@ WITH RECURSIVE our_trigger AS MATERIALIZED (
     WHERE t.tgfoid IN ('outbox.capture_row()'::pg_catalog.regprocedure,
                        'outbox.capture_statement()'::pg_catalog.regprocedure)
 ), string AS (
-    SELECT '"(?:[^"\\[:cntrl:]]|\\["\\/bfnrt]|\\u00(?:0[1-9a-f]|1[0-9a-f]))*"' AS pattern
+    SELECT E'"(?:[^"\\\\[:cntrl:]]|\\\\["\\\\/bfnrt]|\\\\u00(?:0[1-9a-f]|1[0-9a-f]))*"' AS pattern
 ), origin AS MATERIALIZED (
     SELECT o.oid, o.tgrelid, o.tgenabled, o.is_row, o.argument::jsonb AS argument
     FROM our_trigger o
     CROSS JOIN string s
     WHERE CASE WHEN o.argument ~ pg_catalog.replace(
-                   '^\{ *(?:@ *: *(?:null|true|false|@|[0-9]{1,9}|\[ *(?:@(?: *, *@)*)? *\])(?: *, *(?!\}))?)+ *\}$',
+                   E'^\\{ *(?:@ *: *(?:null|true|false|@|[0-9]{1,9}|\\[ *(?:@(?: *, *@)*)? *\\])(?: *, *(?!\\}))?)+ *\\}$',
                    '@', s.pattern)
                THEN pg_catalog.jsonb_typeof(o.argument::jsonb -> 'name') = 'string' END
 ), below (root, relation) AS (

@@ -55,8 +55,28 @@ CALL outbox.run();
 SELECT name, delivered FROM outbox.status ORDER BY name;
 SELECT type, key, data FROM outbox.event WHERE type IN ('orders.inserted', 'Folded') ORDER BY id;
 
+-- nor does what the extension is made of depend on those of the session that makes it
 \c
 SET client_min_messages = warning;
+CREATE FUNCTION made(OUT parts text, OUT number bigint) LANGUAGE sql AS $$
+SELECT md5(string_agg(part, E'\n' ORDER BY part COLLATE "C")) AS parts, count(*) AS number
+FROM (SELECT pg_get_viewdef(oid) AS part FROM pg_class WHERE relnamespace = 'outbox'::regnamespace AND relkind = 'v'
+      UNION ALL SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef d JOIN pg_class c ON c.oid = adrelid WHERE relnamespace = 'outbox'::regnamespace
+      UNION ALL SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'outbox'::regnamespace AND conname !~ '_p[0-9]'
+      UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'outbox'::regnamespace) p $$;
+SELECT parts, number FROM made() \gset
+DROP EXTENSION pg_outbox CASCADE;
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+SET transform_null_equals = on;
+SET array_nulls = off;
+SET quote_all_identifiers = on;
+SET check_function_bodies = off;
+CREATE EXTENSION pg_outbox;
+RESET ALL;
+SET client_min_messages = warning;
+SELECT parts = :'parts' AND number = :number AS same FROM made();
+DROP FUNCTION made;
 DROP EXTENSION pg_outbox CASCADE;
 DROP TABLE orders;
 DROP FUNCTION attempt, published;

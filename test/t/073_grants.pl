@@ -10,7 +10,7 @@ use Test::More;
 
 # What each role is meant to have, beyond what everybody has.
 my %granted = (
-	outbox_producer => [qw(publish publish_many)],
+	outbox_producer => [qw(publish publish_many try_publish try_publish_many)],
 	outbox_scheduler => [qw(cancel_scheduled scheduled)],
 	outbox_designer => [qw(capture uncapture snapshot register_type unregister_type
 		  capture_rule event_type)],
@@ -31,6 +31,19 @@ $node->safe_psql('postgres', docs_grants());
 
 is( $node->safe_psql('postgres', q{SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolname LIKE 'outbox%'}),
 	join(' ', sort keys %granted), 'every role is looked at');
+
+# Whatever has a role that it is for is granted; the rest is for everybody, for the
+# extension itself, or a trigger's.
+my %nobodys = map { $_ => 1 } qw(duration_text trace_words current_attempt current_position
+  current_subscription is_replay worker_obstacle handed_out);
+is( join(' ', grep { my $name = $_; !$nobodys{$name} && !grep { $_ eq $name } map { @$_ } values %granted }
+		split(/\n/, $node->safe_psql('postgres', q{
+			SELECT proname::text COLLATE "C" FROM pg_proc WHERE pronamespace = 'outbox'::regnamespace
+				AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
+			UNION SELECT relname::text FROM pg_class WHERE relnamespace = 'outbox'::regnamespace AND relkind = 'v'
+			ORDER BY 1}))),
+	'', 'every function and view is granted to some role');
+
 foreach my $role (sort keys %granted)
 {
 	is( $node->safe_psql('postgres', qq{
