@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/partcache.h"
 #include "utils/syscache.h"
 
 #include "base/compat.h"
@@ -245,10 +246,44 @@ obx_rule_list_tables(void)
 /* ---- making ---- */
 
 /*
+ * Opens the partitioned tables from there down, with their partition keys.
+ * Whoever needs a key first evaluates what is constant in its expressions, which
+ * are code of the table's owner: that is done here, as each one's owner.  As
+ * long as a table is open, its key stays.  Locks are those that CREATE TRIGGER
+ * takes.
+ */
+static List *
+open_partitioned(Oid relid)
+{
+	List	   *opened = NIL;
+	ListCell   *lc;
+
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		return NIL;
+	foreach(lc, find_all_inheritors(relid, ShareRowExclusiveLock, NULL))
+	{
+		Relation	rel;
+		ObxIdentity former;
+
+		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_PARTITIONED_TABLE)
+			continue;
+		rel = table_open(lfirst_oid(lc), NoLock);
+		obx_identity_assume(&former, rel->rd_rel->relowner);
+		(void) RelationGetPartitionKey(rel);
+		obx_identity_restore(&former);
+		opened = lappend(opened, rel);
+	}
+	return opened;
+}
+
+/*
  * Makes one trigger.  PostgreSQL asks for EXECUTE on the trigger's function,
  * which no user has: the trigger is made by the one superuser that always
  * exists.  No code of users runs meanwhile.  An error restores the user with
  * its transaction.
+ *
+ * A clone is made without a look at the tables below, so also by the sequencer,
+ * which must not wait for code of users.
  */
 ObjectAddress
 obx_rule_create_trigger(Oid relid, const ObxRuleTrigger *trigger, Node *when)
@@ -256,6 +291,8 @@ obx_rule_create_trigger(Oid relid, const ObxRuleTrigger *trigger, Node *when)
 	CreateTrigStmt *statement = makeNode(CreateTrigStmt);
 	ObjectAddress address;
 	ObxIdentity former;
+	List	   *partitioned = OidIsValid(trigger->parent) ? NIL : open_partitioned(relid);
+	ListCell   *lc;
 
 	statement->trigname = trigger->name;
 	statement->funcname = list_make2(makeString(pstrdup(OBX_SCHEMA_NAME)),
@@ -270,6 +307,8 @@ obx_rule_create_trigger(Oid relid, const ObxRuleTrigger *trigger, Node *when)
 									InvalidOid, trigger->function, trigger->parent, when,
 									false, OidIsValid(trigger->parent), trigger->enabled);
 	obx_identity_restore(&former);
+	foreach(lc, partitioned)
+		table_close(lfirst(lc), NoLock);
 	CommandCounterIncrement();
 	return address;
 }

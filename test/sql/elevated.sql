@@ -147,6 +147,29 @@ SELECT outbox.capture('mallory.orders', condition => 'new.p = ''(1,2)''::mallory
 SELECT * FROM seen.report('capture');
 SELECT outbox.uncapture('mallory.orders', 'a'), outbox.uncapture('mallory.orders', 'b');
 
+-- nobody but the owner, of whichever part, evaluates what is constant in partition keys
+SET ROLE regress_outbox_mallory;
+CREATE FUNCTION mallory.tell() RETURNS void LANGUAGE sql AS $$ INSERT INTO seen.ran VALUES ('partition key', current_user, '') $$;
+CREATE FUNCTION mallory.shift(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM mallory.tell(); RETURN $1; END $$;
+CREATE TABLE mallory.parts (id integer) PARTITION BY RANGE ((id + mallory.shift(1)));
+CREATE TABLE mallory.part PARTITION OF mallory.parts FOR VALUES FROM (0) TO (9) PARTITION BY RANGE ((id + mallory.shift(1)));
+\c
+SET client_min_messages = warning;
+TRUNCATE seen.ran;
+SET ROLE regress_outbox_mallory;
+SELECT outbox.capture('mallory.parts', key => '{id}');
+RESET ROLE;
+SELECT * FROM seen.report('capture of partitions by their owner');
+\c
+SET client_min_messages = warning;
+SELECT outbox.uncapture('mallory.parts');
+SELECT outbox.capture('mallory.parts', key => '{id}');
+SELECT * FROM seen.report('capture of partitions by a superuser');
+SELECT outbox.uncapture('mallory.parts');
+TRUNCATE seen.ran;
+SET search_path = mallory, public;
+
 -- snapshot(): values and conditions are the table's owner's
 SET ROLE regress_outbox_mallory;
 CREATE TYPE mallory.mood AS ENUM ('sad', 'glad');
