@@ -392,6 +392,8 @@ obx_ahead_prepare(bool may_wait, bool *urgent)
 	PopActiveSnapshot();
 
 	obx_identity_restore(&former);
-	report_holders(result == OBX_AHEAD_LATER && *urgent);
+	/* run() need not tell of a default partition that harms nothing yet */
+	report_holders(result == OBX_AHEAD_LATER && *urgent &&
+				   (obx_is_background_worker() || !is_default_small()));
 	return result;
 }

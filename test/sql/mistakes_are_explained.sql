@@ -1,4 +1,5 @@
--- Every error that a user's argument causes has a detail and a hint.
+-- Every error that a user's argument causes has a fitting SQLSTATE, and a detail
+-- and a hint unless the message says it all.
 CREATE EXTENSION pg_outbox;
 CREATE TABLE orders (id int PRIMARY KEY, status text);
 CREATE VIEW order_list AS SELECT * FROM orders;
