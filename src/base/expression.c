@@ -80,6 +80,13 @@ obx_expression_query(const char *text)
 	return psprintf(SELECT_PREFIX "%s", text);
 }
 
+/* The grammar has it for the target of a SELECT; the analysis of a WHERE dies of it. */
+static bool
+is_star(Node *target)
+{
+	return IsA(target, ColumnRef) && IsA(linitial(((ColumnRef *) target)->fields), A_Star);
+}
+
 Node *
 obx_expression_parse(const char *text)
 {
@@ -100,7 +107,7 @@ obx_expression_parse(const char *text)
 	/* a statement that has nothing but this target */
 	plain->targetList = select->targetList;
 	plain->limitOption = select->limitOption;
-	return equal(plain, select) ? target->val : NULL;
+	return equal(plain, select) && !is_star(target->val) ? target->val : NULL;
 }
 
 /* ---- analysis ---- */

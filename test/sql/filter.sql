@@ -22,6 +22,7 @@ SELECT outbox.subscribe('f', handler => 'handle', filter => 'true; SELECT 1');
 SELECT outbox.subscribe('f', handler => 'handle', filter => 'true FROM outbox.subscription');
 SELECT outbox.subscribe('f', handler => 'handle', filter => 'true AS yes');
 SELECT outbox.subscribe('f', handler => 'handle', filter => '(type = ');
+SELECT outbox.subscribe('f', handler => 'handle', filter => '*');
 SELECT outbox.subscribe('f', handler => 'handle', filter => 'count(*) > 1');
 SELECT outbox.subscribe('f', handler => 'handle', filter => 'row_number() OVER () = 1');
 SELECT outbox.subscribe('f', handler => 'handle', filter => 'generate_series(1, 3) = 2');
