@@ -453,7 +453,7 @@ obx_sql_capture_follow_ddl(PG_FUNCTION_ARGS)
 	if (IsA(command, AlterOwnerStmt))
 	{
 		obx_registered_type_follow_owners();
-		if (obx_subscription_follow_owners())
+		if (obx_subscription_follow_owners(true))
 			obx_doorbell_arm_configuration();
 	}
 	if (renames_unlisted(command))

@@ -13,6 +13,7 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -20,6 +21,7 @@
 #include "base/compat.h"
 #include "base/identity.h"
 #include "base/table.h"
+#include "catalog/locks.h"
 #include "catalog/names.h"
 #include "catalog/owner.h"
 #include "catalog/sequence.h"
@@ -441,28 +443,48 @@ obx_subscription_delete(const ObxSubscription *subscription)
 
 /* ---- owners ---- */
 
+/*
+ * The row as it is now, and the owner as it is now.  Who gives a subscription
+ * to another role holds the lock until all sessions have been told: before that,
+ * their caches may still have the former owner.
+ */
 bool
-obx_subscription_follow_owners(void)
+obx_subscription_follow_owner(int32 id, bool wait)
+{
+	ObxSubscription *subscription;
+	Oid			owner;
+
+	if (!obx_lock_acquire(obx_lock_subscription(id), ExclusiveLock, wait))
+		return false;
+	AcceptInvalidationMessages();
+	subscription = obx_subscription_find(id);
+	if (subscription == NULL)
+		return false;
+	owner = obx_owner_find(OBX_OWNED_SUBSCRIPTION, subscription->name);
+	if (!OidIsValid(owner) || owner == subscription->owner)
+		return false;
+
+	/* the former one's search_path is the former one's to fill */
+	subscription->owner = owner;
+	subscription->search_path = obx_identity_role_path(owner);
+	obx_subscription_update(subscription);
+	return true;
+}
+
+bool
+obx_subscription_follow_owners(bool wait)
 {
 	bool		changed = false;
 	ListCell   *lc;
 
 	foreach(lc, obx_subscription_list())
 	{
-		ObxSubscription *subscription = lfirst(lc);
+		const ObxSubscription *subscription = lfirst(lc);
 		Oid			owner = obx_owner_find(OBX_OWNED_SUBSCRIPTION, subscription->name);
 
-		if (!OidIsValid(owner) || owner == subscription->owner)
-			continue;
-
-		/* the former one's search_path is the former one's to fill */
-		subscription = obx_subscription_find(subscription->id);
-		if (subscription == NULL)
-			continue;
-		subscription->owner = owner;
-		subscription->search_path = obx_identity_role_path(owner);
-		obx_subscription_update(subscription);
-		changed = true;
+		if (OidIsValid(owner) && owner != subscription->owner &&
+			obx_subscription_follow_owner(subscription->id, wait))
+			changed = true;
 	}
 	return changed;
 }

@@ -93,9 +93,11 @@ extern void obx_subscription_delete(const ObxSubscription *subscription);
 
 /*
  * After what stands for subscriptions (catalog/owner.h) got another owner, or
- * was dropped: the rows follow.  True if one did.
+ * was dropped: the rows follow.  True if one did.  Takes the lock of each
+ * subscription that changes; one that is not free is left out unless "wait".
  */
-extern bool obx_subscription_follow_owners(void);
+extern bool obx_subscription_follow_owners(bool wait);
+extern bool obx_subscription_follow_owner(int32 id, bool wait);
 extern bool obx_subscription_follow_drop(const char *type);
 
 /* Of one that is not found: was it this transaction that deleted it? */

@@ -228,7 +228,11 @@ obx_argument_lock_subscription(FunctionCallInfo fcinfo, const char *name)
 	subscription = obx_argument_require_subscription(fcinfo);
 	obx_subscription_lock(subscription->id);
 
-	/* as whoever had it before has left it */
+	/*
+	 * as whoever had it before has left it, also by a session that had not
+	 * loaded us
+	 */
+	(void) obx_subscription_follow_owner(subscription->id, true);
 	subscription = obx_subscription_require(subscription->name);
 	check_membership(subscription);
 	return subscription;

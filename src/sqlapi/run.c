@@ -186,7 +186,7 @@ static void
 follow_owners(void)
 {
 	obx_registered_type_follow_owners();
-	if (obx_subscription_follow_owners())
+	if (obx_subscription_follow_owners(false))
 		obx_doorbell_arm_configuration();
 	SPI_commit();
 }

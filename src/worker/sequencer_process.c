@@ -127,8 +127,11 @@ read_configuration(void *arg)
 	if (configuration->installed != OBX_INSTALLED)
 		return;
 
-	/* a session that had not loaded us may have reassigned them */
-	(void) obx_subscription_follow_owners();
+	/*
+	 * a session that had not loaded us may have reassigned them; a busy one
+	 * comes later
+	 */
+	(void) obx_subscription_follow_owners(false);
 	subscriptions = obx_subscription_list();
 	has_subscriptions = (subscriptions != NIL);
 	context = MemoryContextSwitchTo(configuration->context);

@@ -230,7 +230,7 @@ process_reassign(OBX_UTILITY_PARAMETERS)
 		return;
 	CommandCounterIncrement();
 	obx_registered_type_follow_owners();
-	if (obx_subscription_follow_owners())
+	if (obx_subscription_follow_owners(true))
 		obx_doorbell_arm_configuration();
 }
 
