@@ -472,6 +472,25 @@ obx_failure_record(int32 subscription, int64 position, const char *error)
 	return !noted;
 }
 
+char *
+obx_failure_find(int32 subscription)
+{
+	ScanKeyData key;
+	ObxScan		scan;
+	HeapTuple	tuple = begin_failure_scan(&scan, &key, subscription);
+	char	   *error = NULL;
+
+	if (tuple != NULL && is_of_subscription(tuple, RelationGetDescr(scan.table)))
+	{
+		bool		isnull;
+
+		error = TextDatumGetCString(heap_getattr(tuple, FAILURE_ERROR + 1,
+												 RelationGetDescr(scan.table), &isnull));
+	}
+	obx_scan_end(&scan);
+	return error;
+}
+
 /* Is it noted that the subscription cannot run?  If so, the note may go. */
 static bool
 find_broken(int32 subscription, bool delete)

@@ -84,6 +84,9 @@ extern int	obx_delivery_delete_some(int32 subscription, int64 *from, int limit);
  */
 extern bool obx_failure_record(int32 subscription, int64 position, const char *error);
 
+/* Why it cannot run at all, as was noted; NULL: it can. */
+extern char *obx_failure_find(int32 subscription);
+
 /* It runs, or is to try: true if it was noted that it cannot. */
 extern bool obx_failure_clear(int32 subscription);
 

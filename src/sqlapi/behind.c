@@ -12,6 +12,8 @@
 #include "base/compat.h"
 #include "base/settings.h"
 #include "catalog/delivery.h"
+#include "catalog/progress.h"
+#include "log/segment.h"
 #include "sqlapi/behind.h"
 #include "worker/queue.h"
 #include "worker/refusal.h"
@@ -175,6 +177,35 @@ obx_behind_explain_workers(StringInfo out, const ObxSubscription *subscription)
 		appendStringInfoString(out, "waits for a dispatcher");
 }
 
+/* Does it stand still until a seek? */
+static bool
+is_lost(const ObxSubscription *subscription)
+{
+	int64		oldest = obx_segment_oldest(NULL);
+
+	for (int lane = 0; lane < subscription->concurrency; lane++)
+	{
+		ObxProgress progress;
+
+		if (obx_progress_find(subscription->id, lane, &progress) &&
+			(progress.position < 0 || progress.position + 1 < oldest))
+			return true;
+	}
+	return false;
+}
+
+/* That it cannot run at all, whatever the workers are to it. */
+static bool
+explain_failure(StringInfo out, const ObxSubscription *subscription)
+{
+	const char *error = obx_failure_find(subscription->id);
+
+	if (error == NULL)
+		return false;
+	appendStringInfo(out, "is %s: %s", is_lost(subscription) ? "lost" : "broken", error);
+	return true;
+}
+
 void
 obx_behind_explain(StringInfo out, const ObxSubscription *subscription, int64 position)
 {
@@ -184,6 +215,8 @@ obx_behind_explain(StringInfo out, const ObxSubscription *subscription, int64 po
 		appendStringInfoString(out, "is ");
 		obx_behind_explain_pause(out, subscription);
 	}
+	else if (explain_failure(out, subscription))
+		return;
 	else if (subscription->kind == OBX_KIND_PULL)
 		appendStringInfoString(out, "waits for a consumer to receive and ack");
 	else if (!explain_retry(out, subscription, position))

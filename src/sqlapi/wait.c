@@ -125,7 +125,8 @@ warn_of_behind(const Wait *wait)
 	if (out.len > 0)
 		ereport(WARNING,
 				(errmsg("outbox.wait() has waited in vain"),
-				 errdetail("%s.", out.data),
+		/* what the server says of a role ends in a full stop already */
+				 errdetail("%s%s", out.data, out.data[out.len - 1] == '.' ? "" : "."),
 				 obx_slots == NULL ?
 				 errhint("%s", obx_preload_hint()) : 0));
 }

@@ -31,6 +31,7 @@ CALL outbox.run();
 RESET ROLE;
 TABLE state;
 SELECT count(*) FROM outbox.failure;
+SELECT outbox.wait('s', '1 ms');
 
 -- comes back with another signature, and as what cannot be a handler
 CREATE FUNCTION app.handle(e outbox.event) RETURNS void LANGUAGE sql AS $$ $$;
