@@ -446,7 +446,7 @@ obx_sql_capture_follow_ddl(PG_FUNCTION_ARGS)
 	foreach(lc, changes->relations)
 		if (is_table(lfirst_oid(lc)))
 	{
-		obx_immutable_follow(lfirst_oid(lc));
+		obx_immutable_follow(lfirst_oid(lc), command);
 		follow_table(lfirst_oid(lc), command);
 		obx_notice_names(lfirst_oid(lc), command);
 	}

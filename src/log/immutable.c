@@ -22,10 +22,13 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/dependency.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
+#include "commands/extension.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -246,10 +249,50 @@ enable_triggers(Oid relid, bool all)
 	}
 }
 
-void
-obx_immutable_follow(Oid relid)
+/* Of the log with its partitions, whose triggers change along with its own. */
+static void
+enable_log_triggers(bool all)
 {
-	if (get_rel_namespace(relid) == obx_schema_require())
+	ListCell   *lc;
+
+	enable_triggers(obx_object_require(OBX_EVENT), all);
+	foreach(lc, obx_partition_list())
+		enable_triggers(((ObxPartition *) lfirst(lc))->relid, all);
+}
+
+/* Does the command give a table other columns, or other types of columns? */
+static bool
+changes_columns(const Node *command)
+{
+	ListCell   *lc;
+
+	if (command == NULL || !IsA(command, AlterTableStmt))
+		return false;
+	foreach(lc, ((const AlterTableStmt *) command)->cmds)
+	{
+		AlterTableType kind = lfirst_node(AlterTableCmd, lc)->subtype;
+
+		if (kind == AT_AddColumn || kind == AT_DropColumn || kind == AT_AlterColumnType)
+			return true;
+	}
+	return false;
+}
+
+void
+obx_immutable_follow(Oid relid, const Node *command)
+{
+	if (get_rel_namespace(relid) != obx_schema_require())
+		return;
+	if (!creating_extension && changes_columns(command) &&
+		OidIsValid(getExtensionOfObject(RelationRelationId, relid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot change the columns of \"%s.%s\"", OBX_SCHEMA_NAME, get_rel_name(relid)),
+				 errdetail("The extension reads and writes its tables by the columns that it made."),
+				 errhint("Use a table of your own.")));
+	if (relid == obx_object_require(OBX_EVENT))
+		enable_log_triggers(false);
+	else
 		enable_triggers(relid, false);
 }
 
@@ -261,16 +304,14 @@ static int64
 repair(void)
 {
 	static const ObxObject guarded[] = {
-		OBX_EVENT, OBX_SEGMENT, OBX_SUBSCRIPTION, OBX_PROGRESS, OBX_DELIVERY, OBX_WINDOW,
+		OBX_SEGMENT, OBX_SUBSCRIPTION, OBX_PROGRESS, OBX_DELIVERY, OBX_WINDOW,
 		OBX_FAILURE, OBX_SCHEDULE, OBX_SEEN_0, OBX_SEEN_1, OBX_SEEN_2, OBX_SEEN_TURN,
 		OBX_REGISTERED_TYPE, OBX_SCHEMA_VERSION
 	};
-	ListCell   *lc;
 
 	for (int i = 0; i < lengthof(guarded); i++)
 		enable_triggers(obx_object_require(guarded[i]), true);
-	foreach(lc, obx_partition_list())
-		enable_triggers(((ObxPartition *) lfirst(lc))->relid, true);
+	enable_log_triggers(true);
 	return 0;
 }
 

@@ -134,6 +134,16 @@ WHERE inhparent = 'outbox.event'::regclass
   AND (c.relowner <> (SELECT relowner FROM pg_class WHERE oid = 'outbox.event'::regclass)
        OR EXISTS (SELECT FROM aclexplode(c.relacl) a WHERE a.grantee <> c.relowner));
 
+-- also after all its triggers were enabled as those of any table are
+ALTER TABLE outbox.event ENABLE TRIGGER ALL;
+SELECT count(*) AS open FROM pg_trigger
+WHERE tgfoid = 'outbox.refuse_change'::regproc AND tgenabled <> 'A';
+
+-- the columns of the extension's tables are what its code knows
+ALTER TABLE outbox.segment ADD COLUMN note text;
+ALTER TABLE outbox.event ADD COLUMN note text;
+ALTER TABLE outbox.subscription ALTER COLUMN name TYPE varchar;
+
 -- the trigger function is of no other use
 CREATE TABLE side (i integer);
 SELECT outbox.refuse_change();
