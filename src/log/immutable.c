@@ -22,6 +22,8 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
@@ -41,6 +43,7 @@
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "base/compat.h"
 #include "catalog/names.h"
@@ -81,6 +84,59 @@ is_restore(TriggerEvent event)
 	return true;
 }
 
+/* Is the row one of a COPY into this very partition, not by way of outbox.event? */
+static bool
+is_copied_into(Relation rel)
+{
+	const Node *command;
+
+	if (ActivePortal == NULL || ActivePortal->commandTag != CMDTAG_COPY)
+		return false;
+	command = linitial_node(PlannedStmt, ActivePortal->stmts)->utilityStmt;
+	return command != NULL && IsA(command, CopyStmt) &&
+		strcmp(((const CopyStmt *) command)->relation->relname, RelationGetRelationName(rel)) == 0;
+}
+
+static bool
+has_rows(Relation rel)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
+ * A dump has one COPY for a partition, so what finds rows there is the same
+ * restore again.  No index may be there yet that could tell the rows.  Looked
+ * at once for each command.
+ */
+static bool
+is_loaded_again(const TriggerData *trigger)
+{
+	static LocalTransactionId transaction = InvalidLocalTransactionId;
+	static CommandId command = InvalidCommandId;
+	static Oid	relid = InvalidOid;
+	Relation	rel = trigger->tg_relation;
+
+	if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || !is_copied_into(rel))
+		return false;
+	if (transaction == obx_my_lxid() && command == GetCurrentCommandId(false) &&
+		relid == RelationGetRelid(rel))
+		return false;
+	if (has_rows(rel))
+		return true;
+	transaction = obx_my_lxid();
+	command = GetCurrentCommandId(false);
+	relid = RelationGetRelid(rel);
+	return false;
+}
+
 static void
 refuse_load(Relation rel)
 {
@@ -119,7 +175,7 @@ obx_sql_refuse_change(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"refuse_change\" was not called as a trigger")));
 
-	if (is_restore(trigger->tg_event))
+	if (is_restore(trigger->tg_event) && !is_loaded_again(trigger))
 		return PointerGetDatum(TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ?
 							   trigger->tg_trigtuple : NULL);
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) && suspended_in == obx_my_lxid())

@@ -161,3 +161,21 @@ DROP VIEW event_view;
 DROP FUNCTION answer, deletes;
 DROP PROCEDURE try_all;
 DROP EXTENSION pg_outbox;
+
+-- a log is loaded once
+CREATE EXTENSION pg_outbox;
+\set VERBOSITY terse
+COPY outbox.event_default (id, xid, time, type, source, data, headers) FROM stdin;
+1	3	2001-01-01	a	s	{}	{}
+2	3	2001-01-01	a	s	{}	{}
+\.
+COPY outbox.event_default (id, xid, time, type, source, data, headers) FROM stdin;
+1	3	2001-01-01	a	s	{}	{}
+2	3	2001-01-01	a	s	{}	{}
+\.
+-- what comes by way of the log may meet in one partition
+COPY outbox.event (id, xid, time, type, source, data, headers) FROM stdin;
+3	3	2002-01-01	a	s	{}	{}
+\.
+SELECT id FROM outbox.event ORDER BY id;
+DROP EXTENSION pg_outbox;
