@@ -8,6 +8,9 @@
 
 #include "relay/state.h"
 
+/* Then the database has its turn. */
+#define MOST_ROUNDS 20
+
 /* ---- what is not ours any more ---- */
 
 static void
@@ -136,12 +139,16 @@ take_confirmation(ObxRelay *relay, int64_t ticket)
 	relay->sink_error[0] = '\0';
 }
 
-static void
+/* Returns whether there were any. */
+static bool
 take_results(ObxRelay *relay)
 {
 	ObxSinkResult result;
+	bool		found = false;
 
 	while (!relay->finished && relay->settings.module->result(relay->settings.sink, &result))
+	{
+		found = true;
 		switch (result.verdict)
 		{
 			case OBX_CONNECTED:
@@ -162,6 +169,8 @@ take_results(ObxRelay *relay)
 				take_failure(relay, &result);
 				break;
 		}
+	}
+	return found;
 }
 
 /* ---- sending ---- */
@@ -193,6 +202,7 @@ send_next(ObxRelay *relay, ObxBatch *batch, int number)
 	if (!relay->settings.module->send(relay->settings.sink, &message))
 		return false;
 	obx_flight_sent(&relay->flight, batch);
+	relay->sealed = false;
 	relay->counters.sent++;
 	relay->counters.bytes += relay->body.length;
 	return true;
@@ -221,6 +231,19 @@ has_nacks(const ObxRelay *relay)
 		obx_flight_has_nacks(&relay->flight, relay->flight.first->handout.receipt);
 }
 
+/* At the end, what was not sent is given back, where that is known. */
+static void
+send_or_seal(ObxRelay *relay)
+{
+	if (relay->sink_up && (!relay->draining || has_nacks(relay)))
+		send_all(relay);
+	else if (relay->sink_up && !relay->sealed)
+	{
+		relay->settings.module->seal(relay->settings.sink);
+		relay->sealed = true;
+	}
+}
+
 void
 obx_relay_turn_sink(ObxRelay *relay)
 {
@@ -229,17 +252,12 @@ obx_relay_turn_sink(ObxRelay *relay)
 		relay->sink_connecting = true;
 		relay->settings.module->connect(relay->settings.sink);
 	}
-	/* at the end, what was not sent is given back, where that is known */
-	if (relay->sink_up && (!relay->draining || has_nacks(relay)))
-		send_all(relay);
-	else if (relay->sink_up && !relay->sealed)
+	/* what is confirmed makes room */
+	for (int i = 0; i < MOST_ROUNDS && (relay->sink_up || relay->sink_connecting); i++)
 	{
-		relay->settings.module->seal(relay->settings.sink);
-		relay->sealed = true;
-	}
-	if (relay->sink_up || relay->sink_connecting)
-	{
+		send_or_seal(relay);
 		relay->settings.module->work(relay->settings.sink);
-		take_results(relay);
+		if (!take_results(relay) || relay->finished)
+			break;
 	}
 }
