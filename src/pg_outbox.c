@@ -21,6 +21,7 @@
 #include "emit/depth.h"
 #include "log/generation.h"
 #include "log/partition.h"
+#include "pull/undone.h"
 #include "subscription/retention_floor.h"
 #include "worker/worker.h"
 
@@ -45,6 +46,7 @@ _PG_init(void)
 	obx_immutable_init();
 	obx_retention_floor_init();
 	obx_guest_init();
+	obx_undone_init();
 	obx_restore_init();
 	obx_capture_init();
 	obx_worker_init();

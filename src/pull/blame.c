@@ -14,50 +14,69 @@
 
 #include "base/compat.h"
 #include "catalog/delivery.h"
-#include "pull/lane.h"
-#include "pull/receipt.h"
+#include "pull/blame.h"
+#include "pull/handed.h"
 
 /* Hand-outs after an unclean end are smaller by this. */
 #define OBX_CAREFUL_PART 10
 
 bool
-obx_pull_lane_is_suspect(const ObxDelivery *delivery)
+obx_blame_is_suspect(const ObxDelivery *delivery)
 {
 	return delivery->sqlstate != NULL &&
 		strcmp(delivery->sqlstate, unpack_sql_state(ERRCODE_CRASH_SHUTDOWN)) == 0;
 }
 
-static int64
-first_handed(const ObxProgress *progress)
+int64
+obx_blame_first(const ObxProgress *progress)
 {
-	if (progress->nhanded > 0)
-		return progress->owed.list[0];
-	return progress->retries.list[0];
+	int64		owed = progress->nhanded > 0 ? progress->owed.list[0] : PG_INT64_MAX;
+	int64		retry = progress->retries.count > 0 ? progress->retries.list[0] : PG_INT64_MAX;
+
+	return Min(owed, retry);
+}
+
+static char *
+make_error(TimestampTz ended)
+{
+	return psprintf("consumer ended without ack at %s", timestamptz_to_str(ended));
 }
 
 void
-obx_pull_lane_blame(ObxPullLane *work)
+obx_blame_event(ObxPullLane *work, int64 position, TimestampTz ended)
 {
-	ObxProgress *progress = &work->progress;
+	ObxNack		nack = {
+		.positions = &position,.npositions = 1,.delay = -1,.may_be_gone = true,
+		.error = make_error(ended)
+	};
+
+	obx_handed_fail(work, &nack, ERRCODE_CRASH_SHUTDOWN);
+	obx_pull_lane_pass(&work->progress);
+	work->changed = true;
+}
+
+void
+obx_blame_several(ObxPullLane *work, int64 position, int count, TimestampTz ended)
+{
+	work->progress.careful = Max(count / OBX_CAREFUL_PART, 1);
+	work->progress.careful_left = count;
+	obx_failure_record(work->subscription->id, position, make_error(ended));
+	work->changed = true;
+}
+
+void
+obx_blame_handout(ObxPullLane *work)
+{
+	const ObxProgress *progress = &work->progress;
 	int			left = obx_pull_lane_handed(progress);
 	TimestampTz ended = progress->lease_until == DT_NOBEGIN ? progress->noted_at :
 	progress->lease_until;
-	int64		position = first_handed(progress);
-	ObxNack		nack = {
-		.positions = &position,.npositions = 1,.delay = -1,.may_be_gone = true
-	};
-	char	   *error = psprintf("consumer ended without ack at %s", timestamptz_to_str(ended));
 
-	work->changed = true;
 	if (left > 1)
 	{
-		progress->careful = Max(left / OBX_CAREFUL_PART, 1);
-		progress->careful_left = left;
-		obx_failure_record(work->subscription->id, position, error);
+		obx_blame_several(work, obx_blame_first(progress), left, ended);
 		return;
 	}
-	nack.error = error;
 	obx_pull_lane_load(work);
-	obx_handed_fail(work, &nack, ERRCODE_CRASH_SHUTDOWN);
-	obx_pull_lane_pass(progress);
+	obx_blame_event(work, obx_blame_first(progress), ended);
 }

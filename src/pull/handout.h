@@ -7,10 +7,6 @@
 #include "catalog/subscription.h"
 #include "delivery/target.h"
 
-/* Events in one hand-out, and under one receipt, at most. */
-#define OBX_HANDOUT_MAX		10000
-#define OBX_HANDOUT_OUT		100000
-
 /* A lease of this length ends with the transaction. */
 #define OBX_HANDOUT_NO_LEASE	(-1)
 

@@ -37,16 +37,6 @@ extern bool obx_pull_lane_is_out(const ObxProgress *progress);
 /* Was its newest hand-out acked to its end, or released? */
 extern bool obx_pull_lane_is_ended(const ObxProgress *progress);
 
-/*
- * Of one that has ended without a word, whose lists are loaded: an event that
- * it had alone has failed; where it had several, the next hand-outs are small
- * until so many are dealt with.
- */
-extern void obx_pull_lane_blame(ObxPullLane *work);
-
-/* Did the event's last consumer end without a word?  Then it is handed out alone. */
-extern bool obx_pull_lane_is_suspect(const ObxDelivery *delivery);
-
 /* Ends the hand-out: nobody has it any more, and its receipt is refused. */
 extern void obx_pull_lane_end(ObxProgress *progress);
 

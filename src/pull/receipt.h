@@ -7,6 +7,7 @@
 #include "datatype/timestamp.h"
 
 #include "catalog/subscription.h"
+#include "pull/handed.h"
 #include "pull/lane.h"
 
 /*
@@ -33,18 +34,6 @@ typedef struct ObxAck
 extern void obx_receipt_ack(const ObxSubscription *subscription, int64 receipt,
 							const ObxAck *ack);
 
-/* Which events failed, and how. */
-typedef struct ObxNack
-{
-	const int64 *positions;		/* ascending */
-	int			npositions;
-	const char *error;			/* NULL: no reason given */
-	int64		delay;			/* microseconds until they are handed out
-								 * again; -1: the backoff */
-	bool		final;			/* dead letters at once */
-	bool		may_be_gone;	/* what retention has dropped is left alone */
-} ObxNack;
-
 /*
  * Events failed.  They get their delivery rows; they and what must wait for
  * them are taken out of the hand-out.
@@ -58,14 +47,5 @@ extern TimestampTz obx_receipt_extend(const ObxSubscription *subscription, int64
 
 /* What is left of the hand-out goes back. */
 extern void obx_receipt_release(const ObxSubscription *subscription, int64 receipt);
-
-/*
- * Likewise for who holds the lane's lock and has loaded it: these events of
- * what was handed out have failed.
- */
-extern void obx_handed_fail(ObxPullLane *work, const ObxNack *nack, int sqlstate);
-
-/* Counts off so many of the events for which the lane is careful. */
-extern void obx_handed_settle(ObxProgress *progress, int count);
 
 #endif							/* OBX_RECEIPT_H */

@@ -175,6 +175,7 @@ sub receive
 	if ($o)
 	{
 		$o->{positions} = [ sort { $a <=> $b } @{ $o->{positions} }, @positions ];
+		@$o{qw(total left)} = ($o->{positions}, $o->{positions});
 		return $receipt;
 	}
 
@@ -184,7 +185,9 @@ sub receive
 	{
 		forget_handout($other) if grep { $now{$_} } @{ $out{$other}{positions} };
 	}
-	$out{$receipt} = { positions => [@positions], session => $lease ? undef : $session };
+	$out{$receipt} = { positions => [@positions], session => $lease ? undef : $session,
+		total => [@positions], left => [@positions] };
+	$session->{held} = $out{$receipt} if !$lease;
 	return $receipt;
 }
 
@@ -264,7 +267,18 @@ sub ack
 		$acks++;
 	}
 	$o->{positions} = [ grep { $event{$_}{state} eq 'pending' } @{ $o->{positions} } ];
+	note_left($session, $o);
 	forget_handout($receipt) if !@{ $o->{positions} };
+	return;
+}
+
+# What is in doubt if the transaction is undone: what it has not acked, or all.
+sub note_left
+{
+	my ($session, $o) = @_;
+
+	$o->{left} = @{ $o->{positions} } && !$session->{savepoint} ?
+	  [ @{ $o->{positions} } ] : $o->{total};
 	return;
 }
 
@@ -282,6 +296,7 @@ sub ack_some
 	set_state($session, $_, state => 'acked', attempts => 0) for @positions;
 	$acks += @positions;
 	$o->{positions} = [ grep { !$acked{$_} } @{ $o->{positions} } ];
+	note_left($session, $o);
 	forget_handout($receipt) if !@{ $o->{positions} };
 	return;
 }
@@ -343,12 +358,23 @@ sub end_transaction
 		$acks = $session->{acks};
 	}
 	$session->{undo} = undef;
+	$session->{savepoint} = 0;
 	for my $receipt (keys %out)
 	{
 		my $holder = $out{$receipt}{session};
 
 		next if !$holder || $holder != $session;
 		$how eq 'COMMIT' ? blame($receipt) : forget_handout($receipt);
+	}
+	my $held = delete $session->{held};
+	if ($held && $how eq 'ROLLBACK')
+	{
+		my @left = @{ $held->{left} };
+
+		remember("in doubt: @left");
+		fail_event($control, $left[0], 0) if @left == 1;
+		settle();
+		check_rows();
 	}
 	return;
 }
@@ -415,6 +441,7 @@ sub consume
 			my $o = $out{$receipt};
 
 			demand($session, 'SAVEPOINT s;');
+			$session->{savepoint} = 1;
 			pick(\&ack, \&nack)->($session, $receipt, $position);
 			demand($session, 'ROLLBACK TO s;');
 			while (@{ $session->{undo} } > $before[0])

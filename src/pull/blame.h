@@ -1,0 +1,29 @@
+/*
+ * Hand-outs that ended without a word: whose fault that is.
+ */
+#ifndef OBX_BLAME_H
+#define OBX_BLAME_H
+
+#include "catalog/delivery.h"
+#include "pull/lane.h"
+
+/*
+ * Of one that is recorded, whose lists are loaded: an event that it had alone
+ * has failed; where it had several, the next hand-outs are small until so many
+ * are dealt with.
+ */
+extern void obx_blame_handout(ObxPullLane *work);
+
+/* One that is handed out ended its consumer alone. */
+extern void obx_blame_event(ObxPullLane *work, int64 position, TimestampTz ended);
+
+/* One of so many did, from that position on. */
+extern void obx_blame_several(ObxPullLane *work, int64 position, int count, TimestampTz ended);
+
+/* The first that is handed out. */
+extern int64 obx_blame_first(const ObxProgress *progress);
+
+/* Did the event's last consumer end without a word?  Then it is handed out alone. */
+extern bool obx_blame_is_suspect(const ObxDelivery *delivery);
+
+#endif							/* OBX_BLAME_H */
