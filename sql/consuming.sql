@@ -1,10 +1,6 @@
 -- Reading the log, without a subscription.
 
-CREATE FUNCTION outbox.read(
-    after bigint DEFAULT 0,
-    max_events integer DEFAULT 1000,
-    types text[] DEFAULT '{*}'
-) RETURNS TABLE (
+CREATE TYPE outbox.positioned_event AS (
     "position" bigint,
     id bigint,
     xid xid8,
@@ -18,10 +14,18 @@ CREATE FUNCTION outbox.read(
     headers jsonb,
     correlation_id text,
     causation_id bigint
-)
+);
+COMMENT ON TYPE outbox.positioned_event IS 'an event with its position, as outbox.read() returns it';
+
+CREATE FUNCTION outbox.read(
+    after bigint DEFAULT 0,
+    max_events integer DEFAULT 1000,
+    types text[] DEFAULT '{*}',
+    strict boolean DEFAULT false
+) RETURNS SETOF outbox.positioned_event
     LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1000
     AS 'MODULE_PATHNAME', 'obx_sql_read';
-COMMENT ON FUNCTION outbox.read(bigint, integer, text[]) IS
+COMMENT ON FUNCTION outbox.read(bigint, integer, text[], boolean) IS
     'events after a position, in position order';
 
 CREATE FUNCTION outbox.oldest() RETURNS bigint
@@ -39,6 +43,19 @@ CREATE FUNCTION outbox.position_of(event_id bigint) RETURNS bigint
     AS 'MODULE_PATHNAME', 'obx_sql_position_of';
 COMMENT ON FUNCTION outbox.position_of(bigint) IS
     'the position of an event; NULL while it has none, and for an unknown id';
+
+CREATE FUNCTION outbox.generations()
+RETURNS TABLE (generation integer, first_id bigint, first_position bigint, "time" timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL UNSAFE ROWS 10
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    SELECT g.generation, g.first_id, g.first_position, g."time"
+    FROM outbox.generation g
+    WHERE g.generation OPERATOR(pg_catalog.>) 0
+    ORDER BY g.generation
+$$;
+COMMENT ON FUNCTION outbox.generations() IS
+    'where each generation of the log began: positions from there on may be of other events than before a failover';
 
 -- Pulling, with a subscription that has neither a handler nor a channel.
 
@@ -127,6 +144,18 @@ CREATE FUNCTION outbox.to_cloudevent(event outbox.event) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'obx_sql_to_cloudevent';
 COMMENT ON FUNCTION outbox.to_cloudevent(outbox.event) IS
     'an event in the JSON format of CloudEvents 1.0';
+
+CREATE FUNCTION outbox.to_cloudevent(event outbox.positioned_event) RETURNS jsonb
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'obx_sql_positioned_to_cloudevent';
+COMMENT ON FUNCTION outbox.to_cloudevent(outbox.positioned_event) IS
+    'a row of outbox.read() in the JSON format of CloudEvents 1.0';
+
+CREATE FUNCTION outbox.to_cloudevent(event outbox.received_event) RETURNS jsonb
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'obx_sql_positioned_to_cloudevent';
+COMMENT ON FUNCTION outbox.to_cloudevent(outbox.received_event) IS
+    'a row of outbox.receive() in the JSON format of CloudEvents 1.0';
 
 CREATE VIEW outbox.debezium_outbox AS
 SELECT coalesce((SELECT max(g.generation) FROM outbox.generation g WHERE g.first_id <= e.id), 1)

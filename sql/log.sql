@@ -56,11 +56,14 @@ CREATE TABLE outbox.generation (
     xid_offset bigint NOT NULL,
     first_id bigint NOT NULL,
     "time" timestamptz NOT NULL,
+    first_position bigint NOT NULL,
     CONSTRAINT generation_pkey PRIMARY KEY (generation)
 );
 COMMENT ON TABLE outbox.generation IS 'the clusters, timelines and databases that the log has been in';
 COMMENT ON COLUMN outbox.generation.xid_offset IS
     'added to the cluster''s transaction ids, to keep them above those from before a move';
+COMMENT ON COLUMN outbox.generation.first_position IS
+    'the first position that was given in it, or later: what stands before is of those before';
 COMMENT ON COLUMN outbox.generation.first_id IS 'the first id that was assigned in it';
 
 -- One row per difference of two snapshots that holds events.  "transactions"

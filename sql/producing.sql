@@ -52,6 +52,18 @@ CREATE FUNCTION outbox.cancel_scheduled(id bigint) RETURNS boolean
 COMMENT ON FUNCTION outbox.cancel_scheduled(bigint) IS
     'cancels an event of outbox.scheduled; false if it is not there';
 
+CREATE FUNCTION outbox.cancel_scheduled(idempotency_key text) RETURNS boolean
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_cancel_scheduled_key';
+COMMENT ON FUNCTION outbox.cancel_scheduled(text) IS
+    'cancels the event of outbox.scheduled that has the key; false if none has';
+
+CREATE FUNCTION outbox.reschedule(idempotency_key text, deliver_at timestamptz) RETURNS boolean
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'obx_sql_reschedule';
+COMMENT ON FUNCTION outbox.reschedule(text, timestamptz) IS
+    'gives the event of outbox.scheduled that has the key another time; false if none has';
+
 CREATE VIEW outbox.scheduled AS
 SELECT s.id, s.deliver_at, s.type, s.key, s.source, s.data, s.headers, s.correlation_id,
        s.causation_id, s.idempotency_key, s.scheduled_at

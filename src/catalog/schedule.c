@@ -147,7 +147,7 @@ obx_schedule_delete(ItemPointer tid, bool wait)
 }
 
 bool
-obx_schedule_find(int64 id, ItemPointer tid)
+obx_schedule_fetch(int64 id, Datum *values, bool *nulls, ItemPointer tid)
 {
 	ScanKeyData key;
 	ObxScan		scan;
@@ -158,9 +158,19 @@ obx_schedule_find(int64 id, ItemPointer tid)
 				   obx_object_require(OBX_SCHEDULE_PKEY), NULL, &key, 1, ForwardScanDirection);
 	tuple = obx_scan_next(&scan);
 	if (tuple != NULL)
+	{
 		*tid = tuple->t_self;
+		if (values != NULL)
+			heap_deform_tuple(heap_copytuple(tuple), RelationGetDescr(scan.table), values, nulls);
+	}
 	obx_scan_end(&scan);
 	return tuple != NULL;
+}
+
+bool
+obx_schedule_find(int64 id, ItemPointer tid)
+{
+	return obx_schedule_fetch(id, NULL, NULL, tid);
 }
 
 /*

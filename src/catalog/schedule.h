@@ -76,8 +76,9 @@ typedef struct ObxScheduleUse
 /* Looks for the key as things are now, whatever snapshot the transaction has. */
 extern void obx_schedule_find_key(Datum key, ObxScheduleUse *use);
 
-/* Finds a row by its id. */
+/* Finds a row by its id; its columns are copied to CurrentMemoryContext. */
 extern bool obx_schedule_find(int64 id, ItemPointer tid);
+extern bool obx_schedule_fetch(int64 id, Datum *values, bool *nulls, ItemPointer tid);
 
 /* Above all ids given; below that of a row that is being restored. */
 extern int64 obx_schedule_last_id(void);

@@ -226,3 +226,36 @@ obx_scheduled_cancel(int64 id)
 
 	return obx_schedule_find(id, &tid) && obx_schedule_delete(&tid, true) == OBX_SCHEDULE_DELETED;
 }
+
+/* ---- by key ---- */
+
+int64
+obx_scheduled_find(Datum key)
+{
+	ObxScheduleUse use;
+
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		obx_schedule_find_key(key, &use);
+		if (!TransactionIdIsValid(use.writer) || use.id != 0)
+			return use.id;
+		XactLockTableWait(use.writer, NULL, NULL, XLTW_None);
+	}
+}
+
+bool
+obx_scheduled_postpone(int64 id, TimestampTz deliver_at)
+{
+	Datum		row[OBX_SCHEDULE_COLUMNS];
+	bool		nulls[OBX_SCHEDULE_COLUMNS];
+	ItemPointerData tid;
+
+	if (!obx_schedule_fetch(id, row, nulls, &tid) ||
+		obx_schedule_delete(&tid, true) != OBX_SCHEDULE_DELETED)
+		return false;
+	row[OBX_SCHEDULE_DELIVER_AT] = TimestampTzGetDatum(deliver_at);
+	(void) obx_schedule_insert(row, nulls);
+	obx_doorbell_arm_due(deliver_at);
+	return true;
+}

@@ -46,4 +46,13 @@ extern void obx_scheduled_move(ObxSchedulePlace *place, bool wait, ObxScheduledM
  */
 extern bool obx_scheduled_cancel(int64 id);
 
+/*
+ * The id of the scheduled event that has the idempotency key, 0 if none has.
+ * Waits for a transaction that is giving the key to one, or takes it away.
+ */
+extern int64 obx_scheduled_find(Datum key);
+
+/* Gives it another time; false as above.  It has another id from then on. */
+extern bool obx_scheduled_postpone(int64 id, TimestampTz deliver_at);
+
 #endif							/* OBX_SCHEDULED_H */

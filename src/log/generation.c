@@ -55,6 +55,7 @@ enum
 	XID_OFFSET,
 	FIRST_ID,
 	TIME,
+	FIRST_POSITION,
 	COLUMNS
 };
 
@@ -256,6 +257,7 @@ insert_generation(const Generation *generation, bool lasting)
 	values[XID_OFFSET] = Int64GetDatum((int64) generation->xid_offset);
 	values[FIRST_ID] = Int64GetDatum(generation->first_id);
 	values[TIME] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[FIRST_POSITION] = Int64GetDatum(obx_segment_head(NULL) + 1);
 	if (lasting)
 		insert_lasting(table, values, nulls);
 	else

@@ -3,11 +3,16 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "nodes/primnodes.h"
+#include "optimizer/optimizer.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -20,9 +25,44 @@
 /* Bytes of an expression, which every process that asks it compiles. */
 #define OBX_MAX_EXPRESSION 100000
 
+/* The default that the function declares for the argument, NULL for none. */
+static Const *
+find_default(FunctionCallInfo fcinfo, int number)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
+	Form_pg_proc function;
+	Datum		defaults;
+	bool		isnull;
+	int			nth;
+	Node	   *expression = NULL;
+
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	function = (Form_pg_proc) GETSTRUCT(tuple);
+	nth = number - (function->pronargs - function->pronargdefaults);
+	defaults = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proargdefaults, &isnull);
+	if (!isnull && nth >= 0)
+	{
+		List	   *list = castNode(List, stringToNode(TextDatumGetCString(defaults)));
+
+		if (nth < list_length(list))
+			expression = eval_const_expressions(NULL, list_nth(list, nth));
+	}
+	ReleaseSysCache(tuple);
+	return expression != NULL && IsA(expression, Const) ? (Const *) expression : NULL;
+}
+
+/* Wrappers pass SQL NULL for what they were not given. */
 void
 obx_argument_require(FunctionCallInfo fcinfo, int number, const char *name)
 {
+	Const	   *value = PG_ARGISNULL(number) ? find_default(fcinfo, number) : NULL;
+
+	if (value != NULL && !value->constisnull)
+	{
+		fcinfo->args[number].value = value->constvalue;
+		fcinfo->args[number].isnull = false;
+	}
 	if (PG_ARGISNULL(number))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),

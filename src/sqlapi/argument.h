@@ -10,7 +10,10 @@
 
 #include "catalog/subscription.h"
 
-/* ereport(22004) if the argument is NULL. */
+/*
+ * If the argument is NULL, it is set to the default that the function declares
+ * for it; ereport(22004) if that is none.
+ */
 extern void obx_argument_require(FunctionCallInfo fcinfo, int number, const char *name);
 
 /* A text argument as a C string; NULL for NULL. */

@@ -26,6 +26,7 @@
 #include "sqlapi/uri.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_to_cloudevent);
+PG_FUNCTION_INFO_V1(obx_sql_positioned_to_cloudevent);
 
 /* What is kept from call to call; see make_lookup(). */
 typedef struct Lookup
@@ -170,8 +171,9 @@ make_cloudevent(const Datum *values, const bool *nulls, const Lookup *lookup, in
 
 /* ---- the event ---- */
 
+/* The event's columns begin behind "skip" others. */
 static void
-deform_event(HeapTupleHeader header, Datum *values, bool *nulls)
+deform_event(HeapTupleHeader header, int skip, Datum *values, bool *nulls)
 {
 	static const ObxEventColumn required[] = {
 		OBX_EVENT_ID, OBX_EVENT_XID, OBX_EVENT_TIME, OBX_EVENT_TYPE, OBX_EVENT_SOURCE,
@@ -180,21 +182,25 @@ deform_event(HeapTupleHeader header, Datum *values, bool *nulls)
 	TupleDesc	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
 												 HeapTupleHeaderGetTypMod(header));
 	HeapTupleData tuple;
+	Datum	   *columns = palloc(tupdesc->natts * sizeof(Datum));
+	bool	   *is_null = palloc(tupdesc->natts * sizeof(bool));
 
 	ItemPointerSetInvalid(&tuple.t_self);
 	tuple.t_tableOid = InvalidOid;
 	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
 	tuple.t_data = header;
-	heap_deform_tuple(&tuple, tupdesc, values, nulls);
+	heap_deform_tuple(&tuple, tupdesc, columns, is_null);
+	memcpy(values, &columns[skip], OBX_EVENT_COLUMNS * sizeof(Datum));
+	memcpy(nulls, &is_null[skip], OBX_EVENT_COLUMNS * sizeof(bool));
 
 	for (int i = 0; i < lengthof(required); i++)
 		if (nulls[required[i]])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("the event's \"%s\" must not be null",
-							NameStr(TupleDescAttr(tupdesc, required[i])->attname)),
+							NameStr(TupleDescAttr(tupdesc, required[i] + skip)->attname)),
 					 errdetail("A CloudEvent is made of all columns that the log requires."),
-					 errhint("Pass a row of outbox.event.")));
+					 errhint("Pass a row of outbox.event, outbox.read() or outbox.receive().")));
 	if (VARSIZE_ANY_EXHDR(DatumGetPointer(values[OBX_EVENT_TYPE])) == 0)
 		obx_event_check_type("", 0);
 	ReleaseTupleDesc(tupdesc);
@@ -254,7 +260,24 @@ obx_sql_to_cloudevent(PG_FUNCTION_ARGS)
 	Lookup	   *lookup;
 
 	obx_argument_require(fcinfo, 0, "event");
-	deform_event(PG_GETARG_HEAPTUPLEHEADER(0), values, nulls);
+	deform_event(PG_GETARG_HEAPTUPLEHEADER(0), 0, values, nulls);
+	lookup = make_lookup(fcinfo);
+	PG_RETURN_JSONB_P(make_cloudevent(values, nulls, lookup, find_position(values, lookup)));
+}
+
+/*
+ * to_cloudevent(event), of a row that begins with the position.  What the
+ * caller passes need not be what read() returned: the log says where it is.
+ */
+Datum
+obx_sql_positioned_to_cloudevent(PG_FUNCTION_ARGS)
+{
+	Datum		values[OBX_EVENT_COLUMNS];
+	bool		nulls[OBX_EVENT_COLUMNS];
+	Lookup	   *lookup;
+
+	obx_argument_require(fcinfo, 0, "event");
+	deform_event(PG_GETARG_HEAPTUPLEHEADER(0), 1, values, nulls);
 	lookup = make_lookup(fcinfo);
 	PG_RETURN_JSONB_P(make_cloudevent(values, nulls, lookup, find_position(values, lookup)));
 }

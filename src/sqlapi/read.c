@@ -45,8 +45,25 @@ type_matches(char **patterns, int npatterns, TupleTableSlot *slot)
 							  VARSIZE_ANY_EXHDR(type));
 }
 
+/* For readers that must not miss anything. */
+static void
+require_kept(int64 after)
+{
+	int64		oldest = obx_segment_oldest(GetActiveSnapshot());
+	int64		head = obx_segment_head(GetActiveSnapshot());
+
+	if (after >= head || (oldest != 0 && oldest <= after + 1))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("events after position " INT64_FORMAT " are not kept any more", after),
+			 oldest == 0 ? errdetail("The log was given positions up to " INT64_FORMAT ", and is empty.", head) :
+			 errdetail("The oldest position kept is " INT64_FORMAT ".", oldest),
+			 errhint("Read what they were about at its source, and go on from outbox.oldest(); a subscription keeps what it has not dealt with.")));
+}
+
 /*
- * read(after, max_events, types)
+ * read(after, max_events, types, strict)
  */
 Datum
 obx_sql_read(PG_FUNCTION_ARGS)
@@ -60,6 +77,8 @@ obx_sql_read(PG_FUNCTION_ARGS)
 	ObxReader  *reader;
 	ObxReadEvent event;
 
+	if (!PG_ARGISNULL(3) && PG_GETARG_BOOL(3))
+		require_kept(after);
 	InitMaterializedSRF(fcinfo, 0);
 	reader = obx_reader_begin(GetActiveSnapshot(), after, 0, true);
 	while (left > 0 && obx_reader_next(reader, &event))

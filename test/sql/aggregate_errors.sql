@@ -12,7 +12,6 @@ SELECT outbox.aggregate(NULL, '{A}', 'B', 'good', 1);
 SELECT outbox.aggregate('a', NULL, 'B', 'good', 1);
 SELECT outbox.aggregate('a', '{A}', NULL, 'good', 1);
 SELECT outbox.aggregate('a', '{A}', 'B', NULL, 1);
-SELECT outbox.aggregate('a', '{A}', 'B', 'good', 1, start => NULL);
 -- names and types
 SELECT outbox.aggregate('', '{A}', 'B', 'good', 1);
 SELECT outbox.aggregate(repeat('x', 191), '{A}', 'B', 'good', 1);

@@ -108,7 +108,6 @@ SELECT outbox.capture('orders', exclude => '{}');
 SELECT outbox.capture('orders', exclude => '{missing}');
 SELECT outbox.capture('orders', exclude => '{id,customer,status,amount,secret}');
 SELECT outbox.capture('orders', old_values => 'some');
-SELECT outbox.capture('orders', old_values => NULL);
 SELECT outbox.capture('orders', '{insert}', old_values => 'all');
 SELECT outbox.uncapture(NULL);
 SELECT outbox.uncapture('orders', 'missing');
@@ -148,7 +147,6 @@ SELECT call, code_of(call) FROM (VALUES
     ($$capture('orders', columns => '{id,id}')$$),
     ($$capture('orders', columns => '{id}', exclude => '{id}')$$),
     ($$capture('orders', old_values => 'some')$$),
-    ($$capture('orders', old_values => NULL)$$),
     ($$capture('orders', condition => 'new.')$$),
     ($$capture('orders', condition => 'true; drop table orders')$$),
     ($$capture('orders', condition => 'new.missing')$$),

@@ -53,9 +53,9 @@ CALL outbox.run();
 SELECT outbox.publish('One') > 0 AS emitted;
 CALL outbox.run();
 SELECT o, count(*), count(*) FILTER (WHERE (c->>'sequence')::bigint = outbox.position_of(id)) AS is_position
-FROM (SELECT 1 AS o, id, outbox.to_cloudevent(e) AS c FROM (SELECT * FROM outbox.event ORDER BY id) e
-      UNION ALL SELECT 2, id, outbox.to_cloudevent(e) FROM (SELECT * FROM outbox.event ORDER BY id DESC) e
-      UNION ALL SELECT 3, id, outbox.to_cloudevent(e) FROM (SELECT * FROM outbox.event ORDER BY hashint8(id)) e) x
+FROM (SELECT 1 AS o, id, outbox.to_cloudevent(e::outbox.event) AS c FROM (SELECT * FROM outbox.event ORDER BY id) e
+      UNION ALL SELECT 2, id, outbox.to_cloudevent(e::outbox.event) FROM (SELECT * FROM outbox.event ORDER BY id DESC) e
+      UNION ALL SELECT 3, id, outbox.to_cloudevent(e::outbox.event) FROM (SELECT * FROM outbox.event ORDER BY hashint8(id)) e) x
 GROUP BY 1 ORDER BY 1;
 
 -- sources become URI-references
@@ -74,7 +74,7 @@ FROM unnest('{infinity, -infinity, 10000-01-01, 9999-12-31, 0001-01-01 BC, 2020-
 -- an event's id keeps the generation that it was drawn in
 BEGIN;
 INSERT INTO outbox.generation
-    SELECT 2, system_identifier, timeline, database, xid_offset, (SELECT max(id) FROM outbox.event), now() FROM outbox.generation;
+    SELECT 2, system_identifier, timeline, database, xid_offset, (SELECT max(id) FROM outbox.event), now(), first_position FROM outbox.generation;
 SELECT outbox.to_cloudevent(e)->>'id' = g || '-' || id AS is_id
 FROM (SELECT e, id, CASE WHEN id < max(id) OVER () THEN 1 ELSE 2 END AS g FROM outbox.event e ORDER BY id DESC LIMIT 3) e;
 SELECT count(*) FILTER (WHERE id LIKE '2-%') AS second, count(*) FILTER (WHERE id NOT LIKE '1-%') AS not_first FROM outbox.debezium_outbox;
@@ -84,8 +84,16 @@ ROLLBACK;
 SELECT d.id = outbox.to_cloudevent(e)->>'id' AS same_id, aggregatetype, aggregateid, d.type, payload, "timestamp" = "time" AS same_time
 FROM outbox.debezium_outbox d JOIN outbox.event e ON d.id = '1-' || e.id ORDER BY e.id LIMIT 3;
 
+-- rows of read() and of receive() as well
+SELECT count(*) > 0 AS some, count(*) FILTER (WHERE outbox.to_cloudevent(r) IS DISTINCT FROM outbox.to_cloudevent(e)) AS different
+FROM outbox.read() r JOIN outbox.event e USING (id);
+SELECT outbox.subscribe('pulled', start => 'beginning');
+SELECT count(*) > 0 AS some, count(*) FILTER (WHERE outbox.to_cloudevent(r) IS DISTINCT FROM outbox.to_cloudevent(e)) AS different
+FROM outbox.receive('pulled') r JOIN outbox.event e USING (id);
+
 -- what it takes
-SELECT outbox.to_cloudevent(NULL);
+SELECT outbox.to_cloudevent(NULL::outbox.event);
+SELECT outbox.to_cloudevent(NULL::outbox.positioned_event);
 SELECT outbox.to_cloudevent(ROW(NULL, '3', now(), 'T', 's', NULL, NULL, '{}', NULL, '{}', NULL, NULL)::outbox.event);
 SELECT outbox.to_cloudevent(ROW(1, '3', now(), NULL, 's', NULL, NULL, '{}', NULL, '{}', NULL, NULL)::outbox.event);
 SELECT outbox.to_cloudevent(ROW(1, '3', now(), '', 's', NULL, NULL, '{}', NULL, '{}', NULL, NULL)::outbox.event);

@@ -53,8 +53,6 @@ SELECT * FROM refusal($$ SELECT outbox.publish(NULL) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.publish('') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.publish('a*') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.publish(repeat('x', 201)) $$) \gx
-SELECT * FROM refusal($$ SELECT outbox.publish('x', NULL) $$) \gx
-SELECT * FROM refusal($$ SELECT outbox.publish('x', headers => NULL) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.publish('x', headers => '[]') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.publish('x', headers => '"text"') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.publish('x', headers => 'null') $$) \gx
@@ -207,10 +205,7 @@ SELECT "position", type FROM outbox.read(types => '{Full,Named}');
 SELECT type, count(*) FROM outbox.read(max_events => 100, types => '{*ed,S*r*}') GROUP BY type ORDER BY type COLLATE "C";
 SELECT count(*) FROM outbox.read(types => '{bulk}');
 SELECT * FROM refusal($$ SELECT outbox.read(-1) $$) \gx
-SELECT * FROM refusal($$ SELECT outbox.read(NULL) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.read(0, -1) $$) \gx
-SELECT * FROM refusal($$ SELECT outbox.read(0, NULL) $$) \gx
-SELECT * FROM refusal($$ SELECT outbox.read(0, 1, NULL) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.read(0, 1, '{}') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.read(0, 1, '{NULL}') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.read(0, 1, '{""}') $$) \gx
@@ -263,6 +258,13 @@ SELECT count(*) = (SELECT count(*) FROM outbox.event WHERE type <> 'x') AS all_r
        count(*) = max("position") AS dense, count(DISTINCT id) = count(*) AS once
 FROM outbox.read(max_events => 1000000);
 SELECT outbox.oldest(), outbox.head() = count(*) AS head FROM outbox.event;
+
+-- NULL means the default
+SELECT (SELECT count(*) FROM outbox.read(NULL, NULL, NULL, NULL)) = (SELECT count(*) FROM outbox.read()) AS same;
+-- strict, while everything is kept
+SELECT count(*) > 0 AS some FROM outbox.read(strict => true);
+SELECT count(*) FROM outbox.read(outbox.head(), strict => true);
+SELECT generation, first_id, first_position, "time" <= now() AS past FROM outbox.generations();
 
 DROP FUNCTION refusal;
 DROP EXTENSION pg_outbox;

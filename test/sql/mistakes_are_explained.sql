@@ -42,7 +42,6 @@ SELECT call, explain(call) FROM unnest(ARRAY[
     $$SELECT outbox.capture('orders', condition => 'new.amount > 1')$$,
     $$SELECT outbox.capture('orders', operations => '{insert}', condition => 'old.id = 1')$$,
     $$SELECT outbox.capture('orders', key => '{kee}')$$,
-    $$SELECT outbox.capture('orders', old_values => NULL)$$,
     $$SELECT outbox.uncapture('orders', 'none')$$,
     $$SELECT outbox.subscribe('deliver')$$,
     $$SELECT outbox.subscribe('a', types => '{}')$$,

@@ -26,7 +26,8 @@ JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 ORDER BY n.number, a.attnum;
 
 -- read() returns the position, and then the event's columns
-SELECT (SELECT array_agg(format_type(t, NULL) || ' ' || n) FROM unnest(f.proallargtypes[4:], f.proargnames[4:]) AS r (t, n))
+SELECT (SELECT array_agg(format_type(atttypid, NULL) || ' ' || attname ORDER BY attnum)
+        FROM pg_attribute WHERE attrelid = 'outbox.positioned_event'::regclass AND attnum > 0)
        = '{bigint position}'::text[] || (SELECT array_agg(format_type(atttypid, NULL) || ' ' || attname ORDER BY attnum)
                                          FROM pg_attribute WHERE attrelid = 'outbox.event'::regclass AND attnum > 0) AS same
 FROM pg_proc f WHERE f.oid = 'outbox.read'::regproc;

@@ -229,6 +229,21 @@ CALL outbox.run();
 SELECT type FROM waiting;
 SELECT count(*) FROM outbox.event WHERE type = 'Restored';
 
+-- by its key: cancelled, or at another time
+SELECT outbox.publish('Late', '{"a": 1}', 'k', idempotency_key => 'by-key', deliver_at => now() + '1 day') IS NULL AS scheduled;
+SELECT outbox.reschedule('by-key', now() + '2 days'), outbox.reschedule('nobody''s', now());
+SELECT type, data, key, idempotency_key, deliver_at > now() + '47 hours' AS later FROM outbox.scheduled WHERE type = 'Late';
+SELECT outbox.reschedule('by-key', 'infinity');
+SELECT outbox.reschedule('by-key', NULL);
+SELECT outbox.publish('Late', idempotency_key => 'by-key') IS NULL AS taken;
+SELECT outbox.reschedule('by-key', now() - '1 day'::interval);
+CALL outbox.run();
+SELECT type, data, key FROM outbox.event WHERE type = 'Late';
+SELECT outbox.reschedule('by-key', now()), outbox.cancel_scheduled('by-key');
+SELECT outbox.publish('Late', idempotency_key => 'other', deliver_at => now() + '1 day') IS NULL AS scheduled;
+SELECT outbox.cancel_scheduled('other'), outbox.cancel_scheduled('other');
+SELECT count(*) FROM outbox.scheduled WHERE type = 'Late';
+
 DROP FUNCTION pass;
 DROP VIEW waiting, logged;
 DROP EXTENSION pg_outbox CASCADE;

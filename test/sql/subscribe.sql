@@ -133,25 +133,20 @@ SELECT message ~ 'handler "pg_temp.a_temp" is temporary' AS refused, state, deta
 FROM refusal($$ SELECT outbox.subscribe('x', handler => 'pg_temp.a_temp') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', channel => '') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', channel => repeat('c', 64)) $$) \gx
-SELECT * FROM refusal($$ SELECT outbox.subscribe('x', NULL, 'on_event') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', '{}', 'on_event') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', '{a,NULL}', 'on_event') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', '{""}', 'on_event') $$) \gx
-SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', start => NULL) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', start => 'yesterdayish') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', start => '0') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', start => '1000') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', start => '99999999999999999999') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', ordering => 'fifo') $$) \gx
-SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', ordering => NULL) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', ordering => 'strict', concurrency => 2) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', concurrency => 0) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', concurrency => 100000) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', batch_size => 0) $$) \gx
-SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', batch_size => NULL) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', max_attempts => 0) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', backoff => '-1 s') $$) \gx
-SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', backoff => NULL) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', max_backoff => '2000 years') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', timeout => '-1 day') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'on_event', on_exhausted => 'forget') $$) \gx
@@ -160,13 +155,18 @@ SELECT outbox.subscribe('x', handler => 'on_event');
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', channel => 'c') $$) \gx
 SELECT outbox.unsubscribe('x');
 SELECT * FROM refusal($$ SELECT outbox.unsubscribe('x') $$) \gx
+-- NULL means the default, as wrappers pass it
+SELECT outbox.subscribe('nulls', NULL, 'on_event', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+       outbox.subscribe('plain', handler => 'on_event');
+SELECT count(DISTINCT to_jsonb(s) - 'id' - 'name' - 'created_at' - 'start_snapshot') AS kinds
+FROM outbox.subscription s WHERE name IN ('nulls', 'plain');
+SELECT outbox.unsubscribe('nulls'), outbox.unsubscribe('plain'), outbox.wait(timeout => NULL) IS NOT NULL AS waited;
 SELECT * FROM refusal($$ SELECT outbox.unsubscribe(NULL) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.pause('x') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.pause(NULL) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.resume('x') $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.resume(NULL) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.wait('x') $$) \gx
-SELECT * FROM refusal($$ SELECT outbox.wait(timeout => NULL) $$) \gx
 SELECT * FROM refusal($$ SELECT outbox.wait(timeout => '-1 s') $$) \gx
 SELECT count(*) AS subscriptions FROM outbox.status;
 

@@ -11,13 +11,13 @@ use Test::More;
 # What each role is meant to have, beyond what everybody has.
 my %granted = (
 	outbox_producer => [qw(publish publish_many try_publish try_publish_many)],
-	outbox_scheduler => [qw(cancel_scheduled scheduled)],
+	outbox_scheduler => [qw(cancel_scheduled reschedule scheduled)],
 	outbox_designer => [qw(capture uncapture snapshot register_type unregister_type
 		  capture_rule event_type)],
 	outbox_consumer => [qw(subscribe alter_subscription unsubscribe aggregate pause resume seek
 		  redrive discard receive ack nack extend release await once wait to_cloudevent
 		  status dead_letter waiting aggregation event_type)],
-	outbox_reader => [qw(read head oldest position_of generation to_cloudevent
+	outbox_reader => [qw(read head oldest position_of generation generations to_cloudevent
 		  event debezium_outbox event_type)],
 	outbox_operator => [qw(apply_retention wait run trace trace_text trace_mermaid why_not_delivered
 		  redrive discard pause resume position_of head oldest generation worker_slots
