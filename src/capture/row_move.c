@@ -59,7 +59,9 @@ static ProcessUtility_hook_type previous_process_utility = NULL;
 bool
 obx_row_move_is_departure(HeapTuple old)
 {
-	return HeapTupleHeaderIndicatesMovedPartitions(old->t_data);
+	/* a row of a foreign table lies nowhere */
+	return ItemPointerIsValid(&old->t_data->t_ctid) &&
+		HeapTupleHeaderIndicatesMovedPartitions(old->t_data);
 }
 
 static Departure *
