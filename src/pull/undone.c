@@ -23,6 +23,7 @@
 #include "base/compat.h"
 #include "base/shmem.h"
 #include "catalog/delivery.h"
+#include "catalog/names.h"
 #include "pull/blame.h"
 #include "pull/collect.h"
 #include "pull/undone.h"
@@ -39,6 +40,8 @@
 typedef struct Note
 {
 	Oid			database;		/* InvalidOid: free */
+	Oid			table;			/* of subscriptions: an extension that is made
+								 * again begins their numbers anew */
 	int32		subscription;
 	int32		lane;
 	int64		position;		/* the first that was left */
@@ -97,17 +100,17 @@ unlock_notes(void)
 }
 
 static bool
-is_of_lane(const Note *note, int32 subscription, int32 lane)
+is_of_lane(const Note *note, Oid table, int32 subscription, int32 lane)
 {
-	return note->database == MyDatabaseId && note->subscription == subscription &&
-		note->lane == lane;
+	return note->database == MyDatabaseId && note->table == table &&
+		note->subscription == subscription && note->lane == lane;
 }
 
 /* Of the same events: of several, those noted last. */
 static bool
 is_same(const Note *note, const Note *other)
 {
-	if (!is_of_lane(note, other->subscription, other->lane))
+	if (!is_of_lane(note, other->table, other->subscription, other->lane))
 		return false;
 	return other->count == 1 ? note->count == 1 && note->position == other->position :
 		note->count > 1;
@@ -187,8 +190,10 @@ obx_undone_init(void)
 static int
 find_received(const ObxProgress *progress)
 {
+	Oid			table = obx_object_require(OBX_SUBSCRIPTION);
+
 	for (int i = 0; i < nreceived; i++)
-		if (is_of_lane(&received[i], progress->subscription, progress->lane))
+		if (is_of_lane(&received[i], table, progress->subscription, progress->lane))
 			return i;
 	return -1;
 }
@@ -198,6 +203,7 @@ make_note(const ObxProgress *progress)
 {
 	Note		note = {
 		.database = MyDatabaseId,
+		.table = obx_object_require(OBX_SUBSCRIPTION),
 		.subscription = progress->subscription,
 		.lane = progress->lane,
 		.count = obx_pull_lane_handed(progress),
@@ -261,6 +267,7 @@ count_ends(const Note *note)
 static int
 list_notes(const ObxProgress *progress, Note *list)
 {
+	Oid			table = obx_object_require(OBX_SUBSCRIPTION);
 	Notes	   *notes = lock_notes(LW_SHARED);
 	int			count = 0;
 
@@ -269,7 +276,7 @@ list_notes(const ObxProgress *progress, Note *list)
 		Note	   *note = &list[count];
 
 		*note = notes->notes[i];
-		if (!is_of_lane(note, progress->subscription, progress->lane))
+		if (!is_of_lane(note, table, progress->subscription, progress->lane))
 			continue;
 		note->ends = count_ends(note);
 		if (note->ends > 0)
