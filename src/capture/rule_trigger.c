@@ -159,10 +159,13 @@ obx_rule_list(Oid relid)
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+		ObxRuleTrigger *trigger;
 
-		if ((form->tgfoid == row_function || form->tgfoid == statement_function) &&
-			find_fault(tuple, RelationGetDescr(catalog)) == NULL)
-			triggers = lappend(triggers, read_trigger(tuple, RelationGetDescr(catalog)));
+		if (form->tgfoid != row_function && form->tgfoid != statement_function)
+			continue;
+		trigger = read_trigger(tuple, RelationGetDescr(catalog));
+		if (trigger->fault == NULL)
+			triggers = lappend(triggers, trigger);
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
