@@ -184,12 +184,14 @@ COMMENT ON COLUMN outbox.aggregate_window.correlation_id IS 'of the first event'
 COMMENT ON COLUMN outbox.aggregate_window.traceparent IS 'of the first event''s headers';
 COMMENT ON COLUMN outbox.aggregate_window.causes IS 'ids of the events, at most the first 1,000';
 
--- The last failure of each subscription, for outbox.status.
+-- The last failure of each subscription, for outbox.status.  Each failure deletes
+-- the row of the one before and inserts its own: see outbox.progress.
 CREATE TABLE outbox.failure (
     subscription integer NOT NULL,
+    version bigint NOT NULL,
     "position" bigint,
     error text NOT NULL,
     failed_at timestamptz NOT NULL,
-    CONSTRAINT failure_pkey PRIMARY KEY (subscription)
+    CONSTRAINT failure_pkey PRIMARY KEY (subscription, version)
 );
 COMMENT ON TABLE outbox.failure IS 'the last failure of each subscription';

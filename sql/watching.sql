@@ -128,7 +128,13 @@ CROSS JOIN head
 JOIN progress p ON p.id = s.id
 LEFT JOIN exception x ON x.id = s.id
 LEFT JOIN handler h ON h.id = s.id
-LEFT JOIN outbox.failure f ON f.subscription = s.id
+LEFT JOIN LATERAL (
+    -- the newest version first: under an old snapshot many dead ones can be behind it
+    SELECT l.subscription, l."position", l.error, l.failed_at
+    FROM outbox.failure l
+    WHERE l.subscription = s.id
+    ORDER BY l.version DESC
+    LIMIT 1) AS f ON true
 LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.owner
 LEFT JOIN LATERAL (
     SELECT g."time"

@@ -397,19 +397,26 @@ obx_delivery_delete_some(int32 subscription, int64 *from, int limit)
 enum
 {
 	FAILURE_SUBSCRIPTION,
+	FAILURE_VERSION,
 	FAILURE_POSITION,
 	FAILURE_ERROR,
 	FAILURE_FAILED_AT,
 	FAILURE_COLUMNS
 };
 
+/*
+ * The row of a subscription, NULL for none.  Its successor is inserted with the
+ * next version, and it is deleted: updating it would leave a chain of versions
+ * that a held snapshot keeps, and each failure would walk along all of it.
+ * This way the newest one is at the near end of the index.
+ */
 static HeapTuple
 begin_failure_scan(ObxScan *scan, ScanKey key, int32 subscription)
 {
 	ScanKeyInit(key, FAILURE_SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(subscription));
 	obx_scan_begin(scan, obx_object_require(OBX_FAILURE), RowExclusiveLock,
-				   obx_object_require(OBX_FAILURE_PKEY), NULL, key, 1, ForwardScanDirection);
+				   obx_object_require(OBX_FAILURE_PKEY), NULL, key, 1, BackwardScanDirection);
 	return obx_scan_next(scan);
 }
 
@@ -450,7 +457,8 @@ obx_failure_record(int32 subscription, int64 position, const char *error)
 	HeapTuple	tuple;
 	Datum		values[FAILURE_COLUMNS];
 	bool		nulls[FAILURE_COLUMNS] = {false};
-	bool		replace[FAILURE_COLUMNS] = {true, true, true, true};
+	int64		version = 0;
+	bool		isnull;
 	bool		noted;
 
 	if (!lock_failure(subscription))
@@ -459,15 +467,20 @@ obx_failure_record(int32 subscription, int64 position, const char *error)
 	tuple = begin_failure_scan(&scan, &key, subscription);
 	noted = position == 0 && tuple != NULL &&
 		is_noted(tuple, RelationGetDescr(scan.table), error);
+	if (tuple != NULL && !noted)
+	{
+		version = DatumGetInt64(heap_getattr(tuple, FAILURE_VERSION + 1,
+											 RelationGetDescr(scan.table), &isnull));
+		obx_table_delete(scan.table, tuple);
+	}
 	values[FAILURE_SUBSCRIPTION] = Int32GetDatum(subscription);
+	values[FAILURE_VERSION] = Int64GetDatum(version + 1);
 	values[FAILURE_POSITION] = Int64GetDatum(position);
 	nulls[FAILURE_POSITION] = position == 0;
 	values[FAILURE_ERROR] = CStringGetTextDatum(error);
 	values[FAILURE_FAILED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
-	if (tuple == NULL)
-		obx_table_insert(scan.table, values, nulls);
-	else if (!noted)
-		obx_table_update(scan.table, tuple, values, nulls, replace);
+	if (!noted)
+		heap_freetuple(obx_table_insert(scan.table, values, nulls));
 	obx_scan_end(&scan);
 	return !noted;
 }
