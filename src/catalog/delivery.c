@@ -346,25 +346,6 @@ obx_delivery_delete(int32 subscription, int64 position)
 	change_row(subscription, position, NULL);
 }
 
-int64
-obx_delivery_delete_all(int32 subscription)
-{
-	ScanKeyData key;
-	ObxScan		scan;
-	HeapTuple	tuple;
-	int64		deleted = 0;
-
-	begin_subscription_scan(&scan, &key, subscription, RowExclusiveLock);
-	while ((tuple = obx_scan_next(&scan)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		obx_table_delete(scan.table, tuple);
-		deleted++;
-	}
-	obx_scan_end(&scan);
-	return deleted;
-}
-
 int
 obx_delivery_delete_some(int32 subscription, int64 *from, int limit)
 {

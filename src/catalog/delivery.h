@@ -68,11 +68,8 @@ extern void obx_delivery_insert(const ObxDelivery *delivery);
 extern void obx_delivery_update(const ObxDelivery *delivery);
 extern void obx_delivery_delete(int32 subscription, int64 position);
 
-/* All of a subscription. */
-extern int64 obx_delivery_delete_all(int32 subscription);
-
 /*
- * So many of them at most, by position, from one on; *from is where to go on,
+ * So many of a subscription's at most, by position, from one on; *from is where to go on,
  * if the transaction commits.  Returns how many: less than "limit" at the end.
  */
 extern int	obx_delivery_delete_some(int32 subscription, int64 *from, int limit);

@@ -437,26 +437,6 @@ lock_deletion(void)
 	return obx_lock_acquire(obx_lock_deletion(OBX_PROGRESS), ExclusiveLock, false);
 }
 
-bool
-obx_progress_delete(int32 subscription, int32 first_lane)
-{
-	ScanKeyData keys[2];
-	ObxScan		scan;
-	HeapTuple	tuple;
-
-	if (!lock_deletion())
-		return false;
-	ScanKeyInit(&keys[0], SUBSCRIPTION + 1, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(subscription));
-	ScanKeyInit(&keys[1], LANE + 1, BTGreaterEqualStrategyNumber, F_INT4GE,
-				Int32GetDatum(first_lane));
-	begin_scan(&scan, keys, 2, RowExclusiveLock, ForwardScanDirection);
-	while ((tuple = obx_scan_next(&scan)) != NULL)
-		obx_table_delete(scan.table, tuple);
-	obx_scan_end(&scan);
-	return true;
-}
-
 /*
  * The last lanes first, so that those that are left have no gap: who looks
  * for them stops at one.

@@ -142,13 +142,8 @@ extern void obx_progress_advance(ObxProgress *progress);
 extern void obx_progress_record_outcome(ObxProgress *progress, int64 position, int64 attempts);
 
 /*
- * A subscription's lanes from one on.  Waits for nobody: false, with nothing
- * done, while another transaction deletes rows.
- */
-extern bool obx_progress_delete(int32 subscription, int32 first_lane);
-
-/*
- * So many rows of them at most, of lanes up to one; *last_lane is where to go
+ * Deletes rows of a subscription's lanes from one on, so many at most, of lanes
+ * up to another one; *last_lane is where to go
  * on, if the transaction commits.  Returns how many: less than "limit" at the
  * end, -1 while another transaction deletes rows.
  */

@@ -300,8 +300,8 @@ is_at(ObxWindowPlace *place, HeapTuple tuple, TupleDesc tupdesc)
 	return false;
 }
 
-bool
-obx_window_delete_all(int32 subscription, bool wait, int64 *open)
+void
+obx_window_delete_all(int32 subscription, int64 *open)
 {
 	ObxWindowPlace place = {0};
 	ScanKeyData key;
@@ -310,8 +310,7 @@ obx_window_delete_all(int32 subscription, bool wait, int64 *open)
 	bool		is_open = false;
 
 	*open = 0;
-	if (!lock_deletion(wait))
-		return false;
+	(void) lock_deletion(true);
 	init_subscription_key(&key, BTEqualStrategyNumber, F_INT4EQ, subscription);
 	begin_scan(&scan, OBX_WINDOW_KEY_IDX, &key, 1, RowExclusiveLock, ForwardScanDirection);
 	while ((tuple = obx_scan_next(&scan)) != NULL)
@@ -328,7 +327,6 @@ obx_window_delete_all(int32 subscription, bool wait, int64 *open)
 	obx_scan_end(&scan);
 	if (is_open)
 		(*open)++;
-	return true;
 }
 
 /* Deletes rows of a range; if that is all that may be, notes the last one. */

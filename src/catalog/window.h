@@ -60,10 +60,10 @@ extern bool obx_window_scan_next(ObxWindowScan *scan, ObxWindow *window);
 extern void obx_window_scan_end(ObxWindowScan *scan);
 
 /*
- * Deletes all of a subscription, and tells how many windows were open.  False,
- * with nothing done, while another transaction deletes rows, unless "wait".
+ * Deletes all of a subscription, and tells how many windows were open.  Waits
+ * while another transaction deletes rows.
  */
-extern bool obx_window_delete_all(int32 subscription, bool wait, int64 *open);
+extern void obx_window_delete_all(int32 subscription, int64 *open);
 
 /* A row that was come to; all zeroes for none. */
 typedef struct ObxWindowPlace

@@ -164,7 +164,7 @@ obx_divide_seek(ObxSubscription *subscription, int64 position, ObxDropped *dropp
 	obx_delivery_visit(subscription->id, drop_open, &seeking);
 
 	if (subscription->kind == OBX_KIND_AGGREGATE)
-		(void) obx_window_delete_all(subscription->id, true, &dropped->windows);
+		obx_window_delete_all(subscription->id, &dropped->windows);
 	(void) obx_failure_clear(subscription->id);
 	subscription->first_position = position;
 	subscription->start_snapshot = (Datum) 0;

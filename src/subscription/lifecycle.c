@@ -13,14 +13,13 @@
 
 #include "base/compat.h"
 #include "base/doorbell.h"
-#include "catalog/delivery.h"
 #include "catalog/names.h"
 #include "catalog/progress.h"
-#include "catalog/window.h"
 #include "dispatch/lane.h"
 #include "log/generation.h"
 #include "log/segment.h"
 #include "subscription/lifecycle.h"
+#include "subscription/upkeep.h"
 
 /* ---- making ---- */
 
@@ -102,23 +101,21 @@ obx_lifecycle_set_paused(ObxSubscription *subscription, bool paused)
 /* ---- removing ---- */
 
 /*
- * A lane that is being served keeps its rows, which are cleaned later; its pass
- * finds the subscription gone and undoes its batch.
+ * With the subscription's row its name is free, and nothing of it is shown any
+ * more.  There may be a million rows of its lanes, deliveries and windows: the
+ * first few go now, the others in steps of upkeep.  A lane that is being served
+ * keeps its rows until then; its pass finds the subscription gone and undoes
+ * its batch.
  */
 void
 obx_lifecycle_remove(ObxSubscription *subscription)
 {
 	bool		idle = true;
-	int64		windows;
 
 	obx_subscription_delete(subscription);
 	for (int lane = 0; lane < subscription->concurrency && idle; lane++)
 		idle = obx_lane_lock(subscription->id, lane, false);
-	if (idle && obx_window_delete_all(subscription->id, false, &windows) &&
-		obx_progress_delete(subscription->id, 0))
-	{
-		obx_delivery_delete_all(subscription->id);
-		obx_failure_delete(subscription->id);
-	}
+	if (idle)
+		obx_upkeep_begin(subscription->id);
 	obx_doorbell_arm_configuration();
 }

@@ -1,8 +1,8 @@
 /*
  * What subscriptions that are gone left behind.
  *
- * unsubscribe() deletes the rows of its subscription only where no lane is
- * being served, and lanes divided anew may be fewer.  A row of progress marks
+ * unsubscribe() deletes a bounded number of rows, and none where a lane is
+ * being served; and lanes divided anew may be fewer.  A row of progress marks
  * what is left, so it goes last; and of those the last lane's first.
  *
  * The sequencer cleans up, between two looks for new events: so in steps, each
@@ -127,6 +127,16 @@ delete_rows(int32 subscription, int remaining, int budget)
 	}
 	deleted = obx_progress_delete_some(subscription, remaining, &place.last_lane, budget);
 	return deleted >= budget;
+}
+
+/* The transaction may go back to a savepoint: no place is kept. */
+void
+obx_upkeep_begin(int32 subscription)
+{
+	place.subscription = 0;
+	go_to(subscription, PG_INT32_MAX);
+	(void) delete_rows(subscription, 0, OBX_REMNANT_ROWS);
+	place.subscription = 0;
 }
 
 bool

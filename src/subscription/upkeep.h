@@ -12,4 +12,10 @@
  */
 extern bool obx_upkeep_clean(void);
 
+/*
+ * The first step for a subscription, in the transaction that removes it and
+ * holds the locks of its lanes.
+ */
+extern void obx_upkeep_begin(int32 subscription);
+
 #endif							/* OBX_UPKEEP_H */

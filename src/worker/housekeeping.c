@@ -231,6 +231,14 @@ run_task(void *arg)
 		task->perform();
 }
 
+void
+obx_housekeeping_clean_remnants(void)
+{
+	for (int i = 0; i < lengthof(tasks); i++)
+		if (tasks[i].perform == clean_remnants)
+			tasks[i].due = 0;
+}
+
 TimestampTz
 obx_housekeeping_run(ObxStage stage)
 {

@@ -28,4 +28,7 @@ typedef enum ObxStage
  */
 extern TimestampTz obx_housekeeping_run(ObxStage stage);
 
+/* Subscriptions may have gone: what they left is cleaned up the next time. */
+extern void obx_housekeeping_clean_remnants(void);
+
 #endif							/* OBX_HOUSEKEEPING_H */

@@ -304,6 +304,8 @@ make_round(void)
 	if (configuration != known_configuration || reread_at <= now)
 	{
 		configure(now, configuration != known_configuration);
+		if (configuration != known_configuration)
+			obx_housekeeping_clean_remnants();
 		known_configuration = configuration;
 	}
 

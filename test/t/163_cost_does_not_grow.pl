@@ -54,5 +54,44 @@ cmp_ok(blocks('failure', 'SELECT * FROM outbox.status'), '<', $status + 10,
 is($node->safe_psql($db, 'SELECT last_error FROM outbox.status'), 'no', 'which is noted');
 
 $node->safe_psql($db, "ROLLBACK PREPARED 'held'");
+
+# ---- unsubscribing ----
+
+# Rows of our tables that sessions which have ended deleted.
+sub deleted
+{
+	return $node->safe_psql($db, q{
+		SELECT sum(n_tup_del) FROM pg_stat_all_tables
+		WHERE schemaname = 'outbox' AND relname IN ('subscription', 'progress', 'delivery', 'failure', 'aggregate_window')});
+}
+
+is($node->safe_psql($db, 'SELECT count(*) FROM outbox.dead_letter'), 3400, 'there are many dead letters');
+my $before = deleted();
+$node->safe_psql($db, q{SELECT outbox.unsubscribe('fails')});
+$node->poll_query_until($db, qq{
+	SELECT sum(n_tup_del) > $before FROM pg_stat_all_tables
+	WHERE schemaname = 'outbox' AND relname IN ('subscription', 'progress', 'delivery', 'failure', 'aggregate_window')});
+cmp_ok(deleted() - $before, '<=', 2001, 'unsubscribing deletes a bounded number of rows');
+is($node->safe_psql($db, q{
+	SELECT (SELECT count(*) FROM outbox.status), (SELECT count(*) FROM outbox.dead_letter),
+		(SELECT count(*) FROM outbox.waiting), (SELECT count(*) FROM outbox.metrics WHERE labels::text ~ 'fails')}),
+	'0|0|0|0', 'nothing is shown of it any more');
+is($node->safe_psql($db, q{
+	SELECT outbox.subscribe('fails', handler => 'fail', start => 'now');
+	SELECT count(*), sum(failed), sum(dead) FROM outbox.status}), "\n1|0|0", 'its name is free');
+
+my $left = q{
+	SELECT (SELECT count(*) FROM outbox.delivery) + (SELECT count(*) FROM outbox.failure)
+		+ (SELECT count(DISTINCT subscription) FROM outbox.progress)};
+
+cmp_ok($node->safe_psql($db, $left), '>', 1400, 'the rest of what it had is still there');
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_outbox'");
+$node->restart;
+wait_until($node, $db, "SELECT ($left) = 1", 'and goes in the background');
+$node->safe_psql($db, q{
+	SELECT count(outbox.publish('t')) FROM generate_series(1, 10)});
+wait_until($node, $db, 'SELECT dead + retrying > 0 FROM outbox.status', 'a subscription fails again');
+$node->safe_psql($db, q{SELECT outbox.unsubscribe('fails')});
+wait_until($node, $db, "SELECT ($left) = 0", 'what it leaves goes, too');
 $node->stop;
 done_testing();
