@@ -33,10 +33,11 @@ typedef struct Scripted
 } Scripted;
 
 static void *
-open_scripted(ObxConfig *config)
+open_scripted(ObxConfig *config, ObxSinkTraits *traits)
 {
 	Scripted   *sink = obx_allocate(sizeof(Scripted));
 
+	(void) traits;
 	sink->out = obx_config_get(config, "scripted", "out");
 	sink->mood = obx_config_get(config, "scripted", "mood");
 	if (sink->out == NULL || sink->mood == NULL)
@@ -85,6 +86,13 @@ static void
 do_nothing(void *context)
 {
 	(void) context;
+}
+
+static void
+seal_scripted(void *context, const char *progress)
+{
+	(void) context;
+	(void) progress;
 }
 
 static int
@@ -165,7 +173,7 @@ const ObxSinkModule obx_sink = {
 	.open = open_scripted,
 	.connect = connect_scripted,
 	.send = send_scripted,
-	.seal = do_nothing,
+	.seal = seal_scripted,
 	.wait_for = wait_for_scripted,
 	.work = do_nothing,
 	.result = tell_result,

@@ -161,28 +161,37 @@ ask_first(ObxClient *client)
 	ask(client, STARTING, &sql);
 }
 
-/* The columns that the form needs; of the others a NULL. */
+/* In the order in which obx_handout_event() takes them; of those not needed a NULL. */
 static void
 append_columns(ObxClient *client, ObxText *sql)
 {
-	switch (client->options.form)
+	static const struct
 	{
-		case OBX_FORM_CLOUDEVENTS:
-			obx_text_append_string(sql, "r.time, r.type, r.source, r.key, NULL, r.data, NULL,"
-								   " r.headers, r.correlation_id, r.causation_id");
-			break;
-		case OBX_FORM_DATA:
-			obx_text_append_string(sql, "NULL, NULL, NULL, r.key, NULL, r.data, NULL, NULL, NULL, NULL");
-			break;
-		case OBX_FORM_DEBEZIUM:
-			/* "old" may have the columns that changed, "before" has all */
-			obx_text_append_string(sql, "r.time, r.type, r.source, r.key, r.operation, r.data,"
-								   " r.data OPERATOR(pg_catalog.||) r.old, NULL, NULL, NULL");
-			break;
-		case OBX_FORM_JSON:
-			obx_text_append_string(sql, "r.time, r.type, r.source, r.key, r.operation, r.data, r.old,"
-								   " r.headers, r.correlation_id, r.causation_id");
-			break;
+		int			column;
+		const char *name;
+	}			list[] =
+	{
+		{OBX_COLUMN_TIME, "r.time"},
+		{OBX_COLUMN_TYPE, "r.type"},
+		{OBX_COLUMN_SOURCE, "r.source"},
+		{OBX_COLUMN_KEY, "r.key"},
+		{OBX_COLUMN_OPERATION, "r.operation"},
+		{OBX_COLUMN_DATA, "r.data"},
+		{OBX_COLUMN_OLD, "r.old"},
+		{OBX_COLUMN_HEADERS, "r.headers"},
+		{OBX_COLUMN_CORRELATION, "r.correlation_id"},
+		{OBX_COLUMN_CAUSATION, "r.causation_id"}
+	};
+	int			columns = client->options.columns;
+
+	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++)
+	{
+		const char *name = columns & list[i].column ? list[i].name : "NULL";
+
+		/* "old" may have the columns that changed, "before" has all */
+		if (list[i].column == OBX_COLUMN_OLD && columns & OBX_COLUMN_BEFORE)
+			name = "r.data OPERATOR(pg_catalog.||) r.old";
+		obx_text_printf(sql, "%s%s", i > 0 ? ", " : "", name);
 	}
 }
 

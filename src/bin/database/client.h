@@ -25,7 +25,7 @@ typedef struct ObxClientOptions
 	const char *channel;		/* to listen to; NULL for none */
 	int			batch;
 	int64_t		lease;
-	ObxForm		form;
+	int			columns;		/* of events: OBX_COLUMN_... */
 } ObxClientOptions;
 
 typedef struct ObxClient ObxClient;

@@ -27,6 +27,22 @@ typedef struct ObxEvent
 	const char *causation_id;
 } ObxEvent;
 
+/* Columns of events, of which a form or a sink needs some. */
+enum
+{
+	OBX_COLUMN_TIME = 1 << 0,
+	OBX_COLUMN_TYPE = 1 << 1,
+	OBX_COLUMN_SOURCE = 1 << 2,
+	OBX_COLUMN_KEY = 1 << 3,
+	OBX_COLUMN_OPERATION = 1 << 4,
+	OBX_COLUMN_DATA = 1 << 5,
+	OBX_COLUMN_OLD = 1 << 6,
+	OBX_COLUMN_BEFORE = 1 << 7, /* "old", with the columns that did not change */
+	OBX_COLUMN_HEADERS = 1 << 8,
+	OBX_COLUMN_CORRELATION = 1 << 9,
+	OBX_COLUMN_CAUSATION = 1 << 10
+};
+
 /* In which generation of the log ids were drawn: in ascending order. */
 typedef struct ObxGeneration
 {
@@ -52,14 +68,38 @@ typedef enum ObxForm
 extern void obx_event_form(ObxText *text, const ObxEvent *event,
 						   const ObxGenerations *generations, ObxForm form);
 
+/* The columns that the form needs. */
+extern int	obx_form_columns(ObxForm form);
+
 /* "1-4711": what a receiver knows a repeated event by. */
 extern void obx_event_append_id(ObxText *text, int64_t id, const ObxGenerations *generations);
+
+/* Likewise, into 64 bytes. */
+extern void obx_event_put_id(char *to, int64_t id, const ObxGenerations *generations);
+
+/*
+ * "2026-01-05 09:00:00.123+00" as RFC 3339 writes it; false for what that does
+ * not have: infinity, and years of more than four digits or before Christ.
+ */
+#define OBX_TIME_LENGTH 64
+extern bool obx_event_put_time(char *to, const char *time);
+
+/*
+ * Gives the attributes of a CloudEvent one after the other, but for those of
+ * the data.  Names and values live as long as the call.
+ */
+typedef void (*ObxAttributeFunction) (void *context, const char *name, const char *value);
+extern void obx_event_attributes(const ObxEvent *event, const ObxGenerations *generations,
+								 ObxAttributeFunction give, void *context);
 
 /*
  * The string that is a member of an object, as jsonb writes it; false if there
  * is no such member, or it is no string.
  */
 extern bool obx_json_find(const char *object, const char *name, ObxText *value);
+
+/* Likewise, and a number or a boolean as it is written. */
+extern bool obx_json_find_text(const char *object, const char *name, ObxText *value);
 
 /* As an URI-reference, which CloudEvents want of a source. */
 extern void obx_uri_append_reference(ObxText *text, const char *source);

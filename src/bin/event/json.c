@@ -101,8 +101,9 @@ append_unescaped(ObxText *text, const char *c, const char *end)
 	}
 }
 
-bool
-obx_json_find(const char *object, const char *name, ObxText *value)
+/* The value of the member; NULL if there is none. */
+static const char *
+find_member(const char *object, const char *name)
 {
 	size_t		length = strlen(name);
 	const char *c = object + 1;
@@ -122,13 +123,32 @@ obx_json_find(const char *object, const char *name, ObxText *value)
 		found = (size_t) (c - 1 - member) == length && strncmp(member, name, length) == 0;
 		c += strspn(c, ": ");
 		if (found)
-		{
-			if (*c != '"')
-				return false;
-			append_unescaped(value, c + 1, skip_string(c) - 1);
-			return true;
-		}
+			return c;
 		c = skip_value(c);
 	}
-	return false;
+	return NULL;
+}
+
+bool
+obx_json_find(const char *object, const char *name, ObxText *value)
+{
+	const char *c = find_member(object, name);
+
+	if (c == NULL || *c != '"')
+		return false;
+	append_unescaped(value, c + 1, skip_string(c) - 1);
+	return true;
+}
+
+bool
+obx_json_find_text(const char *object, const char *name, ObxText *value)
+{
+	const char *c = find_member(object, name);
+
+	if (c == NULL || *c == '{' || *c == '[' || *c == 'n')
+		return false;
+	if (*c == '"')
+		return obx_json_find(object, name, value);
+	obx_text_append(value, c, skip_value(c) - c);
+	return true;
 }

@@ -19,11 +19,30 @@ add_metric(ObxText *text, const ObxRelay *relay, const char *name, const char *t
 	obx_text_printf(text, ",sink=\"%s\"%s} %.17g\n", relay->settings.module->name, label, value);
 }
 
+typedef struct Writing
+{
+	ObxText    *page;
+	const ObxRelay *relay;
+} Writing;
+
+/* An ObxMetricFunction. */
+static void
+add_sink_metric(void *context, const char *name, const char *type, double value)
+{
+	const Writing *writing = context;
+
+	add_metric(writing->page, writing->relay, name, type, "", value);
+}
+
 static void
 make_metrics(ObxText *text, const ObxRelay *relay)
 {
 	const ObxCounters *counters = &relay->counters;
+	Writing		writing;
 
+	writing.page = text;
+
+	writing.relay = relay;
 	add_metric(text, relay, "events_sent_total", "counter", "", counters->sent);
 	add_metric(text, relay, "events_confirmed_total", "counter", "", counters->confirmed);
 	add_metric(text, relay, "events_rejected_total", "counter", "", counters->rejected);
@@ -42,6 +61,8 @@ make_metrics(ObxText *text, const ObxRelay *relay)
 	if (counters->last_confirmed > 0)
 		add_metric(text, relay, "last_confirmed_timestamp_seconds", "gauge", "",
 				   counters->last_confirmed);
+	if (relay->settings.module->metrics != NULL)
+		relay->settings.module->metrics(relay->settings.sink, add_sink_metric, &writing);
 }
 
 bool

@@ -83,7 +83,7 @@ obx_relay_expire(ObxRelay *relay)
 static void
 take_failure(ObxRelay *relay, const ObxSinkResult *result)
 {
-	bool		refused = result->verdict != OBX_LATER;
+	bool		refused = result->verdict == OBX_REFUSED || result->verdict == OBX_GONE;
 
 	if (strcmp(relay->sink_error, result->text) != 0)
 		obx_warn("sink %s: %s", relay->settings.module->name, result->text);
@@ -163,7 +163,10 @@ take_results(ObxRelay *relay)
 			case OBX_NEVER:
 				take_rejection(relay, &result);
 				break;
+			case OBX_CLAIMED:
+				break;
 			case OBX_LATER:
+			case OBX_FENCED:
 			case OBX_REFUSED:
 			case OBX_GONE:
 				take_failure(relay, &result);
@@ -175,36 +178,51 @@ take_results(ObxRelay *relay)
 
 /* ---- sending ---- */
 
+static bool
+takes_parts(const ObxRelay *relay)
+{
+	return relay->settings.form == OBX_FORM_CLOUDEVENTS && relay->settings.traits.takes_parts;
+}
+
+/* Its body and id, unless they are made already. */
+static void
+form_event(ObxRelay *relay, const ObxEvent *event, int64_t ticket)
+{
+	const ObxGenerations *generations = obx_client_generations(relay->client);
+
+	if (relay->formed == ticket)
+		return;
+	obx_text_clear(&relay->id);
+	obx_event_append_id(&relay->id, event->id, generations);
+	obx_text_clear(&relay->body);
+	if (!takes_parts(relay))
+		obx_event_form(&relay->body, event, generations, relay->settings.form);
+	relay->formed = ticket;
+}
+
 /* False if the sink has no room. */
 static bool
 send_next(ObxRelay *relay, ObxBatch *batch, int number)
 {
-	ObxForm		form = relay->settings.database.form;
 	int64_t		ticket = relay->flight.ticket + 1;
-	const ObxGenerations *generations = obx_client_generations(relay->client);
 	ObxEvent	event;
 	ObxMessage	message;
 
 	obx_handout_event(&batch->handout, number, &event);
-	if (relay->formed != ticket)
-	{
-		obx_text_clear(&relay->body);
-		obx_text_clear(&relay->id);
-		obx_event_append_id(&relay->id, event.id, generations);
-		obx_event_form(&relay->body, &event, generations, form);
-		relay->formed = ticket;
-	}
+	form_event(relay, &event, ticket);
 	message = (ObxMessage)
 	{
-		.ticket = ticket,.event = &event,.id = relay->id.data,
-			.body = relay->body.data,.length = relay->body.length,.form = form
+		.ticket = ticket,.event = &event,.generations = obx_client_generations(relay->client),
+			.id = relay->id.data,.form = relay->settings.form
 	};
+	message.body = takes_parts(relay) ? event.data : relay->body.data;
+	message.length = takes_parts(relay) ? strlen(event.data) : relay->body.length;
 	if (!relay->settings.module->send(relay->settings.sink, &message))
 		return false;
 	obx_flight_sent(&relay->flight, batch);
 	relay->sealed = false;
 	relay->counters.sent++;
-	relay->counters.bytes += relay->body.length;
+	relay->counters.bytes += message.length;
 	return true;
 }
 
@@ -220,7 +238,7 @@ send_all(ObxRelay *relay)
 	/* what was rejected before it could be sent again counts as dealt with */
 	obx_flight_confirm(&relay->flight, 0);
 	if (!relay->sealed)
-		relay->settings.module->seal(relay->settings.sink);
+		relay->settings.module->seal(relay->settings.sink, NULL);
 	relay->sealed = true;
 }
 
@@ -239,7 +257,7 @@ send_or_seal(ObxRelay *relay)
 		send_all(relay);
 	else if (relay->sink_up && !relay->sealed)
 	{
-		relay->settings.module->seal(relay->settings.sink);
+		relay->settings.module->seal(relay->settings.sink, NULL);
 		relay->sealed = true;
 	}
 }

@@ -38,7 +38,6 @@ read_database(ObxConfig *config, const ObxConnectOptions *connect, ObxClientOpti
 	database->batch = obx_config_number(config, "batch", 1, 10000, 1000);
 	database->lease = obx_config_duration(config, "", "lease", OBX_SECOND, 3600 * OBX_SECOND,
 										  30 * OBX_SECOND);
-	database->form = read_form(config);
 }
 
 static void
@@ -56,7 +55,8 @@ read_sink(ObxConfig *config, ObxRelaySettings *settings)
 	if (settings->module == NULL)
 		obx_config_fail(config, "", "sink", "%s", error);
 	else
-		settings->sink = settings->module->open(config);
+		settings->sink = settings->module->open(config, &settings->traits);
+	settings->database.columns = obx_form_columns(settings->form) | settings->traits.columns;
 	free(error);
 }
 
@@ -92,6 +92,7 @@ obx_settings_read(const char *path, const ObxConnectOptions *connect,
 		settings->blocks = strcmp(obx_config_choice(config, "on_reject", "block|dead_letter",
 													"dead_letter"), "block") == 0;
 		settings->listen = obx_config_get(config, "", "listen");
+		settings->form = read_form(config);
 		read_sink(config, settings);
 		obx_config_refuse_unused(config);
 	}

@@ -21,6 +21,7 @@ typedef struct ObxRelaySettings
 	ObxConfig  *config;			/* what is read lives as long as this */
 	const char *name;			/* the file's, without its ending */
 	ObxClientOptions database;
+	ObxForm		form;
 	int			window;			/* events that are received and not settled */
 	int64_t		batch_wait;		/* until an empty log is asked again */
 	int64_t		give_up;		/* without a database; 0: never */
@@ -28,6 +29,7 @@ typedef struct ObxRelaySettings
 	const char *listen;			/* NULL for none */
 	const ObxSinkModule *module;
 	void	   *sink;
+	ObxSinkTraits traits;
 } ObxRelaySettings;
 
 /*

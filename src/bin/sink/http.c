@@ -127,7 +127,7 @@ read_secret(Http *sink, ObxConfig *config)
 }
 
 static void *
-open_http(ObxConfig *config)
+open_http(ObxConfig *config, ObxSinkTraits *traits)
 {
 	Http	   *sink = obx_allocate(sizeof(Http));
 	const char *authorization = obx_config_get(config, "http", "authorization");
@@ -137,6 +137,7 @@ open_http(ObxConfig *config)
 	if (sink->url == NULL)
 		obx_config_fail(config, "", "sink", "\"url\" must be set in the section \"http\"");
 	sink->mode = read_mode(config);
+	traits->takes_parts = sink->mode == BINARY;
 	sink->connections = sink->mode == BATCH ? 1 : read_number(config, "connections", MOST_CONNECTIONS, 8);
 	sink->batch = sink->mode == BATCH ? read_number(config, "batch", MOST_BATCH, 100) : 1;
 	sink->timeout = obx_config_duration(config, "http", "timeout", 100 * OBX_MILLISECOND,
@@ -188,28 +189,14 @@ add_plain_header(Request *request, const char *name, const char *value)
 	obx_text_free(&header);
 }
 
-/* The attributes of a CloudEvent, which it has as JSON, as headers. */
+/* An ObxAttributeFunction. */
 static void
-add_attributes(Request *request, const char *cloudevent)
+add_attribute(void *context, const char *name, const char *value)
 {
-	static const char *const names[] = {
-		"specversion", "id", "source", "type", "time", "subject", "partitionkey", "sequence",
-		"correlationid", "causationid", "traceparent"
-	};
-	ObxText		value;
+	char		header[40];
 
-	obx_text_init(&value);
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-	{
-		char		name[40];
-
-		obx_text_clear(&value);
-		if (!obx_json_find(cloudevent, names[i], &value))
-			continue;
-		snprintf(name, sizeof(name), "ce-%s", names[i]);
-		add_header(request, name, value.data);
-	}
-	obx_text_free(&value);
+	snprintf(header, sizeof(header), "ce-%s", name);
+	add_header(context, header, value);
 }
 
 /* webhook-id, webhook-timestamp and, with a secret, webhook-signature. */
@@ -363,8 +350,8 @@ send_http(void *context, const ObxMessage *message)
 	obx_text_clear(&request->body);
 	if (sink->mode == BINARY && message->form == OBX_FORM_CLOUDEVENTS)
 	{
-		add_attributes(request, message->body);
-		obx_text_append_string(&request->body, message->event->data);
+		obx_event_attributes(message->event, message->generations, add_attribute, request);
+		obx_text_append(&request->body, message->body, message->length);
 		add_plain_header(request, "Content-Type", "application/json");
 	}
 	else
@@ -554,10 +541,11 @@ connect_http(void *context)
 }
 
 static void
-seal_http(void *context)
+seal_http(void *context, const char *progress)
 {
 	Http	   *sink = context;
 
+	(void) progress;
 	sink->sealed = true;
 }
 

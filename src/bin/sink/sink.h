@@ -20,16 +20,19 @@
 #include "event/event.h"
 
 /* Rises with each change of this file. */
-#define OBX_SINK_INTERFACE 1
+#define OBX_SINK_INTERFACE 2
 
 typedef enum ObxVerdict
 {
-	OBX_CONNECTED,				/* no ticket: ready to be sent to */
+	OBX_CONNECTED,				/* no ticket: ready to be sent to, or claimed */
+	OBX_CLAIMED,				/* no ticket: claim() is done */
 	OBX_CONFIRMED,				/* up to and with the ticket */
 	OBX_LATER,					/* down, throttled: what is not confirmed is
 								 * forgotten, and to be sent again */
 	OBX_NEVER,					/* this ticket is rejected, others are not
 								 * concerned */
+	OBX_FENCED,					/* as LATER, for another process has claimed
+								 * it since */
 	OBX_REFUSED,				/* as LATER, and a person must repair it */
 	OBX_GONE					/* as REFUSED, and nobody can within this
 								 * process */
@@ -40,6 +43,8 @@ typedef struct ObxSinkResult
 	ObxVerdict	verdict;
 	int64_t		ticket;			/* 0: it is not about an event */
 	char text[	400];			/* why, for people */
+	const char *progress;		/* CLAIMED: what was sealed last, NULL for
+								 * nothing; until the next call */
 } ObxSinkResult;
 
 /* Lives as long as the call of send(). */
@@ -47,11 +52,31 @@ typedef struct ObxMessage
 {
 	int64_t		ticket;
 	const ObxEvent *event;
+	const ObxGenerations *generations;
 	const char *id;				/* as obx_event_append_id() writes it */
 	const char *body;
 	size_t		length;
 	ObxForm		form;
 } ObxMessage;
+
+/* What a sink, as it is configured, can do and needs; all is 0 at first. */
+typedef struct ObxSinkTraits
+{
+	int			columns;		/* of events, besides those of the form */
+	bool		takes_parts;	/* of a CloudEvent the body is the data alone:
+								 * the sink carries the attributes */
+
+	/*
+	 * A batch and the progress that it is sealed with arrive both or not at
+	 * all.  There must be one lane, and claim() comes before sending, while
+	 * the lane is held.
+	 */
+	bool		keeps_progress;
+} ObxSinkTraits;
+
+/* "type" is Prometheus'. */
+typedef void (*ObxMetricFunction) (void *context, const char *name, const char *type,
+								   double value);
 
 typedef struct ObxSinkModule
 {
@@ -63,16 +88,25 @@ typedef struct ObxSinkModule
 	 * one such that only it knows.  Sets the configuration's error, or
 	 * returns what the other functions are given.  Speaks to nobody.
 	 */
-	void	   *(*open) (ObxConfig *config);
+	void	   *(*open) (ObxConfig *config, ObxSinkTraits *traits);
 
 	/* Begins to connect; result() tells how that went. */
 	void		(*connect) (void *sink);
 
+	/*
+	 * Only of one that keeps progress: shuts former processes out, and then
+	 * finds the progress under that key.  result() tells it, or a failure.
+	 */
+	void		(*claim) (void *sink, const char *key);
+
 	/* Takes a message, or not: then it is offered again after work(). */
 	bool		(*send) (void *sink, const ObxMessage *message);
 
-	/* Nothing more is there to be sent: do not wait for more. */
-	void		(*seal) (void *sink);
+	/*
+	 * Nothing more is there to be sent: do not wait for more.  Of one that
+	 * keeps progress, what was taken since is a batch, which ends with it.
+	 */
+	void		(*seal) (void *sink, const char *progress);
 
 	/*
 	 * What to wait for before work() has something to do: descriptors, at
@@ -89,6 +123,9 @@ typedef struct ObxSinkModule
 	void		(*forget) (void *sink);
 
 	void		(*close) (void *sink);
+
+	/* Its own figures; NULL for none. */
+	void		(*metrics) (void *sink, ObxMetricFunction give, void *context);
 } ObxSinkModule;
 
 /* What a module exports. */

@@ -55,12 +55,13 @@ ends_within_line(off_t size)
 }
 
 static void *
-open_stdout(ObxConfig *config)
+open_stdout(ObxConfig *config, ObxSinkTraits *traits)
 {
 	Stdout	   *sink = obx_allocate(sizeof(Stdout));
 	struct stat state;
 
 	(void) config;
+	(void) traits;
 	obx_text_init(&sink->text);
 	sink->lines = obx_allocate(MOST_LINES * sizeof(Line));
 	sink->is_file = fstat(STDOUT_FILENO, &state) == 0 && S_ISREG(state.st_mode);
@@ -95,9 +96,10 @@ send_line(void *context, const ObxMessage *message)
 }
 
 static void
-seal_stdout(void *context)
+seal_stdout(void *context, const char *progress)
 {
 	(void) context;
+	(void) progress;
 }
 
 static int
