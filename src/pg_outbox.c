@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/doorbell.h"
+#include "base/hook.h"
 #include "base/identity.h"
 #include "base/settings.h"
 #include "base/waiter.h"
@@ -34,6 +35,7 @@ _PG_init(void)
 {
 	obx_clock_init();
 	obx_settings_init();
+	obx_hook_init();
 	obx_identity_init();
 	obx_doorbell_init();
 	obx_waiter_init();

@@ -18,7 +18,6 @@
 
 #include "access/table.h"
 #include "access/xact.h"
-#include "base/hook.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_type.h"
@@ -33,9 +32,8 @@
 #include "utils/varlena.h"
 
 #include "base/compat.h"
+#include "base/hook.h"
 #include "base/identity.h"
-
-static ProcessUtility_hook_type previous_process_utility = NULL;
 
 /*
  * Set while another role's code may be running.  After an error it may stay set
@@ -240,18 +238,17 @@ obx_identity_hold(void)
  * own commands (base/command.c) are parts of something larger.
  */
 static void
-process_utility(OBX_UTILITY_PARAMETERS)
+refuse_ddl(const PlannedStmt *statement, ProcessUtilityContext context)
 {
 	if (is_assumed && InSecurityRestrictedOperation() &&
 		context != PROCESS_UTILITY_SUBCOMMAND &&
-		GetCommandLogLevel(pstmt->utilityStmt) == LOGSTMT_DDL)
+		GetCommandLogLevel(statement->utilityStmt) == LOGSTMT_DDL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("cannot execute %s within code that runs as another role",
-						GetCommandTagName(CreateCommandTag(pstmt->utilityStmt))),
+						GetCommandTagName(CreateCommandTag(statement->utilityStmt))),
 				 errdetail("Filters, contracts and the like run in sessions of others, and leave nothing there."),
 				 errhint("Let a handler do it.")));
-	obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
 }
 
 static void
@@ -264,7 +261,6 @@ end_transaction(XactEvent event, void *arg)
 void
 obx_identity_init(void)
 {
-	previous_process_utility = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
+	obx_hook_guard(refuse_ddl);
 	RegisterXactCallback(end_transaction, NULL);
 }

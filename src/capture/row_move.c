@@ -8,10 +8,9 @@
  * same rule fires.
  *
  * A TRUNCATE of a table fires the triggers of all tables below it too, in the
- * same command.  A command is known by a number that the utility hook gives it.
- * Those that do not come that way have 0, such as all that the apply worker of
- * logical replication carries out; but each of them starts a statement, at a
- * time of its own.
+ * same command.  begin_truncate() numbers such commands.  A TRUNCATE that the apply
+ * worker of logical replication carries out is no utility command and has the
+ * number 0; but each of these starts a statement, at a time of its own.
  *
  * State lives for a transaction.  What an aborted subtransaction leaves of it
  * does no harm, for no later command has its number.
@@ -51,8 +50,6 @@ static uint64 current_command = 0;
 static List *truncated = NIL;
 static uint64 truncated_command = 0;
 static TimestampTz truncated_statement = 0;
-
-static ProcessUtility_hook_type previous_process_utility = NULL;
 
 /* ---- rows ---- */
 
@@ -172,26 +169,23 @@ obx_row_move_covers_truncate(Oid trigger, Oid source_trigger)
 }
 
 static void
-process_utility(OBX_UTILITY_PARAMETERS)
+begin_truncate(Node *command, uint64 *outer)
 {
-	uint64		outer = current_command;
-
-	if (!IsA(pstmt->utilityStmt, TruncateStmt))
-	{
-		obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
-		return;
-	}
+	*outer = current_command;
 	current_command = ++last_command;
-	PG_TRY();
-	{
-		obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
-	}
-	PG_FINALLY();
-	{
-		current_command = outer;
-	}
-	PG_END_TRY();
 }
+
+static void
+leave_truncate(uint64 outer)
+{
+	current_command = outer;
+}
+
+static const ObxHookWatcher truncate_watcher = {
+	.command = T_TruncateStmt,
+	.before = begin_truncate,
+	.leave = leave_truncate,
+};
 
 /* ---- transactions ---- */
 
@@ -208,7 +202,6 @@ end_transaction(XactEvent event, void *arg)
 void
 obx_row_move_init(void)
 {
-	previous_process_utility = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
+	obx_hook_watch(&truncate_watcher, 1);
 	RegisterXactCallback(end_transaction, NULL);
 }

@@ -64,8 +64,6 @@ typedef struct Host
 
 static Host *host = NULL;
 
-static ProcessUtility_hook_type previous_process_utility = NULL;
-
 /* ---- what there is ---- */
 
 /* The first column of the query's rows, in CurrentMemoryContext. */
@@ -293,59 +291,59 @@ release_locks(void)
 
 /* ---- what is the host's ---- */
 
-static void
-discard(DiscardMode target)
-{
-	if (target == DISCARD_TEMP)
-		drop_temporary();
-	else if (target == DISCARD_SEQUENCES && !host->sequences)
-		ResetSequenceCaches();
-}
-
 /*
- * Commands that need no rights on what they remove, and remove all there is of a
- * kind: for guests that is all that is theirs.  Returns whether it was one.
+ * Commands that need no rights on what they remove, and remove everything of a
+ * kind: for guests that is everything of theirs.  PostgreSQL refuses what code
+ * that runs as another role must not remove.
  */
 static bool
-remove_own(Node *command)
+is_guests_command(void)
 {
-	switch (nodeTag(command))
-	{
-		case T_DiscardStmt:
-			if (((DiscardStmt *) command)->target != DISCARD_TEMP &&
-				((DiscardStmt *) command)->target != DISCARD_SEQUENCES)
-				return false;
-			discard(((DiscardStmt *) command)->target);
-			return true;
-		case T_DeallocateStmt:
-			if (((DeallocateStmt *) command)->name != NULL)
-				return false;
-			drop_prepared();
-			return true;
-		case T_ClosePortalStmt:
-			if (((ClosePortalStmt *) command)->portalname != NULL)
-				return false;
-			close_cursors();
-			return true;
-		default:
-			return false;
-	}
+	return host != NULL && !InSecurityRestrictedOperation();
 }
 
-/* Code that runs as another role removes nothing: PostgreSQL refuses it. */
-static void
-process_utility(OBX_UTILITY_PARAMETERS)
+static bool
+replace_discard(Node *command)
 {
-	if (host != NULL && !InSecurityRestrictedOperation() && remove_own(pstmt->utilityStmt))
-		return;
-	obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
+	DiscardMode target = castNode(DiscardStmt, command)->target;
+
+	if (!is_guests_command() || (target != DISCARD_TEMP && target != DISCARD_SEQUENCES))
+		return false;
+	if (target == DISCARD_TEMP)
+		drop_temporary();
+	else if (!host->sequences)
+		ResetSequenceCaches();
+	return true;
 }
+
+static bool
+replace_deallocate(Node *command)
+{
+	if (!is_guests_command() || castNode(DeallocateStmt, command)->name != NULL)
+		return false;
+	drop_prepared();
+	return true;
+}
+
+static bool
+replace_close(Node *command)
+{
+	if (!is_guests_command() || castNode(ClosePortalStmt, command)->portalname != NULL)
+		return false;
+	close_cursors();
+	return true;
+}
+
+static const ObxHookWatcher watchers[] = {
+	{.command = T_DiscardStmt,.replace = replace_discard},
+	{.command = T_DeallocateStmt,.replace = replace_deallocate},
+	{.command = T_ClosePortalStmt,.replace = replace_close},
+};
 
 void
 obx_guest_init(void)
 {
-	previous_process_utility = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
+	obx_hook_watch(watchers, lengthof(watchers));
 }
 
 /* ---- the end of a batch ---- */

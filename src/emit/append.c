@@ -91,7 +91,6 @@ static uint64 appended = 0;
 static bool has_emitted = false;
 
 static ExecutorFinish_hook_type previous_executor_finish = NULL;
-static ProcessUtility_hook_type previous_process_utility = NULL;
 
 /* ---- writing ---- */
 
@@ -501,30 +500,31 @@ finish_executor(QueryDesc *query)
 
 /* COPY fires its triggers without the executor's help. */
 static void
-process_utility(OBX_UTILITY_PARAMETERS)
+begin_copy(Node *command, uint64 *before)
 {
-	uint64		before = appended;
-
-	if (!IsA(pstmt->utilityStmt, CopyStmt))
-	{
-		obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
-		return;
-	}
-
+	*before = appended;
 	statement_depth++;
-	PG_TRY();
-	{
-		obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
-	}
-	PG_FINALLY();
-	{
-		statement_depth--;
-	}
-	PG_END_TRY();
+}
 
+static void
+leave_copy(uint64 before)
+{
+	statement_depth--;
+}
+
+static void
+flush_after_copy(Node *command, uint64 before)
+{
 	if (appended != before)
 		flush_buffer(true);
 }
+
+static const ObxHookWatcher copy_watcher = {
+	.command = T_CopyStmt,
+	.before = begin_copy,
+	.leave = leave_copy,
+	.after = flush_after_copy,
+};
 
 /* ---- transactions ---- */
 
@@ -577,8 +577,7 @@ obx_append_init(void)
 {
 	previous_executor_finish = ExecutorFinish_hook;
 	ExecutorFinish_hook = finish_executor;
-	previous_process_utility = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
+	obx_hook_watch(&copy_watcher, 1);
 	RegisterXactCallback(end_transaction, NULL);
 	RegisterSubXactCallback(end_subtransaction, NULL);
 }

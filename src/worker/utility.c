@@ -1,16 +1,15 @@
 /*
- * The utility hook: commands that concern the workers.
+ * Utility commands that concern the workers.
  *
- * Commands that need a database for themselves first have our workers leave
- * it; so do those that drop or replace the extension.  Commands that may give
- * the workers something to do, or to do otherwise, ring at commit.
+ * Before a command that needs a database for itself, or that drops or replaces
+ * the extension, our workers leave that database.  A command that may change
+ * what the workers do rings at commit.
  *
- * Only whoever may run the command can make workers leave: the rights are
- * looked at first, and it is left to the command to complain.
+ * Workers leave only for a user who may run the command: the functions here look
+ * at the rights first, and leave the error message to the command.
  */
 #include "postgres.h"
 
-#include "base/hook.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "commands/dbcommands.h"
@@ -24,15 +23,13 @@
 
 #include "base/compat.h"
 #include "base/doorbell.h"
+#include "base/hook.h"
 #include "catalog/names.h"
 #include "catalog/registered_type.h"
 #include "catalog/subscription.h"
 #include "worker/hold.h"
 #include "worker/slot.h"
 #include "worker/utility.h"
-
-static ProcessUtility_hook_type previous_process_utility = NULL;
-static ProcessUtility_hook_type previous_reassign = NULL;
 
 static void
 hold_database(const char *name)
@@ -44,9 +41,10 @@ hold_database(const char *name)
 }
 
 /*
- * For commands on the extension in this database.  In a dispatcher it is a
- * handler's: who waits for the workers would wait for itself, and then there
- * were no table to note in that the event was handled, again and again.
+ * For commands on the extension in this database.  In a dispatcher the command
+ * is a handler's.  It would wait for its own process; and after DROP EXTENSION
+ * no table could record the event as handled, so it would be redelivered
+ * forever.
  */
 static void
 hold_own_database(void)
@@ -115,41 +113,82 @@ is_ours_dropped_with_owner(const DropOwnedStmt * drop)
 	return false;
 }
 
-/* What must happen before the command runs. */
+/* ---- before the command ---- */
+
 static void
-prepare(Node *command)
+hold_dropped(Node *command, uint64 *state)
 {
-	switch (nodeTag(command))
-	{
-		case T_DropdbStmt:
-			hold_database(castNode(DropdbStmt, command)->dbname);
-			break;
-		case T_CreatedbStmt:
-			hold_database(find_option(castNode(CreatedbStmt, command)->options, "template"));
-			break;
-		case T_AlterDatabaseStmt:
-			if (find_option(castNode(AlterDatabaseStmt, command)->options, "tablespace"))
-				hold_database(castNode(AlterDatabaseStmt, command)->dbname);
-			break;
-		case T_RenameStmt:
-			if (castNode(RenameStmt, command)->renameType == OBJECT_DATABASE)
-				hold_database(castNode(RenameStmt, command)->subname);
-			break;
-		case T_DropStmt:
-			if (is_ours_dropped(castNode(DropStmt, command)))
-				hold_own_database();
-			break;
-		case T_DropOwnedStmt:
-			if (is_ours_dropped_with_owner(castNode(DropOwnedStmt, command)))
-				hold_own_database();
-			break;
-		case T_AlterExtensionStmt:
-			if (strcmp(castNode(AlterExtensionStmt, command)->extname, OBX_EXTENSION_NAME) == 0)
-				hold_own_database();
-			break;
-		default:
-			break;
-	}
+	hold_database(castNode(DropdbStmt, command)->dbname);
+}
+
+static void
+hold_template(Node *command, uint64 *state)
+{
+	hold_database(find_option(castNode(CreatedbStmt, command)->options, "template"));
+}
+
+static void
+hold_moved(Node *command, uint64 *state)
+{
+	if (find_option(castNode(AlterDatabaseStmt, command)->options, "tablespace"))
+		hold_database(castNode(AlterDatabaseStmt, command)->dbname);
+}
+
+static void
+hold_renamed(Node *command, uint64 *state)
+{
+	if (castNode(RenameStmt, command)->renameType == OBJECT_DATABASE)
+		hold_database(castNode(RenameStmt, command)->subname);
+}
+
+static void
+hold_for_drop(Node *command, uint64 *state)
+{
+	if (is_ours_dropped(castNode(DropStmt, command)))
+		hold_own_database();
+}
+
+static void
+hold_for_drop_owned(Node *command, uint64 *state)
+{
+	if (is_ours_dropped_with_owner(castNode(DropOwnedStmt, command)))
+		hold_own_database();
+}
+
+static void
+hold_for_update(Node *command, uint64 *state)
+{
+	if (strcmp(castNode(AlterExtensionStmt, command)->extname, OBX_EXTENSION_NAME) == 0)
+		hold_own_database();
+}
+
+static void
+note_prepared(Node *command, uint64 *is_prepared)
+{
+	*is_prepared = castNode(TransactionStmt, command)->kind == TRANS_STMT_COMMIT_PREPARED;
+}
+
+/* ---- after it: these act when the transaction commits ---- */
+
+/* The events of a prepared transaction have not rung yet. */
+static void
+ring_prepared(Node *command, uint64 is_prepared)
+{
+	if (is_prepared)
+		obx_doorbell_arm_prepared();
+}
+
+/* After CREATE EXTENSION of any extension: CASCADE may have created ours. */
+static void
+ring_configuration(Node *command, uint64 state)
+{
+	obx_doorbell_arm_configuration();
+}
+
+static void
+ring_launcher(Node *command, uint64 state)
+{
+	obx_doorbell_arm_launcher();
 }
 
 /* Whether a SET concerns the sequencer, rather than handlers only. */
@@ -160,8 +199,9 @@ is_ours_set(const VariableSetStmt * set)
 }
 
 static void
-renew_for_role(const AlterRoleSetStmt * alter)
+renew_for_role(Node *command, uint64 state)
 {
+	AlterRoleSetStmt *alter = castNode(AlterRoleSetStmt, command);
 	Oid			database = alter->database ? get_database_oid(alter->database, true) : InvalidOid;
 	Oid			role = alter->role ? get_rolespec_oid(alter->role, true) : InvalidOid;
 
@@ -171,62 +211,19 @@ renew_for_role(const AlterRoleSetStmt * alter)
 }
 
 static void
-renew_for_database(const AlterDatabaseSetStmt * alter)
+renew_for_database(Node *command, uint64 state)
 {
+	AlterDatabaseSetStmt *alter = castNode(AlterDatabaseSetStmt, command);
+
 	obx_hold_renew_later(get_database_oid(alter->dbname, true), InvalidOid,
 						 is_ours_set(alter->setstmt));
 }
 
-/* What must happen once the command has run, when its transaction commits. */
+/* Types that stand for subscriptions may have another owner now. */
 static void
-follow_up(Node *command)
+follow_owners(Node *command, uint64 state)
 {
-	switch (nodeTag(command))
-	{
-		case T_TransactionStmt:
-			/* the events of a prepared transaction rang nowhere yet */
-			if (castNode(TransactionStmt, command)->kind == TRANS_STMT_COMMIT_PREPARED)
-				obx_doorbell_arm_prepared();
-			break;
-		case T_CreateExtensionStmt:
-			/* of any: CASCADE may have created ours */
-			obx_doorbell_arm_configuration();
-			break;
-		case T_CreatedbStmt:
-		case T_DropdbStmt:
-		case T_AlterDatabaseStmt:
-			obx_doorbell_arm_launcher();
-			break;
-		case T_AlterDatabaseSetStmt:
-			renew_for_database(castNode(AlterDatabaseSetStmt, command));
-			break;
-		case T_AlterRoleSetStmt:
-			renew_for_role(castNode(AlterRoleSetStmt, command));
-			break;
-		default:
-			break;
-	}
-}
-
-static void
-process_utility(OBX_UTILITY_PARAMETERS)
-{
-	Node	   *command = pstmt->utilityStmt;
-
-	prepare(command);
-	obx_hook_next_utility(previous_process_utility, OBX_UTILITY_ARGUMENTS);
-	follow_up(command);
-}
-
-/* What stands for subscriptions may have another owner now. */
-static void
-process_reassign(OBX_UTILITY_PARAMETERS)
-{
-	/* the statement may be gone afterwards */
-	bool		is_reassign = IsA(pstmt->utilityStmt, ReassignOwnedStmt);
-
-	obx_hook_next_utility(previous_reassign, OBX_UTILITY_ARGUMENTS);
-	if (!is_reassign || !OidIsValid(obx_extension_find()))
+	if (!OidIsValid(obx_extension_find()))
 		return;
 	CommandCounterIncrement();
 	obx_registered_type_follow_owners();
@@ -234,16 +231,35 @@ process_reassign(OBX_UTILITY_PARAMETERS)
 		obx_doorbell_arm_configuration();
 }
 
+/* ---- the commands ---- */
+
+static const ObxHookWatcher watchers[] = {
+	{.command = T_DropdbStmt,.before = hold_dropped,.after = ring_launcher},
+	{.command = T_CreatedbStmt,.before = hold_template,.after = ring_launcher},
+	{.command = T_AlterDatabaseStmt,.before = hold_moved,.after = ring_launcher},
+	{.command = T_RenameStmt,.before = hold_renamed},
+	{.command = T_DropStmt,.before = hold_for_drop},
+	{.command = T_DropOwnedStmt,.before = hold_for_drop_owned},
+	{.command = T_AlterExtensionStmt,.before = hold_for_update},
+	{.command = T_CreateExtensionStmt,.after = ring_configuration},
+	{.command = T_AlterDatabaseSetStmt,.after = renew_for_database},
+	{.command = T_AlterRoleSetStmt,.after = renew_for_role},
+	{.command = T_TransactionStmt,.before = note_prepared,.after = ring_prepared},
+};
+
+static const ObxHookWatcher reassign_watcher = {
+	.command = T_ReassignOwnedStmt,
+	.after = follow_owners,
+};
+
 void
 obx_utility_init_reassign(void)
 {
-	previous_reassign = ProcessUtility_hook;
-	ProcessUtility_hook = process_reassign;
+	obx_hook_watch(&reassign_watcher, 1);
 }
 
 void
 obx_utility_init(void)
 {
-	previous_process_utility = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
+	obx_hook_watch(watchers, lengthof(watchers));
 }

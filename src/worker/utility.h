@@ -1,5 +1,5 @@
 /*
- * The utility hook: commands that concern the workers.
+ * Utility commands that concern the workers.
  */
 #ifndef OBX_UTILITY_H
 #define OBX_UTILITY_H
@@ -8,8 +8,8 @@
 extern void obx_utility_init(void);
 
 /*
- * From _PG_init, preloaded or not: subscriptions follow REASSIGN OWNED, of which
- * no event trigger tells.
+ * From _PG_init, preloaded or not: lets subscriptions follow REASSIGN OWNED,
+ * for which PostgreSQL fires no event trigger.
  */
 extern void obx_utility_init_reassign(void);
 

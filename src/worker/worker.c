@@ -1,6 +1,6 @@
 /*
- * What the processes need before there are any: their shared memory, the
- * utility hook, and the launcher, which starts all others.
+ * Sets up what the processes need before they start: their shared memory, the
+ * watchers of utility commands, and the launcher, which starts all others.
  */
 #include "postgres.h"
 
