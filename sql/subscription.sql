@@ -35,6 +35,8 @@ CREATE TABLE outbox.subscription (
     "until" text,
     paused_by text,
     paused_at timestamptz,
+    seeks integer NOT NULL,
+    delivered_at_seek bigint NOT NULL,
     CONSTRAINT subscription_pkey PRIMARY KEY (id),
     CONSTRAINT subscription_name_key UNIQUE (name)
 );
@@ -55,6 +57,9 @@ COMMENT ON COLUMN outbox.subscription.period IS 'aggregates: or this time after 
 COMMENT ON COLUMN outbox.subscription."until" IS 'aggregates: or when this is true for the state';
 COMMENT ON COLUMN outbox.subscription.paused_by IS
     'the role that called pause(), by its name at that time; NULL: paused because the database is a copy';
+
+COMMENT ON COLUMN outbox.subscription.seeks IS 'how often seek() has moved it';
+COMMENT ON COLUMN outbox.subscription.delivered_at_seek IS 'the number of events that its lanes had handled at the last seek';
 
 -- Insert-only: a row that every batch updates would die of dead versions
 -- under a held xmin horizon.  The newest version counts; the unique index is

@@ -122,7 +122,9 @@ SELECT s.name,
        CASE WHEN s.kind = 'pull' THEN p.lanes_held END AS lanes_held,
        p.holder,
        p.holder_pid,
-       p.lease_until
+       p.lease_until,
+       s.seeks,
+       p.delivered - s.delivered_at_seek AS delivered_since_seek
 FROM outbox.subscription s
 CROSS JOIN head
 JOIN progress p ON p.id = s.id

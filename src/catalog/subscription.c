@@ -62,6 +62,8 @@ enum
 	UNTIL,
 	PAUSED_BY,
 	PAUSED_AT,
+	SEEKS,
+	DELIVERED_AT_SEEK,
 	COLUMNS
 };
 
@@ -184,6 +186,8 @@ make_subscription(HeapTuple tuple, TupleDesc tupdesc)
 	subscription->until = get_text(values, nulls, UNTIL);
 	subscription->paused_by = get_text(values, nulls, PAUSED_BY);
 	subscription->paused_at = nulls[PAUSED_AT] ? 0 : DatumGetTimestampTz(values[PAUSED_AT]);
+	subscription->seeks = DatumGetInt32(values[SEEKS]);
+	subscription->delivered_at_seek = DatumGetInt64(values[DELIVERED_AT_SEEK]);
 	return subscription;
 }
 
@@ -246,6 +250,8 @@ fill_row(const ObxSubscription *subscription, Datum *values, bool *nulls)
 	set_text(values, nulls, PAUSED_BY, subscription->paused_by);
 	values[PAUSED_AT] = TimestampTzGetDatum(subscription->paused_at);
 	nulls[PAUSED_AT] = (subscription->paused_at == 0);
+	values[SEEKS] = Int32GetDatum(subscription->seeks);
+	values[DELIVERED_AT_SEEK] = Int64GetDatum(subscription->delivered_at_seek);
 }
 
 void

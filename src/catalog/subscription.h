@@ -74,6 +74,9 @@ typedef struct ObxSubscription
 	char	   *paused_by;		/* name of the role; NULL: by ourselves, in a
 								 * copied database */
 	TimestampTz paused_at;		/* 0: not known */
+
+	int32		seeks;			/* how often it was moved */
+	int64		delivered_at_seek;	/* by all lanes, before the last time */
 } ObxSubscription;
 
 /* NULL when there is none; read with a new snapshot, into CurrentMemoryContext. */

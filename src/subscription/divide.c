@@ -168,6 +168,10 @@ obx_divide_seek(ObxSubscription *subscription, int64 position, ObxDropped *dropp
 	(void) obx_failure_clear(subscription->id);
 	subscription->first_position = position;
 	subscription->start_snapshot = (Datum) 0;
+	subscription->seeks++;
+	subscription->delivered_at_seek = 0;
+	for (int lane = 0; lane < subscription->concurrency; lane++)
+		subscription->delivered_at_seek += lanes[lane].delivered;
 	obx_subscription_update(subscription);
 	for (int lane = 0; lane < subscription->concurrency; lane++)
 	{

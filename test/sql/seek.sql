@@ -155,6 +155,15 @@ SELECT emit('n', 'n1');
 CALL outbox.run();
 SELECT error FROM outbox.dead_letter;
 
+-- status counts seeks, and what was handled since the last one
+SELECT outbox.subscribe('counted', start => 'beginning') IS NOT NULL AS made;
+SELECT seeks, delivered_since_seek FROM outbox.status WHERE name = 'counted';
+SELECT count(*) FROM outbox.receive('counted', 2, lease => '1 hour');
+SELECT outbox.ack('counted', last_value) FROM outbox.receipt_seq;
+SELECT seeks, delivered_since_seek, delivered FROM outbox.status WHERE name = 'counted';
+SELECT outbox.seek('counted', 1);
+SELECT seeks, delivered_since_seek, delivered FROM outbox.status WHERE name = 'counted';
+
 SET client_min_messages = warning;
 DROP EXTENSION pg_outbox CASCADE;
 DROP TABLE effect, broken, receipt;
