@@ -158,12 +158,13 @@ make_chroot()
 	mv "$root.new" "$root"
 }
 
-# copy_tree_into ROOT: the tree as it is, to /src there.
+# copy_tree_into ROOT: the tree as it is, to /src there, where the objects of the
+# last run stay for the next.
 copy_tree_into()
 {
-	rm -rf "$1/src"
-	mkdir "$1/src"
-	tar -C "$TREE" -cf - --exclude=./.git --exclude='*.[od]' --exclude='*.so' \
+	mkdir -p "$1/src"
+	find "$1/src" -mindepth 1 -maxdepth 1 ! -name .build -exec rm -rf {} +
+	tar -C "$TREE" -cf - --exclude=./.git --exclude=./.build --exclude='*.[od]' --exclude='*.so' \
 		--exclude=./results --exclude=./tmp_check --exclude=./dist \
 		--exclude='./pg_outbox--*.sql' . |
 		tar -C "$1/src" --no-same-owner -xf -

@@ -117,9 +117,13 @@ SELECT outbox.alter_subscription('f_handled', filter => 'folded(''folded'')');
 SELECT * FROM seen.report('alter_subscription');
 
 -- takes it over: nothing of mallory's search_path stays
+\set VERBOSITY terse
 SELECT outbox.alter_subscription('f_handled', owner => 'regress_outbox_victim');
+\set VERBOSITY default
 SELECT outbox.alter_subscription('f_handled', filter => 'true', handler => 'mallory.handler', owner => 'regress_outbox_victim');
+\set VERBOSITY terse
 SELECT outbox.alter_subscription('f_handled', filter => 'spy(''function'')');
+\set VERBOSITY default
 SELECT owner, filter FROM outbox.subscription WHERE name = 'f_handled';
 SET ROLE regress_outbox_mallory;
 SELECT outbox.aggregate('folds', '{Fold}', 'Folds', 'reduce', until => 'spy(''until'')');

@@ -142,7 +142,9 @@ WHERE tgfoid = 'outbox.refuse_change'::regproc AND tgenabled <> 'A';
 -- the columns of the extension's tables are what its code knows
 ALTER TABLE outbox.segment ADD COLUMN note text;
 ALTER TABLE outbox.event ADD COLUMN note text;
+\set VERBOSITY terse
 ALTER TABLE outbox.subscription ALTER COLUMN name TYPE varchar;
+\set VERBOSITY default
 
 -- the trigger function is of no other use
 CREATE TABLE side (i integer);

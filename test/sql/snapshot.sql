@@ -89,7 +89,8 @@ SELECT count(*) FROM outbox.snapshot_progress;
 -- rows below without a key are told, not skipped
 CREATE TABLE base (id integer PRIMARY KEY);
 CREATE TABLE child () INHERITS (base);
-ALTER TABLE child ALTER COLUMN id DROP NOT NULL;
+-- from 18 on no DDL leaves a child this way
+UPDATE pg_attribute SET attnotnull = false WHERE attrelid = 'child'::regclass AND attname = 'id';
 INSERT INTO base VALUES (1);
 INSERT INTO child VALUES (NULL), (2);
 SELECT outbox.capture('base');

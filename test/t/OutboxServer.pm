@@ -30,6 +30,13 @@ sub new_node
 	  : PostgresNode->get_new_node($name);
 }
 
+# What PostgreSQL's modules say when a server does not start would end all other
+# files, too.
+{
+	no warnings 'redefine';
+	*Test::Builder::BAIL_OUT = sub { die "$_[1]\n" };
+}
+
 # A server with the library preloaded; it survives crashes, unlike those of
 # PostgreSQL's own tests.
 sub new_server
@@ -37,7 +44,10 @@ sub new_server
 	my ($name, %option) = @_;
 	my $node = new_node($name);
 
-	$node->init(allows_streaming => $option{standby} // 0);
+	# as tools/lib.sh does it, whatever the locale of the environment
+	$node->init(
+		allows_streaming => $option{standby} // 0,
+		extra            => [ '--encoding=UTF8', '--no-locale' ]);
 	$node->append_conf(
 		'postgresql.conf', join("\n",
 			"shared_preload_libraries = 'pg_outbox'",
