@@ -47,6 +47,8 @@ sub free_port
 sub scrape
 {
 	my $port = free_port();
+	# each version has other collectors of its own
+	my @without = map { "--no-$_" } `$exporter --help 2>&1` =~ /--(?:\[no-\])?(collector\.\w+)(?=\s)/g;
 	my $page;
 
 	$pid = fork // die "could not fork: $!";
@@ -57,7 +59,7 @@ sub scrape
 		open(STDOUT, '>', $node->basedir . '/exporter.log');
 		open(STDERR, '>&', \*STDOUT);
 		exec($exporter, "--extend.query-path=$docs/postgres_exporter.yaml",
-			'--disable-default-metrics', '--disable-settings-metrics', '--no-collector.database', '--no-collector.bgwriter',
+			'--disable-default-metrics', '--disable-settings-metrics', @without,
 			"--web.listen-address=127.0.0.1:$port")
 		  or POSIX::_exit(1);
 	}
