@@ -10,11 +10,12 @@ CREATE FUNCTION outbox.aggregate(
     period interval DEFAULT NULL,
     until text DEFAULT NULL,
     filter text DEFAULT NULL,
-    start text DEFAULT 'now'
+    start text DEFAULT 'now',
+    if_exists text DEFAULT 'error'
 ) RETURNS void
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_aggregate';
-COMMENT ON FUNCTION outbox.aggregate(text, text[], text, text, integer, interval, interval, text, text, text) IS
+COMMENT ON FUNCTION outbox.aggregate(text, text[], text, text, integer, interval, interval, text, text, text, text) IS
     'folds the events of each key, and emits one event of another type when a window is complete';
 
 -- A barrier: conditions in a reader's query must not see closed windows.

@@ -22,11 +22,12 @@ CREATE FUNCTION outbox.capture(
     exclude text[] DEFAULT NULL,
     old_values text DEFAULT 'changed',
     name text DEFAULT NULL,
-    replicated boolean DEFAULT false
+    replicated boolean DEFAULT false,
+    if_exists text DEFAULT 'error'
 ) RETURNS text
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_capture';
-COMMENT ON FUNCTION outbox.capture(regclass, text[], text, text, text[], text[], text[], text, text, boolean) IS
+COMMENT ON FUNCTION outbox.capture(regclass, text[], text, text, text[], text[], text[], text, text, boolean, text) IS
     'captures changes of a table as events; returns the rule''s name';
 
 CREATE FUNCTION outbox.uncapture(relation regclass, name text DEFAULT NULL) RETURNS integer

@@ -15,12 +15,13 @@ CREATE FUNCTION outbox.subscribe(
     max_backoff interval DEFAULT '1 hour',
     timeout interval DEFAULT '30 seconds',
     on_exhausted text DEFAULT 'dead_letter',
-    payload text DEFAULT 'reference'
+    payload text DEFAULT 'reference',
+    if_exists text DEFAULT 'error'
 ) RETURNS void
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'obx_sql_subscribe';
 COMMENT ON FUNCTION outbox.subscribe(text, text[], text, text, text, text, text, integer, integer, integer,
-                                     interval, interval, interval, text, text) IS
+                                     interval, interval, interval, text, text, text) IS
     'subscribes a function, a channel or consumers that pull to events';
 
 CREATE FUNCTION outbox.alter_subscription(

@@ -122,7 +122,7 @@ static void
 check_maker(const ObxRuleTrigger *trigger)
 {
 	Oid			types[] = {REGCLASSOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTARRAYOID,
-	TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, BOOLOID};
+	TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID};
 	Oid			capture = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
 										  CStringGetDatum("capture"),
 										  PointerGetDatum(buildoidvector(types, lengthof(types))),

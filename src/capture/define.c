@@ -32,7 +32,6 @@
 
 #include "base/compat.h"
 #include "base/identity.h"
-#include "capture/condition.h"
 #include "capture/define.h"
 #include "capture/inherit.h"
 #include "capture/rule_trigger.h"
@@ -144,11 +143,10 @@ list_row_events(Relation rel, const ObxRule *rule)
 	return events;
 }
 
-void
-obx_rule_create(Relation rel, ObxRule *rule, bool replicated)
+ObxCondition *
+obx_rule_resolve(Relation rel, ObxRule *rule)
 {
 	ObxCondition *condition = NULL;
-	ObxRuleTrigger trigger = {0};
 	int			allowed = OBX_CAPTURE_ALL;
 
 	if (!obx_can_have_truncate_trigger(rel->rd_rel->relkind))
@@ -162,13 +160,20 @@ obx_rule_create(Relation rel, ObxRule *rule, bool replicated)
 		rule->operations = allowed;
 	if (rule->operations & ~allowed)
 		report_unserved(rule->operations, allowed);
+	return condition;
+}
+
+void
+obx_rule_create(Relation rel, ObxRule *rule)
+{
+	ObxCondition *condition = obx_rule_resolve(rel, rule);
+	ObxRuleTrigger trigger = {0};
 
 	rule->schema_version = obx_version_begin(rel);
 	rule->default_key = obx_rule_default_key(rule, rel);
 	rule->has_default_key = true;
-	rule->replicated = replicated;
 	trigger.argument = obx_rule_to_json(rule);
-	trigger.enabled = replicated ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_ORIGIN;
+	trigger.enabled = rule->replicated ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_ORIGIN;
 	if (rule->operations & OBX_CAPTURE_ROWS)
 	{
 		ObjectAddress address;

@@ -6,19 +6,25 @@
 
 #include "utils/rel.h"
 
+#include "capture/condition.h"
 #include "capture/rule.h"
 
 /* ereports unless changes of that relation can be captured */
 extern void obx_rule_check_relation(Relation rel);
 
 /*
+ * Looks the rule's condition up, with the rights of the table's owner, and
+ * fills in rule->operations, where 0 stands for those that the condition
+ * allows.  NULL without a condition.
+ */
+extern ObxCondition *obx_rule_resolve(Relation rel, ObxRule *rule);
+
+/*
  * Makes the triggers of a rule, on tables below it too.  The caller holds
  * SHARE ROW EXCLUSIVE on the table and has checked everything but the
- * condition, which is looked up with the rights of the current user.
- * rule->operations 0 stands for those that the condition allows.
- * "replicated": also for changes that replication applies.
+ * condition.
  */
-extern void obx_rule_create(Relation rel, ObxRule *rule, bool replicated);
+extern void obx_rule_create(Relation rel, ObxRule *rule);
 
 /* Drops the rules of that name, or all; returns how many rules there were. */
 extern int	obx_rule_drop(Relation rel, const char *name);

@@ -45,6 +45,12 @@ obx_rule_parse_old_values(const char *text, ObxOldValues *value)
 	return false;
 }
 
+const char *
+obx_rule_old_values_name(ObxOldValues value)
+{
+	return old_values_name[value];
+}
+
 /* ---- writing ---- */
 
 static void
@@ -82,21 +88,27 @@ append_names(StringInfo json, const char *name, List *names)
 		append_list(json, name, names);
 }
 
-char *
-obx_rule_to_json(const ObxRule *rule)
+List *
+obx_rule_operations(const ObxRule *rule)
 {
-	StringInfoData json;
 	List	   *operations = NIL;
 
 	for (int i = 0; i < lengthof(operation_name); i++)
 		if (rule->operations & (OBX_CAPTURE_INSERT << i))
 			operations = lappend(operations, unconstify(char *, operation_name[i]));
+	return operations;
+}
+
+char *
+obx_rule_to_json(const ObxRule *rule)
+{
+	StringInfoData json;
 
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
 	append_member(&json, "name", rule->name);
 	append_member(&json, "type", rule->type);
-	append_names(&json, "operations", operations);
+	append_names(&json, "operations", obx_rule_operations(rule));
 	if (rule->no_key)
 		appendStringInfoString(&json, ", \"key\": []");
 	else

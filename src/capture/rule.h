@@ -56,6 +56,10 @@ extern ObxRule *obx_rule_from_json(const char *json);
 
 /* false if there is no such setting */
 extern bool obx_rule_parse_old_values(const char *text, ObxOldValues *value);
+extern const char *obx_rule_old_values_name(ObxOldValues value);
+
+/* The names of its operations. */
+extern List *obx_rule_operations(const ObxRule *rule);
 
 /* The columns that go into data, in the table's order; *count may be 0. */
 extern AttrNumber *obx_rule_columns(const ObxRule *rule, Relation rel, int *count);

@@ -5,6 +5,7 @@
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 
 #include "base/compat.h"
@@ -26,6 +27,16 @@ LOCKTAG
 obx_lock_subscription(int32 subscription)
 {
 	return make_tag(obx_object_require(OBX_SUBSCRIPTION), subscription, WHOLE_SUBSCRIPTION);
+}
+
+/* Ids are positive, so the highest bit tells the two apart. */
+LOCKTAG
+obx_lock_subscription_name(const char *name)
+{
+	uint32		hash = hash_bytes((const unsigned char *) name, strlen(name));
+
+	return make_tag(obx_object_require(OBX_SUBSCRIPTION), hash | (UINT32_C(1) << 31),
+					WHOLE_SUBSCRIPTION);
 }
 
 LOCKTAG

@@ -11,6 +11,9 @@
  *   subscription (outbox.subscription, subscription, 65535): exclusive.  Taken
  *     by all that changes a subscription's row, or more of its lanes than one
  *     pass does.  Waits; upkeep does not.
+ *   name (outbox.subscription, 31 bits of a hash above all ids, 65535):
+ *     exclusive.  Taken by a transaction that makes or removes a subscription of
+ *     that name, or is asked to make one that is there.  Waits.
  *   lane (outbox.subscription, subscription, lane): exclusive.  Taken by a pass
  *     (never waits), a hand-out (never waits), a receipt, and by what holds the
  *     subscription's lock.  Before the snapshot; to the end of the transaction.
@@ -49,7 +52,7 @@
  *   a captured table: SHARE ROW EXCLUSIVE to make a rule, ACCESS EXCLUSIVE to
  *     drop one.
  *
- * Order, where several are taken: extension; subscription; its lanes by number;
+ * Order, where several are taken: extension; name; subscription; its lanes by number;
  * deletion; failure; outbox.event; sequencing; a key.  What never waits may come
  * out of turn.
  */
@@ -62,6 +65,7 @@
 
 /* Tags.  Each ereports where the extension is missing. */
 extern LOCKTAG obx_lock_subscription(int32 subscription);
+extern LOCKTAG obx_lock_subscription_name(const char *name);
 extern LOCKTAG obx_lock_lane(int32 subscription, int32 lane);
 extern LOCKTAG obx_lock_sequencing(void);
 extern LOCKTAG obx_lock_scheduled(void);

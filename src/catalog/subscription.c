@@ -94,6 +94,18 @@ obx_kind_name(ObxKind kind)
 	return kind_name[kind];
 }
 
+const char *
+obx_subscription_ordering(ObxOrdering ordering)
+{
+	return ordering_name[ordering];
+}
+
+const char *
+obx_subscription_argument(ObxArgument argument)
+{
+	return argument_name[argument];
+}
+
 static int
 find_name(const char *const *names, int count, Datum datum)
 {

@@ -111,5 +111,7 @@ extern void obx_subscription_set_paused(ObxSubscription *subscription, bool paus
 										const char *by);
 
 extern const char *obx_kind_name(ObxKind kind);
+extern const char *obx_subscription_ordering(ObxOrdering ordering);
+extern const char *obx_subscription_argument(ObxArgument argument);
 
 #endif							/* OBX_SUBSCRIPTION_H */

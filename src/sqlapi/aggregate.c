@@ -32,7 +32,8 @@ enum
 	PERIOD,
 	UNTIL,
 	FILTER,
-	START
+	START,
+	IF_EXISTS
 };
 
 /* What stands before the name in the source of emitted events. */
@@ -108,15 +109,19 @@ fill_completion(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 
 /*
  * aggregate(name, types, emit_type, reducer, max_events, quiet, period, until,
- * filter, start)
+ * filter, start, if_exists)
  */
 Datum
 obx_sql_aggregate(PG_FUNCTION_ARGS)
 {
 	ObxSubscription subscription = {0};
+	ObxSubscription *existing;
 
 	PreventCommandIfReadOnly("outbox.aggregate()");
-	obx_subscribe_begin(fcinfo, &subscription);
+	if (!obx_subscribe_begin(fcinfo, IF_EXISTS, &subscription, &existing))
+		PG_RETURN_VOID();
+	if (existing != NULL)
+		obx_options_require_set_role(existing->owner);
 	check_name(subscription.name);
 	set_defaults(&subscription);
 	subscription.types = obx_argument_require_patterns(fcinfo, TYPES, "types",
@@ -131,6 +136,6 @@ obx_sql_aggregate(PG_FUNCTION_ARGS)
 	if (subscription.filter != NULL)
 		obx_filter_check(&subscription);
 	obx_options_warn_owner(subscription.owner);
-	obx_subscribe_finish(&subscription, obx_argument_require_text(fcinfo, START, "start"));
+	obx_subscribe_finish(fcinfo, START, "outbox.aggregate()", &subscription, existing);
 	PG_RETURN_VOID();
 }

@@ -9,6 +9,7 @@
 #include "base/doorbell.h"
 #include "catalog/delivery.h"
 #include "log/generation.h"
+#include "sqlapi/alter.h"
 #include "sqlapi/argument.h"
 #include "sqlapi/options.h"
 #include "sqlapi/start.h"
@@ -28,6 +29,19 @@ must_divide(const ObxSubscription *old, const ObxSubscription *new)
 		(old->block_on_exhausted && !new->block_on_exhausted);
 }
 
+void
+obx_alter_apply(const ObxSubscription *old, ObxSubscription *new, const char *function)
+{
+	if (must_divide(old, new))
+	{
+		obx_argument_refuse_inside(old, function);
+		obx_divide_lanes(old, new);
+	}
+	obx_subscription_update(new);
+	(void) obx_failure_clear(new->id);
+	obx_doorbell_arm_configuration();
+}
+
 /*
  * alter_subscription(name, types, handler, channel, filter, ordering,
  * concurrency, batch_size, max_attempts, backoff, max_backoff, timeout,
@@ -43,14 +57,7 @@ obx_sql_alter_subscription(PG_FUNCTION_ARGS)
 	old = obx_argument_lock_subscription(fcinfo, "name");
 	new = *old;
 	obx_options_fill(fcinfo, OBX_OPTIONS_ALTER, &new);
-	if (must_divide(old, &new))
-	{
-		obx_argument_refuse_inside(old, "outbox.alter_subscription()");
-		obx_divide_lanes(old, &new);
-	}
-	obx_subscription_update(&new);
-	(void) obx_failure_clear(new.id);
-	obx_doorbell_arm_configuration();
+	obx_alter_apply(old, &new, "outbox.alter_subscription()");
 	PG_RETURN_VOID();
 }
 

@@ -98,6 +98,27 @@ obx_argument_require_text(FunctionCallInfo fcinfo, int number, const char *name)
 	return obx_argument_text(fcinfo, number);
 }
 
+int
+obx_argument_require_word(FunctionCallInfo fcinfo, int number, const char *name,
+						  const char *const *words, int nwords)
+{
+	char	   *value = obx_argument_require_text(fcinfo, number, name);
+	StringInfoData list;
+
+	for (int i = 0; i < nwords; i++)
+		if (strcmp(value, words[i]) == 0)
+			return i;
+
+	initStringInfo(&list);
+	for (int i = 0; i < nwords; i++)
+		appendStringInfo(&list, "%s\"%s\"", i > 0 ? ", " : "", words[i]);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for argument \"%s\": \"%s\"", name, value),
+			 errdetail("Valid values are %s.", list.data)));
+	return 0;					/* keep the compiler quiet */
+}
+
 int64
 obx_argument_require_number(FunctionCallInfo fcinfo, int number, const char *name,
 							bool is_bigint, int64 min, int64 max)

@@ -25,6 +25,10 @@ extern char *obx_argument_expression(FunctionCallInfo fcinfo, int number, const 
 /* A text argument that must not be NULL. */
 extern char *obx_argument_require_text(FunctionCallInfo fcinfo, int number, const char *name);
 
+/* One of a few words, by its index. */
+extern int	obx_argument_require_word(FunctionCallInfo fcinfo, int number, const char *name,
+									  const char *const *words, int nwords);
+
 /* A bigint or integer argument that must lie in a range. */
 extern int64 obx_argument_require_number(FunctionCallInfo fcinfo, int number, const char *name,
 										 bool is_bigint, int64 min, int64 max);

@@ -19,6 +19,7 @@
 #include "base/compat.h"
 #include "capture/backfill.h"
 #include "capture/define.h"
+#include "capture/redefine.h"
 #include "capture/rule.h"
 #include "capture/rule_trigger.h"
 #include "log/event.h"
@@ -43,7 +44,8 @@ enum
 	ARG_EXCLUDE,
 	ARG_OLD_VALUES,
 	ARG_NAME,
-	ARG_REPLICATED
+	ARG_REPLICATED,
+	ARG_IF_EXISTS
 };
 
 /* ---- the table ---- */
@@ -216,12 +218,11 @@ get_old_values(FunctionCallInfo fcinfo, int operations)
 	return old_values;
 }
 
-/* By default the type, else the table's name; free on the table. */
+/* By default the type, else the table's name. */
 static char *
 get_name(FunctionCallInfo fcinfo, const char *type, Relation rel)
 {
 	char	   *name = obx_argument_text(fcinfo, ARG_NAME);
-	ListCell   *lc;
 
 	if (name == NULL)
 		name = pstrdup(type != NULL ? type : RelationGetRelationName(rel));
@@ -232,18 +233,6 @@ get_name(FunctionCallInfo fcinfo, const char *type, Relation rel)
 				 errmsg("rule name must have 1 to %d bytes", NAME_MAX_LENGTH),
 				 errdetail("It has %d bytes.", (int) strlen(name)),
 				 errhint("Leave the name out to have the rule named after its type or table.")));
-	foreach(lc, obx_rule_list(RelationGetRelid(rel)))
-	{
-		ObxRuleTrigger *trigger = lfirst(lc);
-
-		if (!OidIsValid(trigger->parent) && strcmp(trigger->rule->name, name) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_DUPLICATE_OBJECT),
-					 errmsg("capture rule \"%s\" for table \"%s\" already exists",
-							name, RelationGetRelationName(rel)),
-					 errdetail("A rule is named after its type, or else its table, unless it is given a name."),
-					 errhint("Give the rule another name, or remove the other one with outbox.uncapture().")));
-	}
 	return name;
 }
 
@@ -285,6 +274,83 @@ check_key(ObxRule *rule, Relation rel)
 			 errhint("Name the columns that tell its rows apart: key => '{column,...}'; or key => '{}' for events without a key, which have no order among each other.")));
 }
 
+/* Everything that is asked for, but the condition. */
+static void
+fill_rule(FunctionCallInfo fcinfo, Relation rel, ObxRule *rule)
+{
+	memset(rule, 0, sizeof(ObxRule));
+	obx_rule_check_relation(rel);
+	rule->operations = get_operations(fcinfo);
+	rule->type = get_type(fcinfo, rel);
+	rule->condition = obx_argument_expression(fcinfo, ARG_CONDITION, "condition");
+	rule->key = get_columns(fcinfo, ARG_KEY, "key",
+							"Leave it out for the primary key.", rel);
+	rule->no_key = rule->key == NIL && !PG_ARGISNULL(ARG_KEY);
+	rule->columns = get_columns(fcinfo, ARG_COLUMNS, "columns",
+								"Leave it out for all columns.", rel);
+	rule->exclude = get_columns(fcinfo, ARG_EXCLUDE, "exclude",
+								"Leave it out to exclude none.", rel);
+	rule->old_values = get_old_values(fcinfo, rule->operations);
+	obx_argument_require(fcinfo, ARG_REPLICATED, "replicated");
+	rule->replicated = PG_GETARG_BOOL(ARG_REPLICATED);
+	check_columns(rule, rel);
+	check_key(rule, rel);
+	rule->name = get_name(fcinfo, rule->type, rel);
+}
+
+/* ---- a rule that is there already ---- */
+
+typedef enum IfExists
+{
+	IF_EXISTS_ERROR,
+	IF_EXISTS_KEEP,
+	IF_EXISTS_REPLACE
+} IfExists;
+
+/* The lock of what is to be done, NoLock for nothing; "changes" is what differs. */
+static LOCKMODE
+find_needed_lock(Relation rel, const ObxRule *rule, IfExists reaction, char **changes)
+{
+	*changes = NULL;
+	if (!obx_redefine_is_there(rel, rule->name))
+		return ShareRowExclusiveLock;
+	if (reaction == IF_EXISTS_ERROR)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("capture rule \"%s\" for table \"%s\" already exists",
+						rule->name, RelationGetRelationName(rel)),
+				 errdetail("A rule is named after its type, or else its table, unless it is given a name."),
+				 errhint("Give the rule another name, remove the other one with outbox.uncapture(), or say with if_exists whether to 'keep' or to 'replace' it.")));
+	if (reaction == IF_EXISTS_REPLACE)
+		*changes = obx_redefine_describe(rel, rule);
+	return *changes != NULL ? AccessExclusiveLock : NoLock;
+}
+
+/*
+ * The table under the lock that is needed, and the rule that is asked for.  A
+ * migration that runs again, and finds all as it is to be, holds up nobody.  A
+ * stronger lock is taken after the weaker one was given back, since a lock that
+ * is upgraded meets those that want to upgrade theirs.
+ */
+static Relation
+open_for_rule(FunctionCallInfo fcinfo, IfExists reaction, ObxRule *rule, LOCKMODE *needed,
+			  char **changes)
+{
+	LOCKMODE	lockmode = reaction == IF_EXISTS_ERROR ? ShareRowExclusiveLock : AccessShareLock;
+
+	for (;;)
+	{
+		Relation	rel = open_owned(fcinfo, lockmode);
+
+		fill_rule(fcinfo, rel, rule);
+		*needed = find_needed_lock(rel, rule, reaction, changes);
+		if (*needed <= lockmode)
+			return rel;
+		relation_close(rel, lockmode);
+		lockmode = *needed;
+	}
+}
+
 /* ---- the functions ---- */
 
 /*
@@ -293,31 +359,34 @@ check_key(ObxRule *rule, Relation rel)
 Datum
 obx_sql_capture(PG_FUNCTION_ARGS)
 {
+	static const char *const reactions[] = {"error", "keep", "replace"};
+	IfExists	reaction;
 	Relation	rel;
-	ObxRule		rule = {0};
-	bool		replicated;
+	ObxRule		rule;
+	LOCKMODE	needed;
+	char	   *changes;
 
 	PreventCommandIfReadOnly("outbox.capture()");
-	rel = open_owned(fcinfo, ShareRowExclusiveLock);
-	obx_rule_check_relation(rel);
-	rule.operations = get_operations(fcinfo);
-	rule.type = get_type(fcinfo, rel);
-	rule.condition = obx_argument_expression(fcinfo, ARG_CONDITION, "condition");
-	rule.key = get_columns(fcinfo, ARG_KEY, "key",
-						   "Leave it out for the primary key.", rel);
-	rule.no_key = rule.key == NIL && !PG_ARGISNULL(ARG_KEY);
-	rule.columns = get_columns(fcinfo, ARG_COLUMNS, "columns",
-							   "Leave it out for all columns.", rel);
-	rule.exclude = get_columns(fcinfo, ARG_EXCLUDE, "exclude",
-							   "Leave it out to exclude none.", rel);
-	rule.old_values = get_old_values(fcinfo, rule.operations);
-	obx_argument_require(fcinfo, ARG_REPLICATED, "replicated");
-	replicated = PG_GETARG_BOOL(ARG_REPLICATED);
-	check_columns(&rule, rel);
-	check_key(&rule, rel);
-	rule.name = get_name(fcinfo, rule.type, rel);
-
-	obx_rule_create(rel, &rule, replicated);
+	reaction = obx_argument_require_word(fcinfo, ARG_IF_EXISTS, "if_exists", reactions,
+										 lengthof(reactions));
+	rel = open_for_rule(fcinfo, reaction, &rule, &needed, &changes);
+	if (needed == NoLock)
+		ereport(NOTICE,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("capture rule \"%s\" for table \"%s\" already exists, %s", rule.name,
+						RelationGetRelationName(rel), reaction == IF_EXISTS_KEEP ? "keeping it" :
+						"and nothing differs")));
+	else
+	{
+		if (changes != NULL)
+			(void) obx_rule_drop(rel, rule.name);
+		obx_rule_create(rel, &rule);
+	}
+	if (changes != NULL)
+		ereport(NOTICE,
+				(errmsg("replaced capture rule \"%s\" for table \"%s\", which already exists",
+						rule.name, RelationGetRelationName(rel)),
+				 errdetail("%s", changes)));
 	table_close(rel, NoLock);
 	PG_RETURN_TEXT_P(cstring_to_text(rule.name));
 }

@@ -58,28 +58,6 @@ enum
 
 #define OBX_MAX_BATCH_SIZE 100000
 
-/* One of a few words, by its index. */
-static int
-require_word(FunctionCallInfo fcinfo, int number, const char *name,
-			 const char *const *words, int nwords)
-{
-	char	   *value = obx_argument_require_text(fcinfo, number, name);
-	StringInfoData list;
-
-	for (int i = 0; i < nwords; i++)
-		if (strcmp(value, words[i]) == 0)
-			return i;
-
-	initStringInfo(&list);
-	for (int i = 0; i < nwords; i++)
-		appendStringInfo(&list, "%s\"%s\"", i > 0 ? ", " : "", words[i]);
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid value for argument \"%s\": \"%s\"", name, value),
-			 errdetail("Valid values are %s.", list.data)));
-	return 0;					/* keep the compiler quiet */
-}
-
 /* Is the argument, one behind "filter", to be looked at? */
 static bool
 is_given(FunctionCallInfo fcinfo, ObxOptions mode, int number)
@@ -122,8 +100,8 @@ obx_options_warn_owner(Oid owner)
  * Code that is named here runs as the owner, so the caller must be able to run
  * it as that role anyway.
  */
-static void
-require_set_role(Oid owner)
+void
+obx_options_require_set_role(Oid owner)
 {
 	if (!obx_can_act_as(GetUserId(), owner))
 		ereport(ERROR,
@@ -151,7 +129,7 @@ fill_target(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 
 	if (handler == NULL && channel == NULL)
 		return;
-	require_set_role(subscription->owner);
+	obx_options_require_set_role(subscription->owner);
 	if (subscription->kind == OBX_KIND_AGGREGATE)
 	{
 		if (channel != NULL)
@@ -190,7 +168,7 @@ fill_filter(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscript
 
 	if (filter == NULL)
 		return;
-	require_set_role(subscription->owner);
+	obx_options_require_set_role(subscription->owner);
 	subscription->filter = filter;
 	if (mode == OBX_OPTIONS_ALTER && filter[0] == '\0')
 		subscription->filter = NULL;
@@ -216,6 +194,18 @@ check_taken_over(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 		obx_session_check_as_owner(subscription, obx_completion_check);
 }
 
+void
+obx_options_require_owner(const ObxSubscription *subscription)
+{
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(subscription->owner)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the owner of subscription \"%s\" does not exist any more",
+						subscription->name),
+				 errdetail("Its handler and filter would run as that role."),
+				 errhint("Give it another one: outbox.alter_subscription(..., owner => ...).")));
+}
+
 static void
 fill_owner(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 {
@@ -224,13 +214,7 @@ fill_owner(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 
 	if (name == NULL)
 	{
-		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(subscription->owner)))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the owner of subscription \"%s\" does not exist any more",
-							subscription->name),
-					 errdetail("Its handler and filter would run as that role."),
-					 errhint("Give it another one with the argument \"owner\".")));
+		obx_options_require_owner(subscription);
 		return;
 	}
 	subscription->owner = get_role_oid(name, true);
@@ -240,7 +224,7 @@ fill_owner(FunctionCallInfo fcinfo, ObxSubscription *subscription)
 				 errmsg("role \"%s\" does not exist", name),
 				 errdetail("A subscription belongs to a role, whose rights its handler and filter have."),
 				 errhint("Name a role as it is stored, without quotes.")));
-	require_set_role(subscription->owner);
+	obx_options_require_set_role(subscription->owner);
 	if (subscription->owner != former)
 		subscription->search_path = obx_identity_login_path(subscription->owner);
 	check_taken_over(fcinfo, subscription);
@@ -254,8 +238,8 @@ fill_order(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscripti
 	static const char *const orderings[] = {"key", "strict", "none"};
 
 	if (is_given(fcinfo, mode, ORDERING))
-		subscription->ordering = require_word(fcinfo, mode + ORDERING, "ordering", orderings,
-											  lengthof(orderings));
+		subscription->ordering = obx_argument_require_word(fcinfo, mode + ORDERING, "ordering", orderings,
+														   lengthof(orderings));
 	if (is_given(fcinfo, mode, CONCURRENCY))
 		subscription->concurrency = obx_argument_require_number(fcinfo, mode + CONCURRENCY,
 																"concurrency", false, 1,
@@ -332,14 +316,14 @@ fill_limits(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscript
 						subscription->name, obx_call_time_limit(subscription) / 1e6),
 				 errdetail("The setting outbox.max_timeout bounds every subscription's timeout.")));
 	if (is_given(fcinfo, mode, ON_EXHAUSTED))
-		subscription->block_on_exhausted = require_word(fcinfo, mode + ON_EXHAUSTED,
-														"on_exhausted", exhausted,
-														lengthof(exhausted)) == 1;
+		subscription->block_on_exhausted = obx_argument_require_word(fcinfo, mode + ON_EXHAUSTED,
+																	 "on_exhausted", exhausted,
+																	 lengthof(exhausted)) == 1;
 	if (subscription->kind == OBX_KIND_AGGREGATE && !PG_ARGISNULL(mode + PAYLOAD))
 		refuse_for_aggregate("payload", "It is for channels.", "Leave it out.");
 	if (is_given(fcinfo, mode, PAYLOAD))
-		subscription->payload_event = require_word(fcinfo, mode + PAYLOAD, "payload",
-												   payloads, lengthof(payloads)) == 1;
+		subscription->payload_event = obx_argument_require_word(fcinfo, mode + PAYLOAD, "payload",
+																payloads, lengthof(payloads)) == 1;
 }
 
 /* Patterns that match what it emits do no harm: the dispatcher leaves that out. */

@@ -25,6 +25,12 @@ extern void obx_options_fill(FunctionCallInfo fcinfo, ObxOptions mode,
 /* Refuses types of an aggregate that match what it emits. */
 extern void obx_options_check_types(const ObxSubscription *subscription);
 
+/* ereports if the role that owns it was dropped */
+extern void obx_options_require_owner(const ObxSubscription *subscription);
+
+/* ereports unless the caller may run code as the owner of a subscription */
+extern void obx_options_require_set_role(Oid owner);
+
 /* Servers before 17 need LOGIN of the owner: a warning, where it has none. */
 extern void obx_options_warn_owner(Oid owner);
 

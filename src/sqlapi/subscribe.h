@@ -8,10 +8,20 @@
 
 #include "catalog/subscription.h"
 
-/* Begins a new subscription of the caller's, named by the first argument. */
-extern void obx_subscribe_begin(FunctionCallInfo fcinfo, ObxSubscription *subscription);
+/*
+ * Begins a subscription that is named by the first argument: a new one of the
+ * caller's, or what is asked of the existing one, which is set and locked then.
+ * False: it exists and is kept as it is, which a NOTICE has said.  "if_exists"
+ * is the number of that argument.
+ */
+extern bool obx_subscribe_begin(FunctionCallInfo fcinfo, int if_exists,
+								ObxSubscription *subscription, ObxSubscription **existing);
 
-/* Makes it, where all that is asked of it is filled in. */
-extern void obx_subscribe_finish(ObxSubscription *subscription, const char *start);
+/*
+ * Makes it, or alters the existing one, where all that is asked of it is filled
+ * in.  "start" is the number of that argument.
+ */
+extern void obx_subscribe_finish(FunctionCallInfo fcinfo, int start, const char *function,
+								 ObxSubscription *subscription, ObxSubscription *existing);
 
 #endif							/* OBX_SUBSCRIBE_H */

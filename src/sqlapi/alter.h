@@ -1,0 +1,17 @@
+/*
+ * Changing a subscription.
+ */
+#ifndef OBX_ALTER_H
+#define OBX_ALTER_H
+
+#include "catalog/subscription.h"
+
+/*
+ * Stores what a subscription is to be from now on, and moves its lanes if that
+ * needs to.  The caller holds its lock and has checked the rest; "function"
+ * names who asks.  If "types" stay, they are the same pointer.
+ */
+extern void obx_alter_apply(const ObxSubscription *old, ObxSubscription *new,
+							const char *function);
+
+#endif							/* OBX_ALTER_H */
