@@ -47,11 +47,10 @@ find_in_partition(Oid relid, Snapshot snapshot, uint64 xid, int64 id, TupleTable
 	ObxPartitionScan scan;
 	bool		found;
 
-	if (!obx_partition_scan_open(&scan, relid, snapshot, 2))
+	if (!obx_partition_scan_open(&scan, relid, snapshot))
 		return false;
 	obx_partition_scan_set(&scan, xid, id - 1);
-	obx_partition_scan_next(&scan);
-	found = scan.has_event && scan.id == id;
+	found = obx_partition_scan_next(&scan) && scan.id == id;
 	if (found)
 		ExecCopySlot(slot, scan.slot);
 	obx_partition_scan_close(&scan, false);
@@ -124,14 +123,8 @@ typedef struct BackwardScan
 static void
 step_back(BackwardScan *back)
 {
-	ObxPartitionScan *scan = &back->scan;
-	bool		isnull;
-
-	scan->has_event = index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot);
-	if (!scan->has_event)
-		return;
-	scan->id = DatumGetInt64(slot_getattr(scan->slot, OBX_EVENT_ID + 1, &isnull));
-	back->xid = obx_event_xid(scan->slot);
+	if (obx_partition_scan_next(&back->scan))
+		back->xid = obx_event_xid(back->scan.slot);
 }
 
 /* The one at the newest event, NULL at the end of all. */
@@ -161,10 +154,10 @@ obx_event_visit_newest(Snapshot snapshot, int64 limit, ObxEventVisitor visit, vo
 	{
 		BackwardScan *back = &scans[nscans];
 
-		if (!obx_partition_scan_open(&back->scan, partitions[i].relid, snapshot, 0))
+		if (!obx_partition_scan_open(&back->scan, partitions[i].relid, snapshot))
 			continue;
 		nscans++;
-		index_rescan(back->scan.scan, NULL, 0, NULL, 0);
+		obx_partition_scan_set_range(&back->scan, 0, PG_UINT64_MAX, BackwardScanDirection);
 		step_back(back);
 	}
 	while (limit-- > 0 && (newest = find_newest(scans, nscans)) != NULL)

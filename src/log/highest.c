@@ -9,51 +9,35 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "utils/fmgroids.h"
-#include "utils/rel.h"
+#include "miscadmin.h"
 #include "utils/snapmgr.h"
-#include "utils/xid8.h"
 
-#include "base/compat.h"
-#include "log/event.h"
 #include "log/highest.h"
 #include "log/partition.h"
+#include "log/scan.h"
 #include "log/segment.h"
 
-/* The highest id that the partition holds of transactions from "xid" on. */
+/*
+ * The highest id that the partition holds of transactions from "xid" on, with
+ * "any" one of them; 0 if there is none.
+ */
 static int64
 find_highest(const ObxPartition *partition, uint64 xid, Snapshot snapshot, bool any)
 {
-	Relation	table = table_open(partition->relid, AccessShareLock);
-	Oid			indexid = obx_partition_index(table);
-	Relation	index;
-	TupleTableSlot *slot;
-	IndexScanDesc scan;
-	ScanKeyData key;
+	ObxPartitionScan scan;
 	int64		highest = 0;
 
-	index = index_open(indexid, AccessShareLock);
-	slot = table_slot_create(table, NULL);
-	scan = obx_index_beginscan(table, index, snapshot, 1);
-	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_XID8GE,
-				FullTransactionIdGetDatum(FullTransactionIdFromU64(xid)));
-	index_rescan(scan, &key, 1, NULL, 0);
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	if (!obx_partition_scan_open(&scan, partition->relid, snapshot))
+		return 0;
+	obx_partition_scan_set_range(&scan, xid, PG_UINT64_MAX, ForwardScanDirection);
+	while (obx_partition_scan_next(&scan))
 	{
-		bool		isnull;
-
 		CHECK_FOR_INTERRUPTS();
-		highest = Max(highest, DatumGetInt64(slot_getattr(slot, OBX_EVENT_ID + 1, &isnull)));
+		highest = Max(highest, scan.id);
 		if (any)
 			break;
 	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, AccessShareLock);
-	table_close(table, AccessShareLock);
+	obx_partition_scan_close(&scan, false);
 	return highest;
 }
 

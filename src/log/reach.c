@@ -12,72 +12,50 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/relation.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "access/transam.h"
-#include "utils/fmgroids.h"
+#include "access/xact.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/xid8.h"
 
-#include "base/compat.h"
-#include "log/partition.h"
 #include "log/reach.h"
+#include "log/scan.h"
 
-/* A partition's index, to look for transactions in. */
+/* A partition, to look for transactions in. */
 typedef struct Probe
 {
-	Relation	table;
-	Relation	index;
-	TupleTableSlot *slot;
+	ObxPartitionScan scan;
 	Snapshot	snapshot;
-	IndexScanDesc scan;
 } Probe;
 
 /* ---- looking for transactions ---- */
 
+/* The caller holds a lock on the partition. */
 static void
 open_probe(Probe *probe, Oid partition)
 {
 	/* what this transaction has written counts */
 	CommandCounterIncrement();
-	probe->table = table_open(partition, AccessShareLock);
-	probe->index = index_open(obx_partition_index(probe->table), AccessShareLock);
-	probe->slot = table_slot_create(probe->table, NULL);
 	probe->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	probe->scan = obx_index_beginscan(probe->table, probe->index, probe->snapshot, 2);
+	if (!obx_partition_scan_open(&probe->scan, partition, probe->snapshot))
+		elog(ERROR, "partition %u is gone", partition);
 }
 
-/* Locks are kept only by who has stronger ones. */
 static void
 close_probe(Probe *probe)
 {
-	index_endscan(probe->scan);
+	obx_partition_scan_close(&probe->scan, false);
 	UnregisterSnapshot(probe->snapshot);
-	ExecDropSingleTupleTableSlot(probe->slot);
-	index_close(probe->index, AccessShareLock);
-	table_close(probe->table, AccessShareLock);
 }
 
 /* Is there a visible event with from <= xid <= to? */
 static bool
-has_event(const Probe *probe, uint64 from, uint64 to)
+has_event(Probe *probe, uint64 from, uint64 to)
 {
-	ScanKeyData keys[2];
-
-	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_XID8GE,
-				FullTransactionIdGetDatum(FullTransactionIdFromU64(from)));
-	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_XID8LE,
-				FullTransactionIdGetDatum(FullTransactionIdFromU64(to)));
-	index_rescan(probe->scan, keys, 2, NULL, 0);
-	return index_getnext_slot(probe->scan, ForwardScanDirection, probe->slot);
+	obx_partition_scan_set_range(&probe->scan, from, to, ForwardScanDirection);
+	return obx_partition_scan_next(&probe->scan);
 }
 
 static bool
-is_beyond(const Probe *probe, const ObxXidSnapshot *snapshot)
+is_beyond(Probe *probe, const ObxXidSnapshot *snapshot)
 {
 	if (has_event(probe, snapshot->xmax, PG_UINT64_MAX))
 		return true;
@@ -109,11 +87,11 @@ obx_reach_is_beyond(Oid partition, const ObxXidSnapshot *snapshot)
 /* ---- segments ---- */
 
 /* Is the question answered with yes by the segment, and by all after it? */
-typedef bool (*Question) (const ObxSegment *segment, const void *arg);
+typedef bool (*Question) (const ObxSegment *segment, void *arg);
 
 /* The first segment that answers with yes, among those up to one that does. */
 static ObxSegment *
-bisect(Question question, const void *arg, const ObxSegment *last)
+bisect(Question question, void *arg, const ObxSegment *last)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox reach",
 												 ALLOCSET_DEFAULT_SIZES);
@@ -137,13 +115,13 @@ bisect(Question question, const void *arg, const ObxSegment *last)
 }
 
 static bool
-has_snapshot(const ObxSegment *segment, const void *arg)
+has_snapshot(const ObxSegment *segment, void *arg)
 {
-	return segment->snapshot->xmax >= *(const uint64 *) arg;
+	return segment->snapshot->xmax >= *(uint64 *) arg;
 }
 
 static bool
-covers(const ObxSegment *segment, const void *arg)
+covers(const ObxSegment *segment, void *arg)
 {
 	return !is_beyond(arg, segment->snapshot);
 }

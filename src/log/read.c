@@ -71,7 +71,7 @@ open_scan(ObxReader *reader, Oid relid, ObxPartitionScan *scan)
 			reader->scans[i].relid = InvalidOid;
 			return true;
 		}
-	return obx_partition_scan_open(scan, relid, reader->snapshot, 2);
+	return obx_partition_scan_open(scan, relid, reader->snapshot);
 }
 
 /*

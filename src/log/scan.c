@@ -37,14 +37,15 @@ end_walk(ObxPartitionScan *scan)
 }
 
 bool
-obx_partition_scan_open(ObxPartitionScan *scan, Oid relid, Snapshot snapshot, int nkeys)
+obx_partition_scan_open(ObxPartitionScan *scan, Oid relid, Snapshot snapshot)
 {
 	scan->relid = relid;
 	scan->table = try_relation_open(relid, AccessShareLock);
 	if (scan->table == NULL)
 		return false;
 	scan->index = index_open(obx_partition_index(scan->table), AccessShareLock);
-	scan->scan = obx_index_beginscan(scan->table, scan->index, snapshot, nkeys);
+	scan->scan = obx_index_beginscan(scan->table, scan->index, snapshot, 2);
+	scan->direction = ForwardScanDirection;
 	scan->slot = table_slot_create(scan->table, NULL);
 	scan->has_event = false;
 	scan->memory = CurrentMemoryContext;
@@ -76,6 +77,22 @@ obx_partition_scan_set(ObxPartitionScan *scan, uint64 xid, int64 after_id)
 				FullTransactionIdGetDatum(FullTransactionIdFromU64(xid)));
 	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after_id));
 	index_rescan(scan->scan, keys, 2, NULL, 0);
+	scan->direction = ForwardScanDirection;
+	scan->is_walking = false;
+}
+
+void
+obx_partition_scan_set_range(ObxPartitionScan *scan, uint64 from, uint64 to,
+							 ScanDirection direction)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_XID8GE,
+				FullTransactionIdGetDatum(FullTransactionIdFromU64(from)));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_XID8LE,
+				FullTransactionIdGetDatum(FullTransactionIdFromU64(to)));
+	index_rescan(scan->scan, keys, 2, NULL, 0);
+	scan->direction = direction;
 	scan->is_walking = false;
 }
 
@@ -187,13 +204,14 @@ walk_next(ObxPartitionScan *scan)
 	return false;
 }
 
-void
+bool
 obx_partition_scan_next(ObxPartitionScan *scan)
 {
 	bool		isnull;
 
 	scan->has_event = scan->is_walking ? walk_next(scan) :
-		index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot);
+		index_getnext_slot(scan->scan, scan->direction, scan->slot);
 	if (scan->has_event)
 		scan->id = DatumGetInt64(slot_getattr(scan->slot, OBX_EVENT_ID + 1, &isnull));
+	return scan->has_event;
 }

@@ -5,6 +5,7 @@
 #define OBX_LOG_SCAN_H
 
 #include "access/genam.h"
+#include "access/sdir.h"
 #include "executor/tuptable.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -14,11 +15,12 @@ typedef struct ObxPartitionScan
 	Oid			relid;
 	Relation	table;
 	Relation	index;
-	IndexScanDesc scan;			/* of one transaction */
+	IndexScanDesc scan;			/* of one transaction, or of a range of them */
+	ScanDirection direction;
 	TupleTableSlot *slot;		/* the next event */
 	bool		has_event;
 	int64		id;				/* of that event */
-	uint64		xid;			/* of the transaction it is set to */
+	uint64		xid;			/* of the transaction that it walks to */
 
 	/* see obx_partition_scan_walk() */
 	MemoryContext memory;		/* lives as long as the scan */
@@ -33,12 +35,18 @@ typedef struct ObxPartitionScan
 } ObxPartitionScan;
 
 /* False if retention has dropped the partition since it was listed. */
-extern bool obx_partition_scan_open(ObxPartitionScan *scan, Oid relid, Snapshot snapshot,
-									int nkeys);
+extern bool obx_partition_scan_open(ObxPartitionScan *scan, Oid relid, Snapshot snapshot);
 extern void obx_partition_scan_close(ObxPartitionScan *scan, bool keep_lock);
 
-/* Sets the scan, which has two keys, before the transaction's first event after an id. */
+/* Sets the scan before the transaction's first event after an id. */
 extern void obx_partition_scan_set(ObxPartitionScan *scan, uint64 xid, int64 after_id);
+
+/*
+ * Sets the scan to the events with from <= xid <= to: before the first one or, in
+ * the other direction, after the last one.
+ */
+extern void obx_partition_scan_set_range(ObxPartitionScan *scan, uint64 from, uint64 to,
+										 ScanDirection direction);
 
 /*
  * Like the function above for a transaction's first event, for reading many
@@ -48,7 +56,7 @@ extern void obx_partition_scan_set(ObxPartitionScan *scan, uint64 xid, int64 aft
  */
 extern void obx_partition_scan_walk(ObxPartitionScan *scan, uint64 xid);
 
-/* Fetches the next event. */
-extern void obx_partition_scan_next(ObxPartitionScan *scan);
+/* Fetches the next event; returns whether there is one. */
+extern bool obx_partition_scan_next(ObxPartitionScan *scan);
 
 #endif							/* OBX_LOG_SCAN_H */

@@ -19,23 +19,20 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/table.h"
-#include "access/tableam.h"
+#include "access/xact.h"
 #include "access/xlog.h"
-#include "utils/fmgroids.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/xid8.h"
 
-#include "base/compat.h"
 #include "catalog/names.h"
 #include "log/event.h"
 #include "log/generation.h"
 #include "log/partition.h"
+#include "log/scan.h"
 #include "log/segment.h"
 #include "log/xid_snapshot.h"
 #include "sequencer/sequencer.h"
@@ -63,42 +60,15 @@ static struct
 	ObxXidSnapshot *snapshot;
 }			scanned;
 
-/* A scan of one partition's index on (xid, id). */
-typedef struct PartitionScan
-{
-	Relation	table;
-	Relation	index;
-	TupleTableSlot *slot;
-	IndexScanDesc scan;
-} PartitionScan;
-
 /* ---- the difference ---- */
 
 static void
-open_scan(PartitionScan *scan, const ObxPartition *partition, Snapshot snapshot)
-{
-	scan->table = table_open(partition->relid, AccessShareLock);
-	scan->index = index_open(obx_partition_index(scan->table), AccessShareLock);
-	scan->slot = table_slot_create(scan->table, NULL);
-	scan->scan = obx_index_beginscan(scan->table, scan->index, snapshot, 2);
-}
-
-static void
-close_scan(PartitionScan *scan)
-{
-	index_endscan(scan->scan);
-	ExecDropSingleTupleTableSlot(scan->slot);
-	index_close(scan->index, AccessShareLock);
-	table_close(scan->table, AccessShareLock);
-}
-
-static void
-count_event(HTAB *transactions, TupleTableSlot *slot)
+count_event(HTAB *transactions, const ObxPartitionScan *scan)
 {
 	bool		isnull;
-	int64		id = DatumGetInt64(slot_getattr(slot, OBX_EVENT_ID + 1, &isnull));
-	uint64		xid = obx_event_xid(slot);
-	TimestampTz time = DatumGetTimestampTz(slot_getattr(slot, OBX_EVENT_TIME + 1, &isnull));
+	int64		id = scan->id;
+	uint64		xid = obx_event_xid(scan->slot);
+	TimestampTz time = DatumGetTimestampTz(slot_getattr(scan->slot, OBX_EVENT_TIME + 1, &isnull));
 	bool		found;
 	Transaction *transaction = hash_search(transactions, &xid, HASH_ENTER, &found);
 
@@ -115,27 +85,15 @@ count_event(HTAB *transactions, TupleTableSlot *slot)
 	transaction->max_time = Max(transaction->max_time, time);
 }
 
+/* Counts the visible events with from <= xid <= to. */
 static void
-set_range(IndexScanDesc scan, uint64 from, uint64 to)
+count_events(HTAB *transactions, ObxPartitionScan *scan, uint64 from, uint64 to)
 {
-	ScanKeyData keys[2];
-
-	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_XID8GE,
-				FullTransactionIdGetDatum(FullTransactionIdFromU64(from)));
-	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_XID8LT,
-				FullTransactionIdGetDatum(FullTransactionIdFromU64(to)));
-	index_rescan(scan, keys, 2, NULL, 0);
-}
-
-/* Counts the visible events with from <= xid < to. */
-static void
-count_events(HTAB *transactions, const PartitionScan *scan, uint64 from, uint64 to)
-{
-	set_range(scan->scan, from, to);
-	while (index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+	obx_partition_scan_set_range(scan, from, to, ForwardScanDirection);
+	while (obx_partition_scan_next(scan))
 	{
 		CHECK_FOR_INTERRUPTS();
-		count_event(transactions, scan->slot);
+		count_event(transactions, scan);
 	}
 }
 
@@ -159,14 +117,16 @@ find_difference(const ObxXidSnapshot *lower, const ObxXidSnapshot *upper, Snapsh
 
 	for (int i = 0; i < count; i++)
 	{
-		PartitionScan scan;
+		ObxPartitionScan scan;
 
-		open_scan(&scan, &partitions[i], snapshot);
-		count_events(transactions, &scan, lower->xmax, upper->xmax);
+		/* retention drops only partitions whose events all have positions */
+		if (!obx_partition_scan_open(&scan, partitions[i].relid, snapshot))
+			continue;
+		count_events(transactions, &scan, lower->xmax, upper->xmax - 1);
 		for (int j = 0; j < lower->nrunning; j++)
 			if (obx_xid_snapshot_has_ended(upper, lower->running[j]))
-				count_events(transactions, &scan, lower->running[j], lower->running[j] + 1);
-		close_scan(&scan);
+				count_events(transactions, &scan, lower->running[j], lower->running[j]);
+		obx_partition_scan_close(&scan, false);
 	}
 	return transactions;
 }
@@ -304,15 +264,14 @@ append_difference(void)
 	return result;
 }
 
-/* Has the partition a visible event with from <= xid < to, other than "own"'s? */
+/* Has the partition a visible event with from <= xid <= to, other than "own"'s? */
 static bool
-has_event(IndexScanDesc scan, TupleTableSlot *slot, const ObxXidSnapshot *upto,
-		  uint64 from, uint64 to, uint64 own)
+has_event(ObxPartitionScan *scan, const ObxXidSnapshot *upto, uint64 from, uint64 to, uint64 own)
 {
-	set_range(scan, from, to);
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	obx_partition_scan_set_range(scan, from, to, ForwardScanDirection);
+	while (obx_partition_scan_next(scan))
 	{
-		uint64		xid = obx_event_xid(slot);
+		uint64		xid = obx_event_xid(scan->slot);
 
 		CHECK_FOR_INTERRUPTS();
 		if (xid != own && obx_xid_snapshot_has_ended(upto, xid))
@@ -338,14 +297,14 @@ obx_sequencer_is_behind(const ObxXidSnapshot *upto, uint64 own)
 	partitions = obx_partition_array(&count);
 	for (int i = 0; !behind && i < count; i++)
 	{
-		PartitionScan scan;
+		ObxPartitionScan scan;
 
-		open_scan(&scan, &partitions[i], snapshot);
-		behind = has_event(scan.scan, scan.slot, upto, lower->xmax, upto->xmax, own);
+		if (!obx_partition_scan_open(&scan, partitions[i].relid, snapshot))
+			continue;
+		behind = has_event(&scan, upto, lower->xmax, upto->xmax - 1, own);
 		for (int j = 0; !behind && j < lower->nrunning; j++)
-			behind = has_event(scan.scan, scan.slot, upto, lower->running[j],
-							   lower->running[j] + 1, own);
-		close_scan(&scan);
+			behind = has_event(&scan, upto, lower->running[j], lower->running[j], own);
+		obx_partition_scan_close(&scan, false);
 	}
 	UnregisterSnapshot(snapshot);
 	return behind;
