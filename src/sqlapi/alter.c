@@ -6,8 +6,6 @@
 #include "fmgr.h"
 
 #include "base/compat.h"
-#include "base/doorbell.h"
-#include "catalog/delivery.h"
 #include "log/generation.h"
 #include "sqlapi/alter.h"
 #include "sqlapi/argument.h"
@@ -19,27 +17,12 @@
 PG_FUNCTION_INFO_V1(obx_sql_alter_subscription);
 PG_FUNCTION_INFO_V1(obx_sql_seek);
 
-/* Does the change concern what waits in lanes, or which lane an event takes? */
-static bool
-must_divide(const ObxSubscription *old, const ObxSubscription *new)
-{
-	return old->concurrency != new->concurrency || old->ordering != new->ordering ||
-		old->types != new->types ||
-		(old->kind == OBX_KIND_PULL && new->kind != OBX_KIND_PULL) ||
-		(old->block_on_exhausted && !new->block_on_exhausted);
-}
-
 void
 obx_alter_apply(const ObxSubscription *old, ObxSubscription *new, const char *function)
 {
-	if (must_divide(old, new))
-	{
+	if (obx_divide_is_needed(old, new))
 		obx_argument_refuse_inside(old, function);
-		obx_divide_lanes(old, new);
-	}
-	obx_subscription_update(new);
-	(void) obx_failure_clear(new->id);
-	obx_doorbell_arm_configuration();
+	obx_lifecycle_change(old, new);
 }
 
 /*

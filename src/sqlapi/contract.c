@@ -13,18 +13,13 @@
 #include "base/compat.h"
 #include "base/identity.h"
 #include "catalog/registered_type.h"
-#include "emit/append.h"
-#include "emit/contract.h"
+#include "emit/registration.h"
 #include "log/event.h"
 #include "sqlapi/argument.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_register_type);
 PG_FUNCTION_INFO_V1(obx_sql_unregister_type);
 PG_FUNCTION_INFO_V1(obx_sql_types_changed);
-
-/* A new contract is compared with so many events, found among so many. */
-#define OBX_CHECKED_EVENTS	1000
-#define OBX_SEARCHED_EVENTS	1000000
 
 static char *
 get_type(FunctionCallInfo fcinfo)
@@ -35,20 +30,6 @@ get_type(FunctionCallInfo fcinfo)
 	return type;
 }
 
-/* Whose it is may say what becomes of it. */
-static void
-check_registrar(const ObxRegisteredType *type)
-{
-	if (type != NULL && !has_privs_of_role(GetUserId(), type->registered_by))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be a member of the role that registered event type \"%s\"",
-						type->type),
-				 errdetail("It was registered by role \"%s\".",
-						   GetUserNameFromId(type->registered_by, true)),
-				 errhint("Run the command as that role, or as a member of it.")));
-}
-
 static void
 report_breaches(const ObxRegisteredType *type, int64 breaches)
 {
@@ -57,7 +38,7 @@ report_breaches(const ObxRegisteredType *type, int64 breaches)
 				(errmsg_plural("%lld event of type \"%s\" breaches the contract",
 							   "%lld events of type \"%s\" breach the contract",
 							   (unsigned long) breaches, (long long) breaches, type->type),
-				 errdetail("Its newest events were looked at, %d at most.", OBX_CHECKED_EVENTS),
+				 errdetail("Its newest events were looked at, %d at most.", OBX_REGISTRATION_CHECKED),
 				 errhint("They stay, and so does the contract: subscribers meet both.")));
 }
 
@@ -88,25 +69,15 @@ obx_sql_register_type(PG_FUNCTION_ARGS)
 		.registered_by = GetUserId(),
 		.registered_at = GetCurrentTimestamp()
 	};
-	int64		breaches = 0;
+	int64		breaches;
 
 	PreventCommandIfReadOnly("outbox.register_type()");
 	type.type = get_type(fcinfo);
 	type.contract = get_contract(fcinfo);
 	type.description = obx_argument_text(fcinfo, 2);
-	/* where the functions that the contract calls look names up: as now */
+	/* the functions that the contract calls look names up where they do now */
 	type.search_path = obx_identity_path(namespace_search_path);
-	check_registrar(obx_registered_type_find(type.type));
-	if (type.contract != NULL)
-	{
-		type.expression = obx_contract_qualify(type.type, type.contract);
-		obx_append_flush();
-		breaches = obx_contract_count_breaches(&type, OBX_CHECKED_EVENTS, OBX_SEARCHED_EVENTS);
-	}
-
-	obx_registered_type_lock();
-	check_registrar(obx_registered_type_find(type.type));
-	obx_registered_type_put(&type);
+	breaches = obx_registration_store(&type);
 	report_breaches(&type, breaches);
 	PG_RETURN_INT64(breaches);
 }
@@ -117,19 +88,8 @@ obx_sql_register_type(PG_FUNCTION_ARGS)
 Datum
 obx_sql_unregister_type(PG_FUNCTION_ARGS)
 {
-	char	   *type;
-
 	PreventCommandIfReadOnly("outbox.unregister_type()");
-	type = get_type(fcinfo);
-	check_registrar(obx_registered_type_find(type));
-	obx_registered_type_lock();
-	check_registrar(obx_registered_type_find(type));
-	if (!obx_registered_type_delete(type))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("event type \"%s\" is not registered", type),
-				 errdetail("No outbox.register_type() was committed for it, or it was removed."),
-				 errhint("The view outbox.event_type lists the registered types.")));
+	obx_registration_remove(get_type(fcinfo));
 	PG_RETURN_VOID();
 }
 

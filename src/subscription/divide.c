@@ -346,6 +346,15 @@ write_lanes(const ObxSubscription *old, const ObxSubscription *new, const ObxPro
 	}
 }
 
+bool
+obx_divide_is_needed(const ObxSubscription *old, const ObxSubscription *new)
+{
+	return old->concurrency != new->concurrency || old->ordering != new->ordering ||
+		old->types != new->types ||
+		(old->kind == OBX_KIND_PULL && new->kind != OBX_KIND_PULL) ||
+		(old->block_on_exhausted && !new->block_on_exhausted);
+}
+
 void
 obx_divide_lanes(const ObxSubscription *old, ObxSubscription *new)
 {

@@ -21,6 +21,9 @@ typedef struct ObxDropped
  */
 extern void obx_divide_seek(ObxSubscription *subscription, int64 position, ObxDropped *dropped);
 
+/* Does the change move what waits in lanes, or give events other lanes? */
+extern bool obx_divide_is_needed(const ObxSubscription *old, const ObxSubscription *new);
+
 /*
  * Makes the lanes those of *new, which is the same subscription as *old but
  * for what was asked of it; the caller writes its row.  No event is lost or

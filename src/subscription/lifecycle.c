@@ -1,5 +1,5 @@
 /*
- * The life of a subscription: made, paused, resumed, removed.
+ * The life of a subscription: made, changed, paused, resumed, removed.
  *
  * Workers learn of each change when the transaction commits.  Must not know
  * arguments of SQL functions, nor rights.
@@ -13,11 +13,13 @@
 
 #include "base/compat.h"
 #include "base/doorbell.h"
+#include "catalog/delivery.h"
 #include "catalog/names.h"
 #include "catalog/progress.h"
 #include "dispatch/lane.h"
 #include "log/generation.h"
 #include "log/segment.h"
+#include "subscription/divide.h"
 #include "subscription/lifecycle.h"
 #include "subscription/upkeep.h"
 
@@ -87,6 +89,16 @@ obx_lifecycle_create(ObxSubscription *subscription)
 }
 
 /* ---- changing ---- */
+
+void
+obx_lifecycle_change(const ObxSubscription *old, ObxSubscription *new)
+{
+	if (obx_divide_is_needed(old, new))
+		obx_divide_lanes(old, new);
+	obx_subscription_update(new);
+	(void) obx_failure_clear(new->id);
+	obx_doorbell_arm_configuration();
+}
 
 void
 obx_lifecycle_set_paused(ObxSubscription *subscription, bool paused)

@@ -25,6 +25,13 @@ extern int64 obx_lifecycle_start_now(ObxSubscription *subscription);
  */
 extern void obx_lifecycle_create(ObxSubscription *subscription);
 
+/*
+ * Stores what a subscription is from now on, and moves its lanes if that is
+ * needed.  The caller holds its lock.  If the types stay, "types" is the same
+ * pointer in both.
+ */
+extern void obx_lifecycle_change(const ObxSubscription *old, ObxSubscription *new);
+
 /* The caller holds the subscription's lock. */
 extern void obx_lifecycle_remove(ObxSubscription *subscription);
 
