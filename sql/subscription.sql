@@ -100,7 +100,7 @@ COMMENT ON TABLE outbox.progress IS 'the progress of each lane of a subscription
 COMMENT ON COLUMN outbox.progress."position" IS 'last handled position';
 COMMENT ON COLUMN outbox.progress.event_id IS 'id of the event at that position, 0 if unknown: a reader can continue inside a large transaction';
 COMMENT ON COLUMN outbox.progress.receipt IS 'pull: the newest hand-out; NULL for none';
-COMMENT ON COLUMN outbox.progress.receiver IS 'pull: the transaction that received the hand-out; NULL: all of it was acked, or it was released';
+COMMENT ON COLUMN outbox.progress.receiver IS 'pull: the transaction that received the hand-out, as the log counts transactions; NULL: all of it was acked, or it was released';
 COMMENT ON COLUMN outbox.progress.lease_until IS 'pull: when the hand-out ends; NULL: with its transaction';
 COMMENT ON COLUMN outbox.progress.owed IS
     'pull: positions up to read_position that are neither acked nor in outbox.delivery; a negative number ends the range that begins with the number before it; NULL: as in owed_version';

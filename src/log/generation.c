@@ -84,6 +84,9 @@ typedef struct Generation
 } Generation;
 
 void		(*obx_generation_at_copy) (void) = NULL;
+uint64		(*obx_generation_noted_xid) (void) = NULL;
+
+static bool leaves_loaded = false;
 
 /* Those that have to do with what is loaded: of log, capture and subscription. */
 #define OBX_LOADERS 4
@@ -139,7 +142,7 @@ find_generation(void)
 	return generation;
 }
 
-/* The largest transaction id in the log. */
+/* The largest transaction id in the log, or noted by those that read it. */
 static uint64
 find_last_xid(void)
 {
@@ -148,6 +151,8 @@ find_last_xid(void)
 	uint64		xid = last != NULL ? last->snapshot->xmax : 0;
 	ListCell   *lc;
 
+	if (obx_generation_noted_xid != NULL)
+		xid = Max(xid, obx_generation_noted_xid());
 	foreach(lc, obx_partition_list())
 	{
 		Relation	table = table_open(((ObxPartition *) lfirst(lc))->relid, AccessShareLock);
@@ -379,7 +384,8 @@ obx_generation_is_loaded(void)
 {
 	Generation	generation = find_generation();
 
-	return is_loaded(&generation);
+	return is_loaded(&generation) ||
+		(obx_counter_state() != OBX_COUNTER_DRAWN && find_move(&generation) != MOVE_NONE);
 }
 
 /*
@@ -399,6 +405,21 @@ fit_load(void)
 		highest = Max(highest, loaders[i].settle());
 	(void) obx_counter_step(highest);
 	CommandCounterIncrement();
+}
+
+void
+obx_generation_leave_loaded(bool leave)
+{
+	leaves_loaded = leave;
+}
+
+/* The process leaves it to others to make a loaded log fit, see above. */
+static void
+refuse_loaded(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the event log is being restored")));
 }
 
 /*
@@ -421,6 +442,9 @@ require_generation(void)
 	generation = find_generation(); /* someone else may have been first */
 	move = find_move(&generation);
 	loaded = is_loaded(&generation);
+	if (leaves_loaded &&
+		(loaded || (move != MOVE_NONE && obx_counter_state() != OBX_COUNTER_DRAWN)))
+		refuse_loaded();
 	if (loaded)
 		fit_load();
 	if (move == MOVE_NONE)

@@ -69,6 +69,19 @@ extern bool obx_generation_is_settled(void);
 extern void (*obx_generation_at_copy) (void);
 
 /*
+ * The largest of the log's transaction ids that is stored outside of it; 0 for
+ * none.  New ones must be above it, too.
+ */
+extern uint64 (*obx_generation_noted_xid) (void);
+
+/*
+ * From now on this process raises an error where it would have to make a loaded
+ * log fit, or no longer does: nobody has asked a background process to end a
+ * restore.  Exact: a load that begins after the process has looked is met.
+ */
+extern void obx_generation_leave_loaded(bool leave);
+
+/*
  * For a room's init: "settle" is called under the segments' lock at the first
  * write to a log that was loaded.  It makes the room's rows fit the log, and
  * returns the highest id that they refer to.  "needs_settling" is called if

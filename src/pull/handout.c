@@ -16,6 +16,7 @@
 #include "base/waiter.h"
 #include "catalog/names.h"
 #include "catalog/sequence.h"
+#include "log/generation.h"
 #include "pull/blame.h"
 #include "pull/collect.h"
 #include "pull/handout.h"
@@ -40,7 +41,7 @@ hold(ObxPullLane *work, int64 lease)
 {
 	ObxProgress *progress = &work->progress;
 
-	progress->receiver = U64FromFullTransactionId(GetTopFullTransactionId());
+	progress->receiver = obx_generation_own_xid();
 	if (lease != OBX_HANDOUT_NO_LEASE)
 		progress->lease_until = GetCurrentTimestamp() + lease;
 	progress->noted_at = GetCurrentTimestamp();

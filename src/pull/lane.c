@@ -30,17 +30,16 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "log/generation.h"
 #include "pull/lane.h"
 
 bool
 obx_pull_lane_is_in_force(const ObxProgress *progress)
 {
-	FullTransactionId own = GetTopFullTransactionIdIfAny();
-
 	return progress->receipt != 0 &&
 		(obx_progress_is_leased(progress) ||
-		 (FullTransactionIdIsValid(own) &&
-		  U64FromFullTransactionId(own) == progress->receiver));
+		 (progress->receiver != 0 &&
+		  progress->receiver == obx_generation_own_xid_if_any()));
 }
 
 bool

@@ -247,7 +247,9 @@ append_difference(void)
 									 &count);
 	if (count == 0)
 	{
-		remember_scanned(head, upper);
+		/* what is loaded later has xids that were looked at */
+		if (obx_generation_is_settled())
+			remember_scanned(head, upper);
 		return result;
 	}
 

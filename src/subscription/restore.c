@@ -40,6 +40,7 @@
 #include "log/generation.h"
 #include "log/highest.h"
 #include "log/segment.h"
+#include "log/xid_snapshot.h"
 #include "pull/lane.h"
 
 /* How far a counter is stepped of whose values some may be in use outside. */
@@ -294,9 +295,27 @@ needs_settling(void)
 		obx_schedule_highest_id() > obx_schedule_last_id();
 }
 
+/* obx_generation_noted_xid: where subscriptions begin */
+static uint64
+find_noted_xid(void)
+{
+	uint64		xid = 0;
+	ListCell   *lc;
+
+	foreach(lc, obx_subscription_list())
+	{
+		const ObxSubscription *subscription = lfirst(lc);
+
+		if (subscription->start_snapshot != (Datum) 0)
+			xid = Max(xid, obx_xid_snapshot_from_datum(subscription->start_snapshot)->xmax);
+	}
+	return xid;
+}
+
 void
 obx_restore_init(void)
 {
+	obx_generation_noted_xid = find_noted_xid;
 	obx_counter_at_set = raise_counters;
 	obx_generation_on_load(needs_settling, settle);
 }

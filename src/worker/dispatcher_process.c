@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/compat.h"
 #include "dispatch/session.h"
+#include "log/generation.h"
 #include "worker/cheap_lane.h"
 #include "worker/process.h"
 #include "worker/queue.h"
@@ -188,6 +189,7 @@ obx_dispatcher_main(Datum arg)
 	obx_process_connect(obx_slot_own->database, obx_slot_own->owner, "pg_outbox dispatcher");
 	obx_process_settle(false);
 	obx_slot_set_connected();
+	obx_generation_leave_loaded(true);
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "pg_outbox dispatcher",
 												ALLOCSET_DEFAULT_SIZES));
 

@@ -193,7 +193,7 @@ static Task tasks[] = {
 	{
 		.failures = {.what = "could not apply retention"},
 		.activity = "applying retention",
-		.stage = OBX_STAGE_SETTLED,
+		.stage = OBX_STAGE_POSITIONED,
 		.has_work = has_retention,
 		.perform = apply_retention,
 		.interval = retention_interval
@@ -201,21 +201,21 @@ static Task tasks[] = {
 	{
 		.failures = {.what = "could not clean up progress"},
 		.activity = "cleaning up progress",
-		.stage = OBX_STAGE_LOADED,
+		.stage = OBX_STAGE_SETTLED,
 		.perform = clean_progress,
 		.interval = clean_interval
 	},
 	{
 		.failures = {.what = "could not clean up after unsubscribing"},
 		.activity = "cleaning up after unsubscribing",
-		.stage = OBX_STAGE_LOADED,
+		.stage = OBX_STAGE_SETTLED,
 		.perform = clean_remnants,
 		.interval = remnants_interval
 	},
 	{
 		.failures = {.what = "could not forget idempotency keys"},
 		.activity = "forgetting idempotency keys",
-		.stage = OBX_STAGE_LOADED,
+		.stage = OBX_STAGE_UNUSED,
 		.perform = obx_once_forget,
 		.interval = forget_interval
 	},

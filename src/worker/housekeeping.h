@@ -14,12 +14,14 @@
 typedef enum ObxStage
 {
 	OBX_STAGE_LOADING,			/* the log may be half loaded */
-	OBX_STAGE_LOADED,			/* it is not being loaded */
-	OBX_STAGE_IN_USE,			/* it has a subscription, or positions; those
-								 * are restored when all partitions are there */
-	OBX_STAGE_SETTLED			/* it has positions, and the last round could
-								 * give some; which takes the indexes, that
-								 * are restored last */
+	OBX_STAGE_UNUSED,			/* it is not, but a load may begin */
+	OBX_STAGE_IN_USE,			/* likewise, and it has a subscription, or
+								 * positions; those are restored when all
+								 * partitions are there */
+	OBX_STAGE_SETTLED,			/* nothing is loaded any more, and the last
+								 * round could give positions; which takes the
+								 * indexes, that are restored last */
+	OBX_STAGE_POSITIONED		/* and it has some */
 } ObxStage;
 
 /*

@@ -429,12 +429,10 @@ answer_ring(Oid oid, bool rung)
 	}
 }
 
-/* Databases that called are looked at now, whatever was seen there before. */
+/* Databases that called (-1: all) are looked at now, whatever was seen there before. */
 static void
-answer_calls(TimestampTz now)
+answer_calls(const Oid *calls, int count, TimestampTz now)
 {
-	Oid			calls[OBX_DOORBELL_CALLS];
-	int			count = obx_doorbell_collect(calls);
 	HASH_SEQ_STATUS status;
 	Database   *database;
 
@@ -505,7 +503,10 @@ static TimestampTz
 reconcile(void)
 {
 	TimestampTz now = obx_clock_now();
+	Oid			calls[OBX_DOORBELL_CALLS];
+	int			ncalls = obx_doorbell_collect(calls);
 
+	/* after the calls, so that every database that called is in the list */
 	if (obx_process_run(list_databases, NULL, &list_failures))
 	{
 		forget_unlisted();
@@ -516,7 +517,7 @@ reconcile(void)
 
 	obx_slot_reap();
 	note_room();
-	answer_calls(now);
+	answer_calls(calls, ncalls, now);
 	collect_exits(now);
 	dismiss_unlisted();
 	return start_due(now);

@@ -8,7 +8,11 @@
  * emits an event or subscribes meanwhile says that it is over, and so does
  * outbox.run().
  *
- * Whether the log was loaded is asked once: after the first event it cannot be.
+ * A load may begin between a look and what is done after it.  Therefore the
+ * look is only for patience; that nothing is done to a log that is being loaded
+ * is up to obx_generation_leave_loaded(), which is exact.
+ *
+ * After the first event nothing can be loaded, and no process looks any more.
  */
 #include "postgres.h"
 
@@ -31,9 +35,11 @@
 /* What one look finds. */
 typedef struct Look
 {
+	ObxInstalled installed;
 	bool		is_settled;		/* an event was emitted: it is over for good */
 	bool		is_loaded;
-	bool		is_busy;		/* somebody is at it this moment */
+	bool		is_restoring;	/* pg_restore is connected */
+	bool		is_written;		/* somebody writes to our tables this moment */
 	int64		written;		/* changes with what is written */
 } Look;
 
@@ -53,8 +59,8 @@ look(void *arg)
 	const char *query =
 	"SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a"
 	" WHERE a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()"
-	" AND a.application_name OPERATOR(pg_catalog.=) 'pg_restore')"
-	" OR EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c"
+	" AND a.application_name OPERATOR(pg_catalog.=) 'pg_restore'),"
+	" EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c"
 	" ON c.oid OPERATOR(pg_catalog.=) l.relation"
 	" WHERE l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d"
 	" WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())"
@@ -68,12 +74,13 @@ look(void *arg)
 	Oid			type = OIDOID;
 	Datum		schema;
 
-	if (obx_process_lock_extension() != OBX_INSTALLED)
+	found->installed = obx_process_lock_extension();
+	if (found->installed != OBX_INSTALLED)
 		return;
 	found->is_settled = obx_generation_is_settled();
-	found->is_loaded = obx_generation_is_loaded();
-	if (!found->is_loaded)
+	if (found->is_settled)
 		return;
+	found->is_loaded = obx_generation_is_loaded();
 
 	schema = ObjectIdGetDatum(obx_schema_require());
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -81,34 +88,49 @@ look(void *arg)
 	if (SPI_execute_with_args(query, 1, &type, &schema, NULL, true, 1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		elog(ERROR, "could not execute \"%s\"", query);
-	found->is_busy = DatumGetBool(get_value(1));
-	found->written = DatumGetInt64(get_value(2));
+	found->is_restoring = DatumGetBool(get_value(1));
+	found->is_written = DatumGetBool(get_value(2));
+	found->written = DatumGetInt64(get_value(3));
 	SPI_finish();
 	PopActiveSnapshot();
 }
 
-bool
-obx_loading_is_under_way(TimestampTz now, TimestampTz *next)
+/* Has nothing been written for long enough? */
+static bool
+is_quiet(const Look *found, TimestampTz now)
+{
+	static int64 written = -1;
+	static TimestampTz since = 0;
+
+	if (found->is_restoring || found->is_written || found->written != written || since > now)
+	{
+		written = found->written;
+		since = now;
+	}
+	return now - since >= QUIET_INTERVAL;
+}
+
+ObxLoading
+obx_loading_look(TimestampTz now, TimestampTz *next)
 {
 	static ObxFailures failures = {.what = "could not tell whether the log is being restored"};
 	static bool over = false;
-	static int64 written = -1;
-	static TimestampTz since = 0;
 	Look		found = {0};
 
 	if (over)
-		return false;
+		return OBX_LOADING_OVER;
+	obx_generation_leave_loaded(true);
 	*next = now + LOOK_INTERVAL;
 	if (!obx_process_run(look, &found, &failures))
-		return true;
-	over = found.is_settled;
-	if (!found.is_loaded)
-		return false;
-	if (found.is_busy || found.written != written || since > now)
+		return OBX_LOADING_UNDER_WAY;
+	/* the caller finds out by itself */
+	if (found.installed != OBX_INSTALLED)
+		return OBX_LOADING_NONE;
+	over = found.is_settled || (is_quiet(&found, now) && found.is_loaded);
+	if (over)
 	{
-		written = found.written;
-		since = now;
+		obx_generation_leave_loaded(false);
+		return OBX_LOADING_OVER;
 	}
-	over = now - since >= QUIET_INTERVAL;
-	return !over;
+	return found.is_loaded || found.is_restoring ? OBX_LOADING_UNDER_WAY : OBX_LOADING_NONE;
 }

@@ -149,10 +149,15 @@ is_current(void)
 ObxInstalled
 obx_process_lock_extension(void)
 {
+	static Oid	served = InvalidOid;
 	Oid			extension = obx_extension_find();
 
 	if (!OidIsValid(extension))
 		return OBX_INSTALLED_NOT;
+	/* what a process remembers is true of one extension only */
+	if (OidIsValid(served) && extension != served)
+		return OBX_INSTALLED_ANOTHER;
+	served = extension;
 
 	if (!obx_lock_acquire(obx_lock_extension(extension), AccessShareLock, false))
 		return OBX_INSTALLED_CHANGING;

@@ -31,6 +31,8 @@ typedef enum ObxInstalled
 {
 	OBX_INSTALLED,
 	OBX_INSTALLED_NOT,
+	OBX_INSTALLED_ANOTHER,		/* it was dropped and created again since this
+								 * process began, which must leave */
 	OBX_INSTALLED_CHANGING		/* someone is about to drop it, or it is of
 								 * another version: ask again soon */
 } ObxInstalled;

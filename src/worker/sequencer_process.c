@@ -73,6 +73,7 @@ typedef struct Round
 typedef struct Configuration
 {
 	MemoryContext context;
+	bool		serves;			/* lanes, from now on */
 	ObxInstalled installed;
 	int			count;
 	ObxWantedLane *lanes;
@@ -131,7 +132,8 @@ read_configuration(void *arg)
 	 * a session that had not loaded us may have reassigned them; a busy one
 	 * comes later
 	 */
-	(void) obx_subscription_follow_owners(false);
+	if (configuration->serves)
+		(void) obx_subscription_follow_owners(false);
 	subscriptions = obx_subscription_list();
 	has_subscriptions = (subscriptions != NIL);
 	context = MemoryContextSwitchTo(configuration->context);
@@ -166,14 +168,17 @@ read_configuration(void *arg)
 	MemoryContextSwitchTo(context);
 }
 
-/* The extension is gone: so is everyone who served it. */
+/* Leaves if the extension is gone, as do all processes that served it. */
 static void
-leave_uninstalled(void)
+check_installed(ObxInstalled installed)
 {
+	if (installed != OBX_INSTALLED_NOT && installed != OBX_INSTALLED_ANOTHER)
+		return;
 	obx_pool_dismiss();
 
 	/* it may have come back after we looked: then somebody has rung */
-	obx_process_leave(obx_doorbell_close() ? OBX_EXIT_LEFT : OBX_EXIT_NOT_INSTALLED);
+	obx_process_leave(obx_doorbell_close() || installed == OBX_INSTALLED_ANOTHER ?
+					  OBX_EXIT_LEFT : OBX_EXIT_NOT_INSTALLED);
 }
 
 /* Another transaction is in the way: comes back soon, ever less often. */
@@ -213,8 +218,7 @@ sequence(TimestampTz now)
 		poll_at = sequence_failures.retry_at;
 		return;
 	}
-	if (round.installed == OBX_INSTALLED_NOT)
-		leave_uninstalled();
+	check_installed(round.installed);
 	if (!round.appended)
 	{
 		note_blocked(now);
@@ -229,12 +233,18 @@ sequence(TimestampTz now)
 	gather(round.sequenced.transactions);
 }
 
-/* Makes the lanes what the subscriptions say. */
+/*
+ * Makes the lanes what the subscriptions say.  While there is no event for them
+ * there are no lanes: a load may begin, and nobody is to dispatch half of one.
+ */
 static void
-configure(TimestampTz now, bool afresh)
+configure(TimestampTz now, ObxLoading loading, bool afresh)
 {
 	static ObxFailures failures = {.what = "could not read the subscriptions"};
-	Configuration configuration = {.context = CurrentMemoryContext};
+	Configuration configuration = {
+		.context = CurrentMemoryContext,
+		.serves = loading == OBX_LOADING_OVER
+	};
 	int			missing;
 
 	reread_at = now + REREAD_INTERVAL;
@@ -244,14 +254,15 @@ configure(TimestampTz now, bool afresh)
 		reread_at = failures.retry_at;
 		return;
 	}
-	if (configuration.installed == OBX_INSTALLED_NOT)
-		leave_uninstalled();
+	check_installed(configuration.installed);
 	if (configuration.installed == OBX_INSTALLED_CHANGING)
 	{
 		note_blocked(now);
 		reread_at = blocked_until;
 		return;
 	}
+	if (!configuration.serves)
+		return;
 
 	obx_refusal_keep(configuration.owners, configuration.nowners, afresh);
 	missing = obx_queue_reconcile(configuration.lanes, configuration.count, afresh);
@@ -266,11 +277,11 @@ configure(TimestampTz now, bool afresh)
 }
 
 static ObxStage
-choose_stage(void)
+choose_stage(ObxLoading loading)
 {
-	if (head > 0 && sequence_failures.retry_at == 0)
-		return OBX_STAGE_SETTLED;
-	return has_subscriptions || head > 0 ? OBX_STAGE_IN_USE : OBX_STAGE_LOADED;
+	if (loading == OBX_LOADING_OVER && sequence_failures.retry_at == 0)
+		return head > 0 ? OBX_STAGE_POSITIONED : OBX_STAGE_SETTLED;
+	return has_subscriptions || head > 0 ? OBX_STAGE_IN_USE : OBX_STAGE_UNUSED;
 }
 
 /* One round; returns when the next is due if nobody rings. */
@@ -283,12 +294,14 @@ make_round(void)
 	bool		gathering = is_gathering(now);
 	bool		rung = !gathering && obx_doorbell_clear();
 	uint32		configuration = obx_doorbell_configuration();
+	ObxLoading	loading;
 
 	worked = false;
 	needed_at = now;			/* where it ends early, it is not done */
 
 	/* the polls that come first after it see what rang meanwhile */
-	if (obx_loading_is_under_way(now, &next))
+	loading = obx_loading_look(now, &next);
+	if (loading == OBX_LOADING_UNDER_WAY)
 		return Min(next, obx_housekeeping_run(OBX_STAGE_LOADING));
 
 	/* what it moves rings, too */
@@ -300,13 +313,21 @@ make_round(void)
 		sequence(now);
 	if (blocked_until != 0)
 		return Min(Min(blocked_until, poll_at), next_move);
+	/* the first event was emitted after the look */
+	if (worked && loading != OBX_LOADING_OVER)
+		return now;
 
 	if (configuration != known_configuration || reread_at <= now)
 	{
-		configure(now, configuration != known_configuration);
-		if (configuration != known_configuration)
-			obx_housekeeping_clean_remnants();
-		known_configuration = configuration;
+		bool		afresh = configuration != known_configuration;
+
+		configure(now, loading, afresh);
+		if (loading == OBX_LOADING_OVER)
+		{
+			if (afresh)
+				obx_housekeeping_clean_remnants();
+			known_configuration = configuration;
+		}
 	}
 
 	now = obx_clock_now();
@@ -315,7 +336,7 @@ make_round(void)
 	if (sequence_failures.retry_at != 0)
 		needed_at = Min(needed_at, sequence_failures.retry_at);
 	next = Min(next, obx_pool_adjust(now));
-	next = Min(next, obx_housekeeping_run(choose_stage()));
+	next = Min(next, obx_housekeeping_run(choose_stage(loading)));
 	next = Min(next, Min(next_move, Min(poll_at, reread_at)));
 	/* the flag that was left up will wake nobody, so it is not forgotten */
 	if (gathering || is_gathering(now))
