@@ -1,5 +1,5 @@
 /*
- * Text as an URI-reference.
+ * Text as a URI reference.
  */
 #ifndef OBX_URI_H
 #define OBX_URI_H
@@ -10,10 +10,10 @@
 extern void obx_uri_append_escaped(StringInfo out, char byte);
 
 /*
- * The text, in UTF-8, as an URI-reference: itself if it is one, and else with
- * as much of it percent-encoded as it takes.  Never empty: for the empty text
- * it is "/".
+ * Returns the string, in UTF-8, as a URI reference: unchanged if it is one, else
+ * with as much of it percent-encoded as needed.  The result is never empty: for
+ * the empty string it is "/".
  */
-extern char *obx_uri_reference(const char *text);
+extern char *obx_uri_reference(const char *string);
 
 #endif							/* OBX_URI_H */
