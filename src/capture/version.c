@@ -248,7 +248,7 @@ record_unknown(bool look_only)
 		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
 		int			current;
 
-		if (trigger->tgisinternal || !obx_rule_is_function(trigger->tgfoid))
+		if (!obx_rule_is_function(trigger->tgfoid))
 			continue;
 		current = find_current(trigger->tgrelid);
 		if (current == 0 ||

@@ -247,11 +247,11 @@ obx_sql_refuse_trigger(PG_FUNCTION_ARGS)
 
 /* ---- what may become of the triggers ---- */
 
-/* Of the table's triggers, is it one of ours? */
+/* Of the table's triggers, is it one of ours?  Those of partitions are internal before 15. */
 static bool
 is_ours(Form_pg_trigger trigger)
 {
-	return !trigger->tgisinternal && get_func_namespace(trigger->tgfoid) == obx_schema_require();
+	return get_func_namespace(trigger->tgfoid) == obx_schema_require();
 }
 
 static void

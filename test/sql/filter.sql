@@ -95,8 +95,8 @@ SELECT outbox.unsubscribe('park');
 -- names are looked up in the search_path of subscribe()
 CREATE SCHEMA shop;
 CREATE FUNCTION shop.is_large(data jsonb) RETURNS boolean LANGUAGE sql
-    RETURN (data->>'amount')::numeric > 100;
-CREATE FUNCTION public.is_large(data jsonb) RETURNS boolean LANGUAGE sql RETURN false;
+    AS $$ SELECT (data->>'amount')::numeric > 100 $$;
+CREATE FUNCTION public.is_large(data jsonb) RETURNS boolean LANGUAGE sql AS 'SELECT false';
 TRUNCATE effect;
 SET search_path = shop, public;
 SELECT outbox.subscribe('path', handler => 'handle', filter => 'is_large(data)');

@@ -46,7 +46,7 @@ CALL try('varchar(5)', 'chr(70 - n)');
 CALL try('bit(4)', 'n::bit(4)');
 CALL try('bit varying', 'n::bit(4)');
 CALL try('real', 'n / 3.0');
-CALL try('double precision', 'CASE n WHEN 1 THEN ''NaN'' WHEN 2 THEN ''-Infinity'' WHEN 3 THEN -0.0 ELSE 1 + n * 2.220446049250313e-16 END');
+CALL try('double precision', 'CASE n WHEN 1 THEN ''NaN''::float8 WHEN 2 THEN ''-Infinity'' WHEN 3 THEN -0.0 ELSE 1 + n * 2.220446049250313e-16 END');
 CALL try('numeric', 'CASE n WHEN 1 THEN ''NaN'' WHEN 2 THEN 1e100 ELSE n / 7.0 END');
 CALL try('integer[]', 'ARRAY[n / 2, n]');
 CALL try('text[]', 'ARRAY[''a,"'' || n, NULL, ''\'']');

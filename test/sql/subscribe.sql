@@ -127,7 +127,8 @@ SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'a.b.c.d') $$) 
 CREATE PROCEDURE a_procedure(e jsonb) LANGUAGE sql AS 'SELECT';
 CREATE FUNCTION a_set(e jsonb) RETURNS SETOF integer LANGUAGE sql AS 'SELECT 1';
 CREATE FUNCTION pg_temp.a_temp(e jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
-SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'a_procedure') $$) \gx
+-- before 14 it is found, and no function
+SELECT state IN ('42883', '42809') AS refused FROM refusal($$ SELECT outbox.subscribe('x', handler => 'a_procedure') $$);
 SELECT * FROM refusal($$ SELECT outbox.subscribe('x', handler => 'a_set') $$) \gx
 SELECT message ~ 'handler "pg_temp.a_temp" is temporary' AS refused, state, detail, hint
 FROM refusal($$ SELECT outbox.subscribe('x', handler => 'pg_temp.a_temp') $$) \gx

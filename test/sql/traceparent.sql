@@ -25,14 +25,19 @@ SELECT key, trace, other_headers FROM found;
 
 -- each statement has its own, within one message and one transaction, too
 SELECT max(id) AS last FROM outbox.event \gset
+-- of results of one message, before 15 only the last is shown
+\o /dev/null
 SELECT emit('first') /*traceparent='00-00000000000000000000000000000011-000000000000000a-01'*/\; SELECT emit('second')\; SELECT emit('third') /*traceparent='00-00000000000000000000000000000013-000000000000000a-01'*/;
+\o
 BEGIN;
 SELECT emit('fourth') /*traceparent='00-00000000000000000000000000000014-000000000000000a-01'*/;
 SELECT emit('fifth');
 COMMIT;
+\o /dev/null
 SELECT emit('sixth')\; /*traceparent='00-00000000000000000000000000000016-000000000000000a-01'*/
 SELECT emit('seventh') \;  /*traceparent='00-00000000000000000000000000000017-000000000000000a-01'*/
 ;
+\o
 SELECT emit('eighth') FROM generate_series(1, 2) /*traceparent='00-00000000000000000000000000000018-000000000000000a-01'*/;
 SELECT key, trace FROM found WHERE id > :last;
 
