@@ -1,5 +1,5 @@
 # Every SQL example of README.md and docs/ runs, and shows what it says; every
-# link within them leads somewhere.
+# link within them leads somewhere; a program is the one that the tests run.
 #
 # The blocks of a file are run in their order, in one session and a fresh
 # database.  What counts:
@@ -10,6 +10,8 @@
 #                  "error" the message; a line "..." stands for any lines
 #   <!-- sql       hidden from readers: run like ```sql
 #   -->
+#
+# A block right behind "<!-- file PATH -->" is that file, word for word.
 
 use strict;
 use warnings;
@@ -28,6 +30,7 @@ my @files = grep { -e "$root/$_" } 'README.md',
 
 check_links();
 check_tests();
+check_programs();
 
 my $node = new_server('docs');
 my @roles = roles();
@@ -91,6 +94,27 @@ sub check_tests
 		push @missing, $_ if !-e "$root/test/$_$ending{$folder}";
 	}
 	is("@missing", '', 'the tests that are named exist');
+	return;
+}
+
+# The programs of test/clients are all in docs/clients.md.
+sub check_programs
+{
+	my (%shown, @different);
+
+	foreach my $file (@files)
+	{
+		my $text = slurp("$root/$file");
+
+		while ($text =~ /^<!-- file (\S+) -->\n```\w*\n(.*?)^```$/gms)
+		{
+			$shown{$1} = 1;
+			push @different, "$file: $1" if !-e "$root/$1" || slurp("$root/$1") ne $2;
+		}
+	}
+	push @different, grep { !$shown{$_} }
+	  map { s{^\Q$root\E/}{}r } glob("$root/test/clients/shop.sql $root/test/clients/*/{shop,Shop}.* $root/test/clients/*/shop/*");
+	is("@different", '', 'programs are shown as they are');
 	return;
 }
 
