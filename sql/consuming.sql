@@ -164,14 +164,17 @@ SELECT coalesce((SELECT max(g.generation) FROM outbox.generation g WHERE g.first
        e.key AS aggregateid,
        e.type,
        e.data AS payload,
-       e."time" AS "timestamp"
+       e."time" AS "timestamp",
+       outbox.position_of(e.id) AS "position"
 FROM outbox.event e;
 COMMENT ON VIEW outbox.debezium_outbox IS
-    'the log in the layout of the table that Debezium''s outbox event router reads';
+    'the log in the layout of the table that Debezium''s outbox event router reads; Debezium itself reads outbox.event';
 COMMENT ON COLUMN outbox.debezium_outbox.id IS 'generation-id, as in to_cloudevent()';
 COMMENT ON COLUMN outbox.debezium_outbox.aggregatetype IS 'source of the event';
 COMMENT ON COLUMN outbox.debezium_outbox.aggregateid IS 'key of the event';
 COMMENT ON COLUMN outbox.debezium_outbox.payload IS 'data of the event';
+COMMENT ON COLUMN outbox.debezium_outbox."position" IS
+    'position of the event; NULL while it has none. Needs EXECUTE on outbox.position_of()';
 
 -- The inbox: for consumers that may get an event more than once.
 

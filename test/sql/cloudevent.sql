@@ -83,6 +83,18 @@ ROLLBACK;
 -- Debezium's layout
 SELECT d.id = outbox.to_cloudevent(e)->>'id' AS same_id, aggregatetype, aggregateid, d.type, payload, "timestamp" = "time" AS same_time
 FROM outbox.debezium_outbox d JOIN outbox.event e ON d.id = '1-' || e.id ORDER BY e.id LIMIT 3;
+SELECT count(*) > 0 AS some, count(*) FILTER (WHERE d.position IS DISTINCT FROM r.position) AS different
+FROM outbox.debezium_outbox d JOIN outbox.read() r ON d.id = '1-' || r.id;
+-- a role that may not ask for positions sees the rest
+CREATE ROLE regress_cloudevent;
+GRANT USAGE ON SCHEMA outbox TO regress_cloudevent;
+GRANT SELECT ON outbox.debezium_outbox TO regress_cloudevent;
+SET ROLE regress_cloudevent;
+SELECT count(id) > 0 AS some FROM outbox.debezium_outbox;
+SELECT position FROM outbox.debezium_outbox;
+RESET ROLE;
+DROP OWNED BY regress_cloudevent;
+DROP ROLE regress_cloudevent;
 
 -- rows of read() and of receive() as well
 SELECT count(*) > 0 AS some, count(*) FILTER (WHERE outbox.to_cloudevent(r) IS DISTINCT FROM outbox.to_cloudevent(e)) AS different
