@@ -53,12 +53,17 @@ obx_probe_end(ObxProbe *probe)
 		UnregisterSnapshot(probe->snapshot);
 }
 
-/* Of a row that the snapshot does not see: did it see it before it was deleted? */
+/*
+ * Of a row that the snapshot does not see: did it see it before it was deleted?
+ * What a superuser has updated has a later version, which is found as well.
+ */
 static bool
 is_deleted(const ObxProbe *probe, HeapTuple tuple)
 {
 	TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
 
+	if (!ItemPointerEquals(&tuple->t_self, &tuple->t_data->t_ctid))
+		return false;
 	if (!TransactionIdIsNormal(xmin))
 		return xmin == FrozenTransactionId;
 	return !XidInMVCCSnapshot(xmin, probe->snapshot) && TransactionIdDidCommit(xmin);

@@ -181,3 +181,18 @@ COPY outbox.event (id, xid, time, type, source, data, headers) FROM stdin;
 \.
 SELECT id FROM outbox.event ORDER BY id;
 DROP EXTENSION pg_outbox;
+
+-- a segment that a superuser has mended is found
+CREATE EXTENSION pg_outbox;
+SELECT outbox.publish('first') IS NOT NULL AS published;
+CALL outbox.run();
+SELECT outbox.publish('second') IS NOT NULL AS published;
+CALL outbox.run();
+ALTER EVENT TRIGGER outbox_capture_follow_ddl DISABLE;
+ALTER TABLE outbox.segment DISABLE TRIGGER refuse_change;
+UPDATE outbox.segment SET time = time WHERE first_position = 2;
+ALTER TABLE outbox.segment ENABLE ALWAYS TRIGGER refuse_change;
+ALTER EVENT TRIGGER outbox_capture_follow_ddl ENABLE ALWAYS;
+SELECT "position", type FROM outbox.read(after => 1);
+SELECT "position", type FROM outbox.read();
+DROP EXTENSION pg_outbox;
