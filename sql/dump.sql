@@ -5,6 +5,8 @@ SELECT pg_catalog.pg_extension_config_dump('outbox.event_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.event_default', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.generation', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.segment', '');
+-- restored without its events it would be wrong, and without it they are counted
+SELECT pg_catalog.pg_extension_config_dump('outbox.tally', 'WHERE false');
 SELECT pg_catalog.pg_extension_config_dump('outbox.subscription_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.subscription', '');
 SELECT pg_catalog.pg_extension_config_dump('outbox.progress', '');

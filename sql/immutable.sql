@@ -10,12 +10,15 @@ CREATE TRIGGER refuse_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON ou
     FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
 CREATE TRIGGER refuse_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON outbox.segment
     FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
+CREATE TRIGGER refuse_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON outbox.tally
+    FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_change();
 
 ALTER TABLE outbox.event ENABLE ALWAYS TRIGGER refuse_change;
 ALTER TABLE outbox.event ENABLE ALWAYS TRIGGER refuse_row_change;
 ALTER TABLE outbox.event_default ENABLE ALWAYS TRIGGER refuse_change;
 ALTER TABLE outbox.event_default ENABLE ALWAYS TRIGGER refuse_row_change;
 ALTER TABLE outbox.segment ENABLE ALWAYS TRIGGER refuse_change;
+ALTER TABLE outbox.tally ENABLE ALWAYS TRIGGER refuse_change;
 
 -- Rows that refer to positions and ids are not loaded into a log with events.
 CREATE TRIGGER refuse_load BEFORE INSERT ON outbox.subscription

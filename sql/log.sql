@@ -91,3 +91,17 @@ COMMENT ON COLUMN outbox.segment.latest_time IS
     'latest time of this and all earlier segments: never falls';
 COMMENT ON COLUMN outbox.segment.transactions IS
     'in order, per transaction: zigzag varint of the xid''s distance to the one before, varint of its number of events';
+
+-- What transactions of many events, which have no positions yet, say of
+-- themselves: who gives positions need not count their events.  Rows of one
+-- transaction add up.  A transaction that has none is counted.
+CREATE TABLE outbox.tally (
+    xid xid8 NOT NULL,
+    events bigint NOT NULL,
+    min_id bigint NOT NULL,
+    max_id bigint NOT NULL,
+    min_time timestamptz NOT NULL,
+    max_time timestamptz NOT NULL
+);
+CREATE INDEX tally_xid_idx ON outbox.tally (xid);
+COMMENT ON TABLE outbox.tally IS 'how many events large transactions without positions have';

@@ -42,6 +42,7 @@
 #include "emit/context.h"
 #include "emit/contract.h"
 #include "emit/depth.h"
+#include "emit/tally.h"
 #include "log/counter.h"
 #include "log/generation.h"
 #include "log/partition.h"
@@ -141,13 +142,23 @@ write_events(Relation partition, BufferedEvent *events, int count)
 {
 	TupleTableSlot *slots[OBX_BUFFER_EVENTS];
 	int64		ids[OBX_BUFFER_EVENTS];
+	ObxTally	tally = {
+		.events = count,
+		.min_id = events[0].id,
+		.max_id = events[count - 1].id, /* they rise */
+		.min_time = events[0].time,
+		.max_time = events[0].time
+	};
 
 	for (int i = 0; i < count; i++)
 	{
 		slots[i] = events[i].slot;
 		ids[i] = events[i].id;
+		tally.min_time = Min(tally.min_time, events[i].time);
+		tally.max_time = Max(tally.max_time, events[i].time);
 	}
 	obx_write_rows(partition, slots, ids, count);
+	obx_tally_count(&tally);
 }
 
 /* Takes entries [first, first + count) out of the buffer, keeping their slots. */
@@ -538,12 +549,14 @@ end_transaction(XactEvent event, void *arg)
 			/* deferred triggers may have emitted outside any statement */
 			if (buffer.count > 0)
 				flush_buffer(true);
+			obx_tally_note();
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_ABORT:
 			if (buffer.count > 0)
 				remove_events(0, buffer.count);
+			obx_tally_forget();
 			statement_depth = 0;
 			has_emitted = false;
 			break;
@@ -560,6 +573,7 @@ end_subtransaction(SubXactEvent event, SubTransactionId subxact, SubTransactionI
 	{
 		for (int i = buffer.count; i > 0 && buffer.events[i - 1].subxact == subxact; i--)
 			buffer.events[i - 1].subxact = parent;
+		obx_tally_end_subtransaction(subxact, parent, false);
 	}
 	else if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
@@ -569,6 +583,7 @@ end_subtransaction(SubXactEvent event, SubTransactionId subxact, SubTransactionI
 			first--;
 		if (first < buffer.count)
 			remove_events(first, buffer.count - first);
+		obx_tally_end_subtransaction(subxact, parent, true);
 	}
 }
 

@@ -26,11 +26,13 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/index.h"
+#include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
@@ -601,4 +603,26 @@ obx_generation_snapshot(void)
 	for (int i = 0; i < snapshot->nrunning; i++)
 		snapshot->running[i] += offset;
 	return snapshot;
+}
+
+/* Nothing is known of transactions before the database's oldest. */
+bool
+obx_generation_has_aborted(uint64 xid)
+{
+	uint64		offset = obx_generation_follow();
+	FullTransactionId next = ReadNextFullTransactionId();
+	HeapTuple	database;
+	TransactionId oldest;
+	TransactionId own;
+
+	if (xid < offset + FirstNormalTransactionId || xid - offset >= U64FromFullTransactionId(next) ||
+		U64FromFullTransactionId(next) - (xid - offset) > PG_INT32_MAX)
+		return false;
+	own = (TransactionId) (xid - offset);
+	database = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	if (!HeapTupleIsValid(database))
+		return false;
+	oldest = ((Form_pg_database) GETSTRUCT(database))->datfrozenxid;
+	ReleaseSysCache(database);
+	return !TransactionIdPrecedes(own, oldest) && !TransactionIdDidCommit(own);
 }

@@ -43,6 +43,12 @@ extern uint64 obx_generation_own_xid_if_any(void);
 extern ObxXidSnapshot *obx_generation_snapshot(void);
 
 /*
+ * Is one of the log's transactions, which has ended, known to have aborted?
+ * False where this cluster cannot tell any more.
+ */
+extern bool obx_generation_has_aborted(uint64 xid);
+
+/*
  * Records the first generation, unless there is one; for the session that
  * assigns positions.
  */

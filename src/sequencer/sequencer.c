@@ -29,24 +29,12 @@
 #include "utils/timestamp.h"
 
 #include "catalog/names.h"
-#include "log/event.h"
+#include "catalog/tally.h"
 #include "log/generation.h"
-#include "log/partition.h"
-#include "log/scan.h"
 #include "log/segment.h"
 #include "log/xid_snapshot.h"
+#include "sequencer/difference.h"
 #include "sequencer/sequencer.h"
-
-/* What a difference of snapshots says of one transaction. */
-typedef struct Transaction
-{
-	uint64		xid;			/* hash key */
-	int64		events;
-	int64		min_id;
-	int64		max_id;
-	TimestampTz min_time;
-	TimestampTz max_time;
-} Transaction;
 
 /*
  * The newest snapshot after which this process found nothing to append: the
@@ -60,101 +48,32 @@ static struct
 	ObxXidSnapshot *snapshot;
 }			scanned;
 
-/* ---- the difference ---- */
-
-static void
-count_event(HTAB *transactions, const ObxPartitionScan *scan)
-{
-	bool		isnull;
-	int64		id = scan->id;
-	uint64		xid = obx_event_xid(scan->slot);
-	TimestampTz time = DatumGetTimestampTz(slot_getattr(scan->slot, OBX_EVENT_TIME + 1, &isnull));
-	bool		found;
-	Transaction *transaction = hash_search(transactions, &xid, HASH_ENTER, &found);
-
-	if (!found)
-	{
-		transaction->events = 0;
-		transaction->min_id = transaction->max_id = id;
-		transaction->min_time = transaction->max_time = time;
-	}
-	transaction->events++;
-	transaction->min_id = Min(transaction->min_id, id);
-	transaction->max_id = Max(transaction->max_id, id);
-	transaction->min_time = Min(transaction->min_time, time);
-	transaction->max_time = Max(transaction->max_time, time);
-}
-
-/* Counts the visible events with from <= xid <= to. */
-static void
-count_events(HTAB *transactions, ObxPartitionScan *scan, uint64 from, uint64 to)
-{
-	obx_partition_scan_set_range(scan, from, to, ForwardScanDirection);
-	while (obx_partition_scan_next(scan))
-	{
-		CHECK_FOR_INTERRUPTS();
-		count_event(transactions, scan);
-	}
-}
-
-/*
- * Finds the transactions whose events the upper snapshot sees and the lower
- * one does not.  Visibility of the rows decides: a transaction that ended may
- * have aborted, or have rolled back to a savepoint.
- */
-static HTAB *
-find_difference(const ObxXidSnapshot *lower, const ObxXidSnapshot *upper, Snapshot snapshot)
-{
-	HASHCTL		control = {
-		.keysize = sizeof(uint64),
-		.entrysize = sizeof(Transaction),
-		.hcxt = CurrentMemoryContext
-	};
-	HTAB	   *transactions = hash_create("pg_outbox transactions", 256, &control,
-										   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	int			count;
-	const ObxPartition *partitions = obx_partition_array(&count);
-
-	for (int i = 0; i < count; i++)
-	{
-		ObxPartitionScan scan;
-
-		/* retention drops only partitions whose events all have positions */
-		if (!obx_partition_scan_open(&scan, partitions[i].relid, snapshot))
-			continue;
-		count_events(transactions, &scan, lower->xmax, upper->xmax - 1);
-		for (int j = 0; j < lower->nrunning; j++)
-			if (obx_xid_snapshot_has_ended(upper, lower->running[j]))
-				count_events(transactions, &scan, lower->running[j], lower->running[j]);
-		obx_partition_scan_close(&scan, false);
-	}
-	return transactions;
-}
+/* ---- order ---- */
 
 static int
 compare_transactions(const void *a, const void *b)
 {
-	int64		left = ((const Transaction *) a)->max_id;
-	int64		right = ((const Transaction *) b)->max_id;
+	int64		left = ((const ObxTally *) a)->max_id;
+	int64		right = ((const ObxTally *) b)->max_id;
 
 	return (left > right) - (left < right);
 }
 
-static Transaction *
+static ObxTally *
 sort_transactions(HTAB *hash, int *count)
 {
-	Transaction *transactions;
-	Transaction *transaction;
+	ObxTally   *transactions;
+	ObxTally   *transaction;
 	HASH_SEQ_STATUS status;
 	int			i = 0;
 
 	*count = hash_get_num_entries(hash);
 	transactions = MemoryContextAllocHuge(CurrentMemoryContext,
-										  Max(*count, 1) * sizeof(Transaction));
+										  Max(*count, 1) * sizeof(ObxTally));
 	hash_seq_init(&status, hash);
 	while ((transaction = hash_seq_search(&status)) != NULL)
 		transactions[i++] = *transaction;
-	qsort(transactions, *count, sizeof(Transaction), compare_transactions);
+	qsort(transactions, *count, sizeof(ObxTally), compare_transactions);
 	return transactions;
 }
 
@@ -162,7 +81,7 @@ sort_transactions(HTAB *hash, int *count)
 
 /* Appends one segment of the given transactions, and returns it. */
 static ObxSegment *
-append_segment(const Transaction *transactions, int count, const ObxSegment *last,
+append_segment(const ObxTally *transactions, int count, const ObxSegment *last,
 			   ObxXidSnapshot *upper)
 {
 	ObxSegment *segment = palloc0(sizeof(ObxSegment));
@@ -239,11 +158,11 @@ append_difference(void)
 	ObxXidSnapshot *upper = obx_generation_snapshot();
 	int64		head = last != NULL ? obx_segment_last_position(last) : 0;
 	ObxSequenced result = {.head = head};
-	Transaction *transactions;
+	ObxTally   *transactions;
 	int			count;
 
 	check_counter(last, upper);
-	transactions = sort_transactions(find_difference(find_lower(last, head), upper, snapshot),
+	transactions = sort_transactions(obx_difference_find(find_lower(last, head), upper, snapshot),
 									 &count);
 	if (count == 0)
 	{
@@ -266,48 +185,19 @@ append_difference(void)
 	return result;
 }
 
-/* Has the partition a visible event with from <= xid <= to, other than "own"'s? */
-static bool
-has_event(ObxPartitionScan *scan, const ObxXidSnapshot *upto, uint64 from, uint64 to, uint64 own)
-{
-	obx_partition_scan_set_range(scan, from, to, ForwardScanDirection);
-	while (obx_partition_scan_next(scan))
-	{
-		uint64		xid = obx_event_xid(scan->slot);
-
-		CHECK_FOR_INTERRUPTS();
-		if (xid != own && obx_xid_snapshot_has_ended(upto, xid))
-			return true;
-	}
-	return false;
-}
-
 bool
 obx_sequencer_is_behind(const ObxXidSnapshot *upto, uint64 own)
 {
 	Snapshot	snapshot;
 	ObxSegment *last;
 	const ObxXidSnapshot *lower;
-	bool		behind = false;
-	int			count;
-	const ObxPartition *partitions;
+	bool		behind;
 
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	last = obx_segment_find_last(snapshot);
 	lower = last != NULL ? last->snapshot : obx_xid_snapshot_empty();
-	partitions = obx_partition_array(&count);
-	for (int i = 0; !behind && i < count; i++)
-	{
-		ObxPartitionScan scan;
-
-		if (!obx_partition_scan_open(&scan, partitions[i].relid, snapshot))
-			continue;
-		behind = has_event(&scan, upto, lower->xmax, upto->xmax - 1, own);
-		for (int j = 0; !behind && j < lower->nrunning; j++)
-			behind = has_event(&scan, upto, lower->running[j], lower->running[j], own);
-		obx_partition_scan_close(&scan, false);
-	}
+	behind = obx_difference_has_event(lower, upto, own, snapshot);
 	UnregisterSnapshot(snapshot);
 	return behind;
 }
