@@ -34,6 +34,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "parser/parsetree.h"
 #include "storage/proc.h"
 #include "tcop/cmdtag.h"
 #include "tcop/pquery.h"
@@ -84,17 +85,36 @@ is_restore(TriggerEvent event)
 	return true;
 }
 
+/* The portal's statement if it is one of that kind, NULL otherwise. */
+static const PlannedStmt *
+find_statement(CommandTag tag)
+{
+	if (ActivePortal == NULL || ActivePortal->commandTag != tag || ActivePortal->stmts == NIL)
+		return NULL;
+	return linitial_node(PlannedStmt, ActivePortal->stmts);
+}
+
 /* Is the row one of a COPY into this very partition, not by way of outbox.event? */
 static bool
 is_copied_into(Relation rel)
 {
-	const Node *command;
+	const PlannedStmt *statement = find_statement(CMDTAG_COPY);
+	const Node *command = statement != NULL ? statement->utilityStmt : NULL;
 
-	if (ActivePortal == NULL || ActivePortal->commandTag != CMDTAG_COPY)
-		return false;
-	command = linitial_node(PlannedStmt, ActivePortal->stmts)->utilityStmt;
 	return command != NULL && IsA(command, CopyStmt) &&
 		strcmp(((const CopyStmt *) command)->relation->relname, RelationGetRelationName(rel)) == 0;
+}
+
+/* Likewise for an INSERT. */
+static bool
+is_inserted_into(Relation rel)
+{
+	const PlannedStmt *statement = find_statement(CMDTAG_INSERT);
+
+	return statement != NULL && statement->commandType == CMD_INSERT &&
+		statement->resultRelations != NIL &&
+		rt_fetch(linitial_int(statement->resultRelations),
+				 statement->rtable)->relid == RelationGetRelid(rel);
 }
 
 static bool
@@ -112,6 +132,26 @@ has_rows(Relation rel)
 }
 
 /*
+ * A dump made with --inserts has many commands for a partition, which one
+ * session executes: the first of them must find no rows there.
+ */
+static bool
+is_inserted_again(Relation rel)
+{
+	static List *inserted_into = NIL;	/* by this session */
+	MemoryContext old;
+
+	if (list_member_oid(inserted_into, RelationGetRelid(rel)))
+		return false;
+	if (has_rows(rel))
+		return true;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	inserted_into = lappend_oid(inserted_into, RelationGetRelid(rel));
+	MemoryContextSwitchTo(old);
+	return false;
+}
+
+/*
  * A dump has one COPY for a partition, so what finds rows there is the same
  * restore again.  No index may be there yet that could tell the rows.  Looked
  * at once for each command.
@@ -124,7 +164,11 @@ is_loaded_again(const TriggerData *trigger)
 	static Oid	relid = InvalidOid;
 	Relation	rel = trigger->tg_relation;
 
-	if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || !is_copied_into(rel))
+	if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		return false;
+	if (is_inserted_into(rel))
+		return is_inserted_again(rel);
+	if (!is_copied_into(rel))
 		return false;
 	if (transaction == obx_my_lxid() && command == GetCurrentCommandId(false) &&
 		relid == RelationGetRelid(rel))

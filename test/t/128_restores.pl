@@ -176,6 +176,18 @@ my ($ok, $out) = client($target, 'pg_restore', '--clean', '--if-exists', '-d', $
 ok($ok, '--clean: restores') || diag($out);
 is_whole($target, $database, '--clean');
 
+# twice, before anything is emitted
+foreach my $file ('plain.sql', 'inserts.sql', 'rows.sql')
+{
+	my $database = restored("$file", @strict, '-f', "$dir/$file");
+	my ($ok, $out) = client($target, @psql, '-d', $database, '-f', "$dir/$file");
+	like($out, qr/ERROR:  cannot load rows into "outbox\.event_\w+"/, "$file once more: says what it will not do");
+	is( $target->safe_psql($database, q{
+			SELECT count(*), count(DISTINCT "position"), min("position"), max("position") FROM outbox.read()}),
+		'11|11|1|11', "$file once more: the log is whole");
+	goes_on($target, $database, "$file once more");
+}
+
 # into a log that has events: refused, whatever the options
 sub refuses
 {
@@ -236,6 +248,9 @@ foreach my $without (
 		is($target->safe_psql($database, "SELECT state FROM outbox.status WHERE name = 'quick'"), 'lost', "$title: the subscription is lost");
 		like($target->safe_psql($database, "SELECT last_error FROM outbox.status WHERE name = 'quick'"),
 			qr/how far it has come is not known/, "$title: and says why");
+		# the end of the log is where its events have positions
+		wait_until($target, $database, 'SELECT (SELECT count(*) FROM outbox.read()) = (SELECT count(*) FROM outbox.event)',
+			"$title: the log has positions");
 		$target->safe_psql($database, "SELECT outbox.seek('quick', outbox.head() + 1), outbox.seek('pull', outbox.head() + 1), outbox.seek('late', outbox.head() + 1)");
 	}
 	goes_on($target, $database, $title);
