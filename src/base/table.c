@@ -12,7 +12,10 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -151,7 +154,87 @@ obx_tuple_is_in_snapshot(HeapTuple tuple)
 		!XidInMVCCSnapshot(xmin, GetTransactionSnapshot());
 }
 
-/* ---- arrays ---- */
+HeapTuple
+obx_table_find_row(Relation catalog, Oid index, AttrNumber column, Oid value)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(value));
+	scan = systable_beginscan(catalog, index, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		tuple = heap_copytuple(tuple);
+	systable_endscan(scan);
+	return tuple;
+}
+
+static void
+run_query(const char *query)
+{
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	if (SPI_execute(query, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not run the query: %s", query);
+}
+
+List *
+obx_table_list_oids(const char *query)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *oids = NIL;
+
+	run_query(query);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Datum		oid = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+		MemoryContext old = MemoryContextSwitchTo(caller);
+
+		if (!isnull)
+			oids = lappend_oid(oids, DatumGetObjectId(oid));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return oids;
+}
+
+List *
+obx_table_list_strings(const char *query)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *strings = NIL;
+
+	run_query(query);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *string = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		MemoryContext old = MemoryContextSwitchTo(caller);
+
+		if (string != NULL)
+			strings = lappend(strings, pstrdup(string));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return strings;
+}
+
+/* ---- values ---- */
+
+char *
+obx_table_get_text(const Datum *values, const bool *nulls, int column)
+{
+	return nulls[column] ? NULL : TextDatumGetCString(values[column]);
+}
+
+void
+obx_table_set_text(Datum *values, bool *nulls, int column, const char *string)
+{
+	nulls[column] = (string == NULL);
+	values[column] = string == NULL ? (Datum) 0 : CStringGetTextDatum(string);
+}
+
 
 int64 *
 obx_int64_list(Datum array, int *count)

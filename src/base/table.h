@@ -11,6 +11,7 @@
 #include "access/genam.h"
 #include "access/htup.h"
 #include "access/skey.h"
+#include "nodes/pg_list.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -66,6 +67,23 @@ extern void obx_scan_end(ObxScan *scan);
  * snapshot see that it was inserted?  Always true at read committed.
  */
 extern bool obx_tuple_is_in_snapshot(HeapTuple tuple);
+
+/*
+ * Of a system catalog: a copy of the first row whose column, which is the first
+ * one of the index, has that value, or NULL.
+ */
+extern HeapTuple obx_table_find_row(Relation catalog, Oid index, AttrNumber column, Oid value);
+
+/*
+ * The first column of the query's rows, without nulls, in CurrentMemoryContext:
+ * OIDs, or strings.
+ */
+extern List *obx_table_list_oids(const char *query);
+extern List *obx_table_list_strings(const char *query);
+
+/* A column of type text, of a deformed row, as a string; NULL for null.  And back. */
+extern char *obx_table_get_text(const Datum *values, const bool *nulls, int column);
+extern void obx_table_set_text(Datum *values, bool *nulls, int column, const char *string);
 
 /* A value of type bigint[] to numbers, in CurrentMemoryContext; and back. */
 extern int64 *obx_int64_list(Datum array, int *count);

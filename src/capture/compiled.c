@@ -15,13 +15,11 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_trigger.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -73,15 +71,9 @@ find_source(Oid trigger, ObxCompiledRule *compiled)
 
 	while (OidIsValid(trigger))
 	{
-		ScanKeyData key;
-		SysScanDesc scan;
-		HeapTuple	tuple;
+		HeapTuple	tuple = obx_rule_trigger_row(catalog, trigger);
 
-		ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-					ObjectIdGetDatum(trigger));
-		scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-		tuple = systable_getnext(scan);
-		if (!HeapTupleIsValid(tuple))
+		if (tuple == NULL)
 			elog(ERROR, "could not find trigger %u", trigger);
 		compiled->source_relation = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
 		compiled->source_trigger = trigger;
@@ -92,7 +84,6 @@ find_source(Oid trigger, ObxCompiledRule *compiled)
 
 			compiled->own_headers.schema_version = obx_rule_from_json(argument)->schema_version;
 		}
-		systable_endscan(scan);
 	}
 	table_close(catalog, AccessShareLock);
 }

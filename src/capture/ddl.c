@@ -29,6 +29,7 @@
 
 #include "base/compat.h"
 #include "base/doorbell.h"
+#include "base/table.h"
 #include "capture/backfill.h"
 #include "capture/define.h"
 #include "capture/inherit.h"
@@ -45,31 +46,6 @@
 PG_FUNCTION_INFO_V1(obx_sql_capture_follow_ddl);
 PG_FUNCTION_INFO_V1(obx_sql_capture_follow_drop);
 PG_FUNCTION_INFO_V1(obx_sql_capture_permit_partitions);
-
-/* Runs a query that returns one oid column; the list is the caller's. */
-static List *
-list_oids(const char *query)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	List	   *oids = NIL;
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	if (SPI_execute(query, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not list the objects of a command");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		Datum		oid = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
-		MemoryContext old = MemoryContextSwitchTo(caller);
-
-		if (!isnull)
-			oids = lappend_oid(oids, DatumGetObjectId(oid));
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	return oids;
-}
 
 /* ---- checking ---- */
 
@@ -328,9 +304,9 @@ add_typed_tables(Changes *changes)
 		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_COMPOSITE_TYPE)
 		changes->relations =
 			list_concat_unique_oid(changes->relations,
-								   list_oids(psprintf("SELECT oid FROM pg_catalog.pg_class"
-													  " WHERE reloftype OPERATOR(pg_catalog.=) %u",
-													  get_rel_type_id(lfirst_oid(lc)))));
+								   obx_table_list_oids(psprintf("SELECT oid FROM pg_catalog.pg_class"
+																" WHERE reloftype OPERATOR(pg_catalog.=) %u",
+																get_rel_type_id(lfirst_oid(lc)))));
 }
 
 static Changes *
@@ -515,26 +491,12 @@ obx_sql_capture_permit_partitions(PG_FUNCTION_ARGS)
 static void
 follow_owners_drop(void)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	List	   *types = NIL;
+	List	   *types;
 	ListCell   *lc;
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	if (SPI_execute("SELECT object_name FROM pg_catalog.pg_event_trigger_dropped_objects()"
-					" WHERE classid OPERATOR(pg_catalog.=) 1247"
-					" AND schema_name OPERATOR(pg_catalog.=) 'outbox'", false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not list the objects of a command");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		MemoryContext old = MemoryContextSwitchTo(caller);
-
-		if (name != NULL)
-			types = lappend(types, pstrdup(name));
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
+	types = obx_table_list_strings("SELECT object_name FROM pg_catalog.pg_event_trigger_dropped_objects()"
+								   " WHERE classid OPERATOR(pg_catalog.=) 1247"
+								   " AND schema_name OPERATOR(pg_catalog.=) 'outbox'");
 	foreach(lc, types)
 		if (!obx_registered_type_follow_drop(lfirst(lc)) &&
 			obx_subscription_follow_drop(lfirst(lc)))
@@ -552,9 +514,9 @@ obx_sql_capture_follow_drop(PG_FUNCTION_ARGS)
 
 	(void) require_event(fcinfo);
 	follow_owners_drop();
-	foreach(lc, list_oids("SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_dropped_objects()"
-						  " WHERE classid OPERATOR(pg_catalog.=) 1259"
-						  " AND objsubid OPERATOR(pg_catalog.>) 0"))
+	foreach(lc, obx_table_list_oids("SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_dropped_objects()"
+									" WHERE classid OPERATOR(pg_catalog.=) 1259"
+									" AND objsubid OPERATOR(pg_catalog.>) 0"))
 	{
 		Relation	rel = try_relation_open(lfirst_oid(lc), AccessShareLock);
 
@@ -567,16 +529,16 @@ obx_sql_capture_follow_drop(PG_FUNCTION_ARGS)
 	}
 
 	/* an index that goes by itself, or with what it was made of, may be a key */
-	if (list_oids("SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects()"
-				  " WHERE (original OR normal) AND NOT is_temporary"
-				  " AND object_type OPERATOR(pg_catalog.=) ANY ('{index,table constraint}'::pg_catalog.text[]) LIMIT 1") != NIL)
+	if (obx_table_list_oids("SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects()"
+							" WHERE (original OR normal) AND NOT is_temporary"
+							" AND object_type OPERATOR(pg_catalog.=) ANY ('{index,table constraint}'::pg_catalog.text[]) LIMIT 1") != NIL)
 		foreach(lc, obx_rule_list_tables())
 			obx_notice_key(lfirst_oid(lc));
 
-	obx_backfill_forget(list_oids("SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_dropped_objects()"
-								  " WHERE classid OPERATOR(pg_catalog.=) 1259"
-								  " AND objsubid OPERATOR(pg_catalog.=) 0"
-								  " AND object_type OPERATOR(pg_catalog.=) ANY ('{table,foreign table}'::pg_catalog.text[])"
-								  " AND NOT is_temporary"));
+	obx_backfill_forget(obx_table_list_oids("SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_dropped_objects()"
+											" WHERE classid OPERATOR(pg_catalog.=) 1259"
+											" AND objsubid OPERATOR(pg_catalog.=) 0"
+											" AND object_type OPERATOR(pg_catalog.=) ANY ('{table,foreign table}'::pg_catalog.text[])"
+											" AND NOT is_temporary"));
 	PG_RETURN_NULL();
 }

@@ -64,21 +64,13 @@ list_parents(Oid relid)
 	return parents;
 }
 
+/* A copy; NULL if there is none. */
 static Form_pg_trigger
-find_trigger(Relation catalog, Oid trigger, FormData_pg_trigger * form)
+find_trigger(Relation catalog, Oid trigger)
 {
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple	tuple = obx_rule_trigger_row(catalog, trigger);
 
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(trigger));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		memcpy(form, GETSTRUCT(tuple), sizeof(FormData_pg_trigger));
-	systable_endscan(scan);
-	return HeapTupleIsValid(tuple) ? form : NULL;
+	return tuple != NULL ? (Form_pg_trigger) GETSTRUCT(tuple) : NULL;
 }
 
 /* The trigger with which the chain of clones begins. */
@@ -86,10 +78,10 @@ static Oid
 find_origin(Oid trigger)
 {
 	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
-	FormData_pg_trigger form;
+	Form_pg_trigger form;
 
-	while (find_trigger(catalog, trigger, &form) != NULL && OidIsValid(form.tgparentid))
-		trigger = form.tgparentid;
+	while ((form = find_trigger(catalog, trigger)) != NULL && OidIsValid(form->tgparentid))
+		trigger = form->tgparentid;
 	table_close(catalog, AccessShareLock);
 	return trigger;
 }
@@ -238,7 +230,7 @@ obx_rule_leave(Oid relid)
 	foreach(lc, obx_rule_list(relid))
 	{
 		ObxRuleTrigger *trigger = lfirst(lc);
-		FormData_pg_trigger form;
+		Form_pg_trigger parent;
 		ObjectAddress address;
 
 		if (!OidIsValid(trigger->parent))
@@ -248,8 +240,8 @@ obx_rule_leave(Oid relid)
 			catalog = table_open(TriggerRelationId, AccessShareLock);
 			parents = list_parents(relid);
 		}
-		if (find_trigger(catalog, trigger->parent, &form) == NULL ||
-			list_member_oid(parents, form.tgrelid))
+		parent = find_trigger(catalog, trigger->parent);
+		if (parent == NULL || list_member_oid(parents, parent->tgrelid))
 			continue;
 
 		/* as DETACH PARTITION does: else the trigger cannot go alone */
@@ -344,9 +336,10 @@ replace_argument(Relation catalog, Oid relid, Oid trigger, const char *argument)
 	bool		replace[Natts_pg_trigger] = {0};
 	int			length = strlen(argument) + 1;
 	bytea	   *bytes = palloc(VARHDRSZ + length);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple	tuple = obx_rule_trigger_row(catalog, trigger);
+
+	if (tuple == NULL)
+		return;
 
 	/* strings that end with a zero byte; here there is one */
 	SET_VARSIZE(bytes, VARHDRSZ + length);
@@ -354,38 +347,21 @@ replace_argument(Relation catalog, Oid relid, Oid trigger, const char *argument)
 	values[Anum_pg_trigger_tgargs - 1] = PointerGetDatum(bytes);
 	replace[Anum_pg_trigger_tgargs - 1] = true;
 
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(trigger));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		tuple = heap_modify_tuple(tuple, RelationGetDescr(catalog), values, nulls, replace);
-		CatalogTupleUpdate(catalog, &tuple->t_self, tuple);
-		CacheInvalidateRelcacheByRelid(relid);
-	}
-	systable_endscan(scan);
+	tuple = heap_modify_tuple(tuple, RelationGetDescr(catalog), values, nulls, replace);
+	CatalogTupleUpdate(catalog, &tuple->t_self, tuple);
+	CacheInvalidateRelcacheByRelid(relid);
 }
 
 static void
 set_enabled(Relation catalog, const ObxRuleTrigger *trigger, char enabled)
 {
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple	tuple = obx_rule_trigger_row(catalog, trigger->trigger);
 
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(trigger->trigger));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		tuple = heap_copytuple(tuple);
-		((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled = enabled;
-		CatalogTupleUpdate(catalog, &tuple->t_self, tuple);
-		CacheInvalidateRelcacheByRelid(trigger->relation);
-	}
-	systable_endscan(scan);
+	if (tuple == NULL)
+		return;
+	((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled = enabled;
+	CatalogTupleUpdate(catalog, &tuple->t_self, tuple);
+	CacheInvalidateRelcacheByRelid(trigger->relation);
 }
 
 /* Gives all triggers below the state of the one that they are clones of. */

@@ -26,6 +26,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/table.h"
 #include "base/identity.h"
 #include "capture/rule_trigger.h"
 #include "catalog/names.h"
@@ -172,23 +173,22 @@ obx_rule_list(Oid relid)
 	return triggers;
 }
 
+HeapTuple
+obx_rule_trigger_row(Relation catalog, Oid trigger)
+{
+	return obx_table_find_row(catalog, TriggerOidIndexId, Anum_pg_trigger_oid, trigger);
+}
+
 ObxRuleTrigger *
 obx_rule_find_trigger(Oid oid)
 {
 	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	HeapTuple	tuple = obx_rule_trigger_row(catalog, oid);
 	ObxRuleTrigger *trigger = NULL;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
 
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(oid));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple) &&
+	if (tuple != NULL &&
 		obx_rule_is_function(((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid))
 		trigger = read_trigger(tuple, RelationGetDescr(catalog));
-	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 	return trigger;
 }

@@ -9,6 +9,7 @@
 #include "catalog/objectaddress.h"
 #include "nodes/nodes.h"
 #include "nodes/pg_list.h"
+#include "utils/relcache.h"
 
 #include "capture/rule.h"
 
@@ -35,6 +36,9 @@ typedef struct ObxRuleTrigger
  * out triggers with a fault, which fail when they fire.
  */
 extern List *obx_rule_list(Oid relid);
+
+/* A copy of a trigger's row in pg_trigger, which is "catalog"; NULL if there is none. */
+extern HeapTuple obx_rule_trigger_row(Relation catalog, Oid trigger);
 
 /* A trigger that calls one of our functions, or NULL. */
 extern ObxRuleTrigger *obx_rule_find_trigger(Oid trigger);

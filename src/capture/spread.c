@@ -14,11 +14,11 @@
 
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
-#include "executor/spi.h"
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
 #include "base/identity.h"
+#include "base/table.h"
 #include "capture/inherit.h"
 #include "capture/rule.h"
 #include "capture/spread.h"
@@ -59,31 +59,6 @@
 	" AND NOT (o.is_row AND c.relispartition)" \
 	" GROUP BY b.relation ORDER BY pg_catalog.max(b.depth) USING OPERATOR(pg_catalog.<)"
 
-/* In the caller's memory context. */
-static List *
-list_lacking(void)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	List	   *tables = NIL;
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	if (SPI_execute(LACKING_QUERY, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for tables that lack capture rules");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		Oid			table = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-														   SPI_tuptable->tupdesc, 1, &isnull));
-		MemoryContext old = MemoryContextSwitchTo(caller);
-
-		tables = lappend_oid(tables, table);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	return tables;
-}
-
 static ObxSpread
 make_missing(void)
 {
@@ -91,7 +66,7 @@ make_missing(void)
 	int			made = 0;
 	ListCell   *lc;
 
-	foreach(lc, list_lacking())
+	foreach(lc, obx_table_list_oids(LACKING_QUERY))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (made >= MOST_CLONES)

@@ -51,12 +51,6 @@ static const char *const state_name[] = {
 
 /* ---- rows ---- */
 
-static char *
-get_text(const Datum *values, const bool *nulls, int column)
-{
-	return nulls[column] ? NULL : TextDatumGetCString(values[column]);
-}
-
 static ObxDelivery *
 make_delivery(HeapTuple tuple, TupleDesc tupdesc)
 {
@@ -80,10 +74,10 @@ make_delivery(HeapTuple tuple, TupleDesc tupdesc)
 	delivery->event_id = DatumGetInt64(values[EVENT_ID]);
 	delivery->attempts = DatumGetInt32(values[ATTEMPTS]);
 	delivery->next_at = nulls[NEXT_AT] ? DT_NOEND : DatumGetTimestampTz(values[NEXT_AT]);
-	delivery->sqlstate = get_text(values, nulls, SQLSTATE);
-	delivery->error = get_text(values, nulls, ERROR_MESSAGE);
-	delivery->error_detail = get_text(values, nulls, ERROR_DETAIL);
-	delivery->error_context = get_text(values, nulls, ERROR_CONTEXT);
+	delivery->sqlstate = obx_table_get_text(values, nulls, SQLSTATE);
+	delivery->error = obx_table_get_text(values, nulls, ERROR_MESSAGE);
+	delivery->error_detail = obx_table_get_text(values, nulls, ERROR_DETAIL);
+	delivery->error_context = obx_table_get_text(values, nulls, ERROR_CONTEXT);
 	delivery->failed_at = nulls[FAILED_AT] ? 0 : DatumGetTimestampTz(values[FAILED_AT]);
 	return delivery;
 }
@@ -100,20 +94,13 @@ is_dead(HeapTuple tuple, TupleDesc tupdesc)
 }
 
 static void
-set_text(Datum *values, bool *nulls, int column, const char *text)
-{
-	nulls[column] = (text == NULL);
-	values[column] = text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
-}
-
-static void
 fill_row(const ObxDelivery *delivery, Datum *values, bool *nulls)
 {
 	memset(nulls, 0, COLUMNS * sizeof(bool));
 	values[SUBSCRIPTION] = Int32GetDatum(delivery->subscription);
 	values[LANE] = Int32GetDatum(delivery->lane);
 	values[POSITION] = Int64GetDatum(delivery->position);
-	set_text(values, nulls, STATE, state_name[delivery->state]);
+	obx_table_set_text(values, nulls, STATE, state_name[delivery->state]);
 	values[OPEN] = BoolGetDatum(delivery->open);
 	values[KEY_HASH] = Int64GetDatum(delivery->key.hash);
 	nulls[KEY_HASH] = !delivery->key.has;
@@ -122,10 +109,10 @@ fill_row(const ObxDelivery *delivery, Datum *values, bool *nulls)
 	values[ATTEMPTS] = Int32GetDatum(delivery->attempts);
 	values[NEXT_AT] = TimestampTzGetDatum(delivery->next_at);
 	nulls[NEXT_AT] = delivery->next_at == DT_NOEND;
-	set_text(values, nulls, SQLSTATE, delivery->sqlstate);
-	set_text(values, nulls, ERROR_MESSAGE, delivery->error);
-	set_text(values, nulls, ERROR_DETAIL, delivery->error_detail);
-	set_text(values, nulls, ERROR_CONTEXT, delivery->error_context);
+	obx_table_set_text(values, nulls, SQLSTATE, delivery->sqlstate);
+	obx_table_set_text(values, nulls, ERROR_MESSAGE, delivery->error);
+	obx_table_set_text(values, nulls, ERROR_DETAIL, delivery->error_detail);
+	obx_table_set_text(values, nulls, ERROR_CONTEXT, delivery->error_context);
 	values[FAILED_AT] = TimestampTzGetDatum(delivery->failed_at);
 	nulls[FAILED_AT] = delivery->error == NULL;
 }

@@ -37,21 +37,6 @@ enum
 	COLUMNS
 };
 
-static char *
-get_text(const Datum *values, const bool *nulls, int column)
-{
-	return nulls[column] ? NULL : TextDatumGetCString(values[column]);
-}
-
-static void
-set_text(Datum *values, bool *nulls, int column, const char *text)
-{
-	nulls[column] = text == NULL;
-
-	if (text !=NULL)
-		values[column] = CStringGetTextDatum(text);
-}
-
 static ObxRegisteredType *
 make_type(HeapTuple tuple, TupleDesc tupdesc)
 {
@@ -60,12 +45,12 @@ make_type(HeapTuple tuple, TupleDesc tupdesc)
 	bool		nulls[COLUMNS];
 
 	heap_deform_tuple(tuple, tupdesc, values, nulls);
-	type->type = get_text(values, nulls, TYPE);
-	type->contract = get_text(values, nulls, CONTRACT);
-	type->expression = get_text(values, nulls, EXPRESSION);
-	type->description = get_text(values, nulls, DESCRIPTION);
+	type->type = obx_table_get_text(values, nulls, TYPE);
+	type->contract = obx_table_get_text(values, nulls, CONTRACT);
+	type->expression = obx_table_get_text(values, nulls, EXPRESSION);
+	type->description = obx_table_get_text(values, nulls, DESCRIPTION);
 	type->registered_by = DatumGetObjectId(values[REGISTERED_BY]);
-	type->search_path = get_text(values, nulls, SEARCH_PATH);
+	type->search_path = obx_table_get_text(values, nulls, SEARCH_PATH);
 	type->registered_at = DatumGetTimestampTz(values[REGISTERED_AT]);
 	return type;
 }
@@ -73,11 +58,11 @@ make_type(HeapTuple tuple, TupleDesc tupdesc)
 static void
 form_values(const ObxRegisteredType *type, Datum *values, bool *nulls)
 {
-	set_text(values, nulls, TYPE, type->type);
-	set_text(values, nulls, CONTRACT, type->contract);
-	set_text(values, nulls, EXPRESSION, type->expression);
-	set_text(values, nulls, DESCRIPTION, type->description);
-	set_text(values, nulls, SEARCH_PATH, type->search_path);
+	obx_table_set_text(values, nulls, TYPE, type->type);
+	obx_table_set_text(values, nulls, CONTRACT, type->contract);
+	obx_table_set_text(values, nulls, EXPRESSION, type->expression);
+	obx_table_set_text(values, nulls, DESCRIPTION, type->description);
+	obx_table_set_text(values, nulls, SEARCH_PATH, type->search_path);
 	values[REGISTERED_BY] = ObjectIdGetDatum(type->registered_by);
 	values[REGISTERED_AT] = TimestampTzGetDatum(type->registered_at);
 	nulls[REGISTERED_BY] = nulls[REGISTERED_AT] = false;

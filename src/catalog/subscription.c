@@ -122,12 +122,6 @@ find_name(const char *const *names, int count, Datum datum)
 
 /* ---- rows ---- */
 
-static char *
-get_text(const Datum *values, const bool *nulls, int column)
-{
-	return nulls[column] ? NULL : TextDatumGetCString(values[column]);
-}
-
 /* Microseconds; a month counts as 30 days. */
 static int64
 read_interval(const Datum *values, int column)
@@ -157,7 +151,7 @@ make_subscription(HeapTuple tuple, TupleDesc tupdesc)
 
 	heap_deform_tuple(tuple, tupdesc, values, nulls);
 	subscription->id = DatumGetInt32(values[ID]);
-	subscription->name = get_text(values, nulls, NAME);
+	subscription->name = obx_table_get_text(values, nulls, NAME);
 	subscription->owner = DatumGetObjectId(values[OWNER]);
 	subscription->kind = find_name(kind_name, lengthof(kind_name), values[KIND]);
 	deconstruct_array(DatumGetArrayTypeP(values[TYPES]), TEXTOID, -1, false, TYPALIGN_INT,
@@ -165,13 +159,13 @@ make_subscription(HeapTuple tuple, TupleDesc tupdesc)
 	subscription->types = palloc(subscription->ntypes * sizeof(char *));
 	for (int i = 0; i < subscription->ntypes; i++)
 		subscription->types[i] = TextDatumGetCString(types[i]);
-	subscription->handler_schema = get_text(values, nulls, HANDLER_SCHEMA);
-	subscription->handler_name = get_text(values, nulls, HANDLER_NAME);
+	subscription->handler_schema = obx_table_get_text(values, nulls, HANDLER_SCHEMA);
+	subscription->handler_name = obx_table_get_text(values, nulls, HANDLER_NAME);
 	if (!nulls[HANDLER_ARGUMENT])
 		subscription->handler_argument = find_name(argument_name, lengthof(argument_name),
 												   values[HANDLER_ARGUMENT]);
-	subscription->channel = get_text(values, nulls, CHANNEL);
-	subscription->filter = get_text(values, nulls, FILTER);
+	subscription->channel = obx_table_get_text(values, nulls, CHANNEL);
+	subscription->filter = obx_table_get_text(values, nulls, FILTER);
 	subscription->ordering = find_name(ordering_name, lengthof(ordering_name),
 									   values[ORDERING]);
 	subscription->concurrency = DatumGetInt32(values[CONCURRENCY]);
@@ -183,7 +177,7 @@ make_subscription(HeapTuple tuple, TupleDesc tupdesc)
 	subscription->block_on_exhausted =
 		strcmp(TextDatumGetCString(values[ON_EXHAUSTED]), "block") == 0;
 	subscription->payload_event = strcmp(TextDatumGetCString(values[PAYLOAD]), "event") == 0;
-	subscription->search_path = get_text(values, nulls, SEARCH_PATH);
+	subscription->search_path = obx_table_get_text(values, nulls, SEARCH_PATH);
 	subscription->paused = DatumGetBool(values[PAUSED]);
 	if (!nulls[START_SNAPSHOT])
 		subscription->start_snapshot = datumCopy(values[START_SNAPSHOT], false, -1);
@@ -191,23 +185,16 @@ make_subscription(HeapTuple tuple, TupleDesc tupdesc)
 	if (!nulls[HISTORY])
 		subscription->history = obx_int64_list(values[HISTORY], &subscription->nhistory);
 	subscription->created_at = DatumGetTimestampTz(values[CREATED_AT]);
-	subscription->emit_type = get_text(values, nulls, EMIT_TYPE);
+	subscription->emit_type = obx_table_get_text(values, nulls, EMIT_TYPE);
 	subscription->max_events = nulls[MAX_EVENTS] ? 0 : DatumGetInt64(values[MAX_EVENTS]);
 	subscription->quiet = nulls[QUIET] ? 0 : read_interval(values, QUIET);
 	subscription->period = nulls[PERIOD] ? 0 : read_interval(values, PERIOD);
-	subscription->until = get_text(values, nulls, UNTIL);
-	subscription->paused_by = get_text(values, nulls, PAUSED_BY);
+	subscription->until = obx_table_get_text(values, nulls, UNTIL);
+	subscription->paused_by = obx_table_get_text(values, nulls, PAUSED_BY);
 	subscription->paused_at = nulls[PAUSED_AT] ? 0 : DatumGetTimestampTz(values[PAUSED_AT]);
 	subscription->seeks = DatumGetInt32(values[SEEKS]);
 	subscription->delivered_at_seek = DatumGetInt64(values[DELIVERED_AT_SEEK]);
 	return subscription;
-}
-
-static void
-set_text(Datum *values, bool *nulls, int column, const char *text)
-{
-	nulls[column] = (text == NULL);
-	values[column] = text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
 }
 
 static void
@@ -220,29 +207,29 @@ fill_row(const ObxSubscription *subscription, Datum *values, bool *nulls)
 		types[i] = CStringGetTextDatum(subscription->types[i]);
 
 	values[ID] = Int32GetDatum(subscription->id);
-	set_text(values, nulls, NAME, subscription->name);
+	obx_table_set_text(values, nulls, NAME, subscription->name);
 	values[OWNER] = ObjectIdGetDatum(subscription->owner);
-	set_text(values, nulls, KIND, kind_name[subscription->kind]);
+	obx_table_set_text(values, nulls, KIND, kind_name[subscription->kind]);
 	values[TYPES] = PointerGetDatum(construct_array(types, subscription->ntypes, TEXTOID,
 													-1, false, TYPALIGN_INT));
-	set_text(values, nulls, HANDLER_SCHEMA, subscription->handler_schema);
-	set_text(values, nulls, HANDLER_NAME, subscription->handler_name);
-	set_text(values, nulls, HANDLER_ARGUMENT,
-			 subscription->handler_argument == OBX_ARGUMENT_NONE ? NULL :
-			 argument_name[subscription->handler_argument]);
-	set_text(values, nulls, CHANNEL, subscription->channel);
-	set_text(values, nulls, FILTER, subscription->filter);
-	set_text(values, nulls, ORDERING, ordering_name[subscription->ordering]);
+	obx_table_set_text(values, nulls, HANDLER_SCHEMA, subscription->handler_schema);
+	obx_table_set_text(values, nulls, HANDLER_NAME, subscription->handler_name);
+	obx_table_set_text(values, nulls, HANDLER_ARGUMENT,
+					   subscription->handler_argument == OBX_ARGUMENT_NONE ? NULL :
+					   argument_name[subscription->handler_argument]);
+	obx_table_set_text(values, nulls, CHANNEL, subscription->channel);
+	obx_table_set_text(values, nulls, FILTER, subscription->filter);
+	obx_table_set_text(values, nulls, ORDERING, ordering_name[subscription->ordering]);
 	values[CONCURRENCY] = Int32GetDatum(subscription->concurrency);
 	values[BATCH_SIZE] = Int32GetDatum(subscription->batch_size);
 	values[MAX_ATTEMPTS] = Int32GetDatum(subscription->max_attempts);
 	values[BACKOFF] = form_interval(subscription->backoff);
 	values[MAX_BACKOFF] = form_interval(subscription->max_backoff);
 	values[TIMEOUT] = form_interval(subscription->timeout);
-	set_text(values, nulls, ON_EXHAUSTED,
-			 subscription->block_on_exhausted ? "block" : "dead_letter");
-	set_text(values, nulls, PAYLOAD, subscription->payload_event ? "event" : "reference");
-	set_text(values, nulls, SEARCH_PATH, subscription->search_path);
+	obx_table_set_text(values, nulls, ON_EXHAUSTED,
+					   subscription->block_on_exhausted ? "block" : "dead_letter");
+	obx_table_set_text(values, nulls, PAYLOAD, subscription->payload_event ? "event" : "reference");
+	obx_table_set_text(values, nulls, SEARCH_PATH, subscription->search_path);
 	values[PAUSED] = BoolGetDatum(subscription->paused);
 	values[START_SNAPSHOT] = subscription->start_snapshot;
 	nulls[START_SNAPSHOT] = (subscription->start_snapshot == (Datum) 0);
@@ -251,15 +238,15 @@ fill_row(const ObxSubscription *subscription, Datum *values, bool *nulls)
 	values[HISTORY] = subscription->nhistory == 0 ? (Datum) 0 :
 		obx_int64_array(subscription->history, subscription->nhistory);
 	values[CREATED_AT] = TimestampTzGetDatum(subscription->created_at);
-	set_text(values, nulls, EMIT_TYPE, subscription->emit_type);
+	obx_table_set_text(values, nulls, EMIT_TYPE, subscription->emit_type);
 	values[MAX_EVENTS] = Int64GetDatum(subscription->max_events);
 	nulls[MAX_EVENTS] = (subscription->max_events == 0);
 	values[QUIET] = form_interval(subscription->quiet);
 	nulls[QUIET] = (subscription->quiet == 0);
 	values[PERIOD] = form_interval(subscription->period);
 	nulls[PERIOD] = (subscription->period == 0);
-	set_text(values, nulls, UNTIL, subscription->until);
-	set_text(values, nulls, PAUSED_BY, subscription->paused_by);
+	obx_table_set_text(values, nulls, UNTIL, subscription->until);
+	obx_table_set_text(values, nulls, PAUSED_BY, subscription->paused_by);
 	values[PAUSED_AT] = TimestampTzGetDatum(subscription->paused_at);
 	nulls[PAUSED_AT] = (subscription->paused_at == 0);
 	values[SEEKS] = Int32GetDatum(subscription->seeks);

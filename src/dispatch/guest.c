@@ -37,6 +37,7 @@
 
 #include "base/compat.h"
 #include "base/guard.h"
+#include "base/table.h"
 #include "dispatch/guest.h"
 
 /* A prepared statement; one of the same name made later has another time or plan. */
@@ -66,32 +67,10 @@ static Host *host = NULL;
 
 /* ---- what there is ---- */
 
-/* The first column of the query's rows, in CurrentMemoryContext. */
-static List *
-list_names(const char *query)
-{
-	MemoryContext memory = CurrentMemoryContext;
-	List	   *names = NIL;
-
-	SPI_connect();
-	if (SPI_execute(query, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not see what the session has");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		MemoryContext old = MemoryContextSwitchTo(memory);
-
-		names = lappend(names, pstrdup(name));
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	return names;
-}
-
 static List *
 list_prepared(void)
 {
-	return list_names("SELECT name FROM pg_catalog.pg_prepared_statement()");
+	return obx_table_list_strings("SELECT name FROM pg_catalog.pg_prepared_statement()");
 }
 
 /* The advisory locks of this session. */
@@ -149,7 +128,7 @@ obx_guest_begin(void)
 		host->prepared = lappend(host->prepared, prepared);
 	}
 	host->locks = list_locks();
-	host->channels = list_names("SELECT c FROM pg_catalog.pg_listening_channels() c");
+	host->channels = obx_table_list_strings("SELECT c FROM pg_catalog.pg_listening_channels() c");
 	host->sequences = has_used_sequences();
 }
 
@@ -167,7 +146,7 @@ close_cursors(void)
 {
 	ListCell   *lc;
 
-	foreach(lc, list_names("SELECT name FROM pg_catalog.pg_cursor()"))
+	foreach(lc, obx_table_list_strings("SELECT name FROM pg_catalog.pg_cursor()"))
 	{
 		Portal		portal = GetPortalByName(lfirst(lc));
 

@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/table.h"
 #include "catalog/names.h"
 #include "log/bound.h"
 
@@ -35,20 +36,12 @@ static bool
 is_attached(Oid relid)
 {
 	Relation	inherits = table_open(InheritsRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		attached;
+	HeapTuple	tuple = obx_table_find_row(inherits, InheritsRelidSeqnoIndexId,
+										   Anum_pg_inherits_inhrelid, relid);
 
-	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(inherits, InheritsRelidSeqnoIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	attached = HeapTupleIsValid(tuple) && !obx_is_being_detached(tuple) &&
-		((Form_pg_inherits) GETSTRUCT(tuple))->inhparent == obx_object_require(OBX_EVENT);
-	systable_endscan(scan);
 	table_close(inherits, AccessShareLock);
-	return attached;
+	return tuple != NULL && !obx_is_being_detached(tuple) &&
+		((Form_pg_inherits) GETSTRUCT(tuple))->inhparent == obx_object_require(OBX_EVENT);
 }
 
 /* One end of a range over time; false if it has none. */

@@ -249,35 +249,35 @@ find_position(const Datum *values, Lookup *lookup)
 							id, &lookup->place);
 }
 
+/* The event's columns begin behind "skip" others. */
+static Jsonb *
+convert(FunctionCallInfo fcinfo, int skip)
+{
+	Datum		values[OBX_EVENT_COLUMNS];
+	bool		nulls[OBX_EVENT_COLUMNS];
+	Lookup	   *lookup;
+
+	obx_argument_require(fcinfo, 0, "event");
+	deform_event(PG_GETARG_HEAPTUPLEHEADER(0), skip, values, nulls);
+	lookup = make_lookup(fcinfo);
+	return make_cloudevent(values, nulls, lookup, find_position(values, lookup));
+}
+
 /*
  * to_cloudevent(event)
  */
 Datum
 obx_sql_to_cloudevent(PG_FUNCTION_ARGS)
 {
-	Datum		values[OBX_EVENT_COLUMNS];
-	bool		nulls[OBX_EVENT_COLUMNS];
-	Lookup	   *lookup;
-
-	obx_argument_require(fcinfo, 0, "event");
-	deform_event(PG_GETARG_HEAPTUPLEHEADER(0), 0, values, nulls);
-	lookup = make_lookup(fcinfo);
-	PG_RETURN_JSONB_P(make_cloudevent(values, nulls, lookup, find_position(values, lookup)));
+	PG_RETURN_JSONB_P(convert(fcinfo, 0));
 }
 
 /*
- * to_cloudevent(event), of a row that begins with the position.  What the
- * caller passes need not be what read() returned: the log says where it is.
+ * to_cloudevent(event), of a row that begins with the position.  The position is
+ * looked up in the log: the caller may pass any row, not only one from read().
  */
 Datum
 obx_sql_positioned_to_cloudevent(PG_FUNCTION_ARGS)
 {
-	Datum		values[OBX_EVENT_COLUMNS];
-	bool		nulls[OBX_EVENT_COLUMNS];
-	Lookup	   *lookup;
-
-	obx_argument_require(fcinfo, 0, "event");
-	deform_event(PG_GETARG_HEAPTUPLEHEADER(0), 1, values, nulls);
-	lookup = make_lookup(fcinfo);
-	PG_RETURN_JSONB_P(make_cloudevent(values, nulls, lookup, find_position(values, lookup)));
+	PG_RETURN_JSONB_P(convert(fcinfo, 1));
 }
