@@ -10,11 +10,17 @@ ARG PG_MAJOR=17
 FROM postgres:${PG_MAJOR}-bookworm AS build
 ARG PG_MAJOR
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends gcc libc6-dev make "postgresql-server-dev-${PG_MAJOR}"
+    && apt-get install -y --no-install-recommends gcc libc6-dev make \
+        "postgresql-server-dev-${PG_MAJOR}" libpq-dev \
+        pkg-config libncurses-dev libcurl4-openssl-dev libssl-dev
 COPY . /src
 RUN make -C /src PG_CONFIG="/usr/lib/postgresql/${PG_MAJOR}/bin/pg_config" DESTDIR=/out install
 
 FROM postgres:${PG_MAJOR}-bookworm
+# what the program pg_outbox and its sinks were built with
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libncursesw6 libcurl4 \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/ /
 RUN sed -i \
         -e "s/^#\?shared_preload_libraries = .*/shared_preload_libraries = 'pg_outbox'/" \

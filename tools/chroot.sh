@@ -19,6 +19,15 @@ die()
 	exit 1
 }
 
+# cannot REASON: there is no way to a chroot on this machine.  With SMOKE that is
+# said, and no failure.
+cannot()
+{
+	[ -n "${SMOKE:-}" ] || die "$@"
+	echo "$(basename "$0"): not run, since no chroot can be made here: $*"
+	exit 0
+}
+
 # The suite of Debian that has the version.
 suite_of()
 {
@@ -136,24 +145,27 @@ build_isolation_tester()
 	' build "$version"
 }
 
+# A failure leaves no chroot: each step says so itself, since errexit is off in
+# what a caller tests.
 make_chroot()
 {
 	local version=$1 root=$2 from base
 
 	from=$(mirror)
-	[ -n "$from" ] || die "this machine's apt names no mirror of Debian: run apt-get update"
+	[ -n "$from" ] || { echo "apt names no mirror of Debian: run apt-get update"; return 1; }
 	base=$(base_suite_of "$version")
 	rm -rf "$root" "$root.new"
 	mkdir -p "$CHROOTS"
 	debootstrap --variant=minbase "$base" "$root.new" "$from" \
-		"/usr/share/debootstrap/scripts/$([ -e "/usr/share/debootstrap/scripts/$base" ] && echo "$base" || echo sid)"
+		"/usr/share/debootstrap/scripts/$([ -e "/usr/share/debootstrap/scripts/$base" ] && echo "$base" || echo sid)" ||
+		return 1
 	configure_apt "$root.new" "$version" "$from"
 	write_pg_config "$root.new" "$version"
-	enter "$root.new" apt-get -q -y update
+	enter "$root.new" apt-get -q -y update || return 1
 	enter "$root.new" apt-get -q -y install --no-install-recommends \
-		"postgresql-$version" "postgresql-server-dev-$version" gcc libc6-dev make
+		"postgresql-$version" "postgresql-server-dev-$version" gcc libc6-dev make || return 1
 	if [ "$version" = 13 ]; then
-		build_isolation_tester "$root.new" "$version"
+		build_isolation_tester "$root.new" "$version" || return 1
 	fi
 	mv "$root.new" "$root"
 }
@@ -174,11 +186,15 @@ copy_tree_into()
 become_root()
 {
 	if [ "$(id -u)" -ne 0 ]; then
-		exec sudo --preserve-env=VERSIONS,OUTBOX_CHROOTS,LOGS,CI,JOBS "$0" "$@"
+		command -v sudo >/dev/null || cannot "neither root nor sudo"
+		[ -z "${SMOKE:-}" ] || sudo -n true 2>/dev/null || cannot "sudo asks for a password"
+		exec sudo --preserve-env=VERSIONS,SMOKE,ASSERTS,PLAIN,OUTBOX_CHROOTS,LOGS,CI,JOBS "$0" "$@"
 	fi
+	unshare --mount --pid --fork true 2>/dev/null || cannot "no namespaces"
+	command -v apt-get >/dev/null || cannot "no apt-get"
 	if ! command -v debootstrap >/dev/null; then
-		apt-get -q -y update >/dev/null
-		DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends \
-			install debootstrap >/dev/null
+		{ apt-get -q -y update && DEBIAN_FRONTEND=noninteractive apt-get -q -y \
+			--no-install-recommends install debootstrap; } >/dev/null 2>&1 ||
+			cannot "debootstrap cannot be installed"
 	fi
 }
