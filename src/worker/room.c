@@ -1,10 +1,11 @@
 /*
- * Room: who gives way when the server's worker processes run out.
+ * Room: which worker gives way when the server's worker processes run out.
  *
- * They are few, others take from them too (parallel queries, logical
- * replication), and nobody says how many there are: that there is none is found
- * out by asking for one.  Who has found none waits in line, by the time since
- * when it waits, and has one of us leave, the first there is of
+ * They are few, other users take from them too (parallel queries, logical
+ * replication), and the number of free ones is not known: only a failed attempt
+ * to start a worker shows that there is none.  A process whose attempt failed
+ * waits in line, ordered by the time since when it waits, and asks one of our
+ * workers to leave, the first that exists of
  *
  *     a dispatcher with nothing to do,
  *     a sequencer with nothing to do,
@@ -16,7 +17,7 @@
  * whose sequencer gave way gets one again when it is rung, or when something is
  * due in it (launcher.c).
  *
- * All under obx_slots->lock, where nothing is allocated or reported.
+ * All functions run under obx_slots->lock: they allocate and report nothing.
  */
 #include "postgres.h"
 
@@ -27,19 +28,19 @@
 #include "worker/room.h"
 #include "worker/slot.h"
 
-/* Who tried before that lets others try. */
+/* A process whose last attempt is older than this lets others try. */
 #define STALE_TRY OBX_MS(250)
 
-/* A process that has ended is free when the postmaster has seen it. */
+/* The postmaster needs this long to notice that a process has ended. */
 #define POSTMASTER_DELAY OBX_MS(10)
 
-/* Who was asked to leave before that is in the middle of something long. */
+/* A worker that has not left after this time is in the middle of something long. */
 #define PATIENCE OBX_MS(250)
 
-/* A sequencer that was started before that waits for nothing any more. */
+/* A sequencer that started longer ago than this waits for nothing any more. */
 #define LONGEST_COMING OBX_MS(1000)
 
-/* So long a database with work to do keeps its workers at least. */
+/* A database with work to do keeps its workers at least this long. */
 #define DATABASE_TURN OBX_MS(500)
 
 bool
@@ -62,7 +63,7 @@ obx_room_is_behind(TimestampTz since, TimestampTz now)
 		if (slot->starved_since != 0 && slot->starved_since < since &&
 			slot->starved_tried > now - STALE_TRY)
 			return true;
-		/* it came for something, and will want a dispatcher for that */
+		/* it was started for some work, and will need a dispatcher for that */
 		if (obx_slots->scarce_at > now - LONGEST_COMING &&
 			slot->starved_since == 0 && slot->waits_since != 0 && slot->waits_since < since &&
 			(slot->pid == 0 ? slot->since : slot->attached_at) > now - LONGEST_COMING)
@@ -71,7 +72,7 @@ obx_room_is_behind(TimestampTz since, TimestampTz now)
 	return false;
 }
 
-/* Whether somebody was asked to leave just now. */
+/* Was a worker asked to leave just now? */
 static bool
 is_anybody_leaving(TimestampTz now)
 {
@@ -103,7 +104,7 @@ count_dispatchers(Oid database)
 	return count;
 }
 
-/* Whether a lane of the database waits for a dispatcher, or is served. */
+/* Does a lane of the database wait for a dispatcher, or is one served? */
 static bool
 has_work(Oid database)
 {
@@ -118,118 +119,111 @@ has_work(Oid database)
 	return false;
 }
 
-/* A dispatcher with nothing to do: of the database that has most, the laziest. */
+/* ---- the first to give way ---- */
+
+/* Who needs a process; see obx_room_make(). */
+typedef struct Request
+{
+	Oid			database;		/* InvalidOid for a sequencer */
+	TimestampTz since;
+	TimestampTz now;
+	int			own;			/* dispatchers that the database is entitled
+								 * to */
+} Request;
+
+/* The slot with the lowest rank gives way. */
+typedef struct Rank
+{
+	int64		first;
+	int64		second;
+} Rank;
+
+/* Of a live slot that was not asked to leave: false if it need not give way. */
+typedef bool (*RankSlot) (const ObxSlot *slot, const Request *request, Rank *rank);
+
 static ObxSlot *
-find_idle_dispatcher(void)
+find_first(RankSlot rank_slot, const Request *request)
 {
 	ObxSlot    *best = NULL;
-	int			best_count = 0;
+	Rank		best_rank = {0};
 
 	for (int i = 0; i < obx_slots->nslots; i++)
 	{
 		ObxSlot    *slot = &obx_slots->slots[i];
-		int			count;
+		Rank		rank = {0};
 
-		if (slot->role != OBX_ROLE_DISPATCHER || slot->state != OBX_SLOT_IDLE ||
-			slot->leave != OBX_LEAVE_NOT)
+		if (!obx_slot_is_live(slot) || slot->leave != OBX_LEAVE_NOT ||
+			!rank_slot(slot, request, &rank))
 			continue;
-		count = count_dispatchers(slot->database);
-		if (best == NULL || count > best_count ||
-			(count == best_count && slot->since < best->since))
+		if (best == NULL || rank.first < best_rank.first ||
+			(rank.first == best_rank.first && rank.second < best_rank.second))
 		{
 			best = slot;
-			best_count = count;
+			best_rank = rank;
 		}
 	}
 	return best;
 }
 
-/* A sequencer, not of that database, that slept through its last round. */
-static ObxSlot *
-find_idle_sequencer(Oid database)
+/* A dispatcher with nothing to do: of the database that has most, the laziest. */
+static bool
+rank_idle_dispatcher(const ObxSlot *slot, const Request *request, Rank *rank)
 {
-	ObxSlot    *best = NULL;
-
-	for (int i = 0; i < obx_slots->nslots; i++)
-	{
-		ObxSlot    *slot = &obx_slots->slots[i];
-
-		if (slot->role != OBX_ROLE_SEQUENCER || slot->state != OBX_SLOT_IDLE ||
-			slot->leave != OBX_LEAVE_NOT || slot->database == database ||
-			slot->starved_since != 0 || has_work(slot->database))
-			continue;
-		if (best == NULL || slot->worked_at < best->worked_at)
-			best = slot;
-	}
-	return best;
+	if (slot->role != OBX_ROLE_DISPATCHER || slot->state != OBX_SLOT_IDLE)
+		return false;
+	rank->first = -count_dispatchers(slot->database);
+	rank->second = slot->since;
+	return true;
 }
 
-/* Of the sequencers that have no dispatcher and wait since later, the last. */
-static ObxSlot *
-find_later_sequencer(Oid database, TimestampTz since)
+/* A sequencer of another database that slept through its last round. */
+static bool
+rank_idle_sequencer(const ObxSlot *slot, const Request *request, Rank *rank)
 {
-	ObxSlot    *best = NULL;
+	if (slot->role != OBX_ROLE_SEQUENCER || slot->state != OBX_SLOT_IDLE ||
+		slot->database == request->database || slot->starved_since != 0 ||
+		has_work(slot->database))
+		return false;
+	rank->first = slot->worked_at;
+	return true;
+}
 
-	for (int i = 0; i < obx_slots->nslots; i++)
-	{
-		ObxSlot    *slot = &obx_slots->slots[i];
-
-		if (slot->role != OBX_ROLE_SEQUENCER || !obx_slot_is_live(slot) || !slot->connected ||
-			slot->leave != OBX_LEAVE_NOT || slot->database == database ||
-			slot->starved_since <= since || count_dispatchers(slot->database) > 0)
-			continue;
-		if (best == NULL || slot->starved_since > best->starved_since)
-			best = slot;
-	}
-	return best;
+/* Of the sequencers that have no dispatcher and have waited for less long, the last. */
+static bool
+rank_later_sequencer(const ObxSlot *slot, const Request *request, Rank *rank)
+{
+	if (slot->role != OBX_ROLE_SEQUENCER || !slot->connected ||
+		slot->database == request->database || slot->starved_since <= request->since ||
+		count_dispatchers(slot->database) > 0)
+		return false;
+	rank->first = -slot->starved_since;
+	return true;
 }
 
 /* A busy dispatcher of the database that has most, and more than "own". */
-static ObxSlot *
-find_busy_dispatcher(Oid database, int own)
+static bool
+rank_busy_dispatcher(const ObxSlot *slot, const Request *request, Rank *rank)
 {
-	ObxSlot    *best = NULL;
-	int			best_count = own;
-
-	for (int i = 0; i < obx_slots->nslots; i++)
-	{
-		ObxSlot    *slot = &obx_slots->slots[i];
-		int			count;
-
-		if (slot->role != OBX_ROLE_DISPATCHER || slot->state != OBX_SLOT_BUSY ||
-			slot->leave != OBX_LEAVE_NOT || slot->database == database)
-			continue;
-		count = count_dispatchers(slot->database);
-		if (count > best_count ||
-			(count == best_count && best != NULL && slot->since < best->since))
-		{
-			best = slot;
-			best_count = count;
-		}
-	}
-	return best;
+	if (slot->role != OBX_ROLE_DISPATCHER || slot->state != OBX_SLOT_BUSY ||
+		slot->database == request->database)
+		return false;
+	rank->first = -count_dispatchers(slot->database);
+	rank->second = slot->since;
+	return -rank->first > request->own;
 }
 
 /* The sequencer of the database that has had its workers longest, if long enough. */
-static ObxSlot *
-find_served_sequencer(TimestampTz now)
+static bool
+rank_served_sequencer(const ObxSlot *slot, const Request *request, Rank *rank)
 {
-	ObxSlot    *best = NULL;
-
-	for (int i = 0; i < obx_slots->nslots; i++)
-	{
-		ObxSlot    *slot = &obx_slots->slots[i];
-
-		if (slot->role != OBX_ROLE_SEQUENCER || !obx_slot_is_live(slot) || !slot->connected ||
-			slot->leave != OBX_LEAVE_NOT || slot->attached_at > now - DATABASE_TURN)
-			continue;
-		if (best == NULL || slot->attached_at < best->attached_at)
-			best = slot;
-	}
-	return best;
+	if (slot->role != OBX_ROLE_SEQUENCER || !slot->connected ||
+		slot->attached_at > request->now - DATABASE_TURN)
+		return false;
+	rank->first = slot->attached_at;
+	return true;
 }
 
-/* Its dispatchers would find nothing to do, since the lanes go with it. */
+/* With the sequencer its lanes go, so the dispatchers would find nothing to do. */
 static void
 dismiss_database(ObxSlot *sequencer)
 {
@@ -247,19 +241,20 @@ void
 obx_room_make(Oid database, TimestampTz since, TimestampTz now)
 {
 	bool		sequencer = !OidIsValid(database);
+	Request		request = {.database = database,.since = since,.now = now};
 	ObxSlot    *slot;
 
 	ObxAssertLocked();
 	if (obx_slots->left_at > now - POSTMASTER_DELAY || is_anybody_leaving(now))
 		return;
-	if ((slot = find_idle_dispatcher()) != NULL)
+	request.own = sequencer ? 1 : count_dispatchers(database);
+	if ((slot = find_first(rank_idle_dispatcher, &request)) != NULL)
 		obx_slot_ask_to_leave(slot, OBX_LEAVE_TURN);
-	else if ((slot = find_idle_sequencer(database)) != NULL ||
-			 (slot = find_later_sequencer(database, since)) != NULL)
+	else if ((slot = find_first(rank_idle_sequencer, &request)) != NULL ||
+			 (slot = find_first(rank_later_sequencer, &request)) != NULL)
 		obx_slot_ask_to_leave(slot, OBX_LEAVE_ROOM);
-	else if ((slot = find_busy_dispatcher(database, sequencer ? 1 :
-										  count_dispatchers(database))) != NULL)
+	else if ((slot = find_first(rank_busy_dispatcher, &request)) != NULL)
 		obx_slot_ask_to_leave(slot, OBX_LEAVE_TURN);
-	else if (sequencer && (slot = find_served_sequencer(now)) != NULL)
+	else if (sequencer && (slot = find_first(rank_served_sequencer, &request)) != NULL)
 		dismiss_database(slot);
 }

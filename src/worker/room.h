@@ -1,5 +1,5 @@
 /*
- * Room: who gives way when the server's worker processes run out.
+ * Room: which worker gives way when the server's worker processes run out.
  */
 #ifndef OBX_ROOM_H
 #define OBX_ROOM_H
@@ -7,8 +7,8 @@
 #include "datatype/timestamp.h"
 
 /*
- * True if somebody else has been waiting for a worker process longer than
- * "since", and is at it.  Locked or shared.
+ * True if another process has been waiting for a worker process longer than
+ * "since", and still tries.  Locked or shared.
  */
 extern bool obx_room_is_behind(TimestampTz since, TimestampTz now);
 
