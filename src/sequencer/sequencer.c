@@ -48,6 +48,9 @@ static struct
 	ObxXidSnapshot *snapshot;
 }			scanned;
 
+/* OID of the outbox.segment for which check_counter() has looked at all there is. */
+static Oid	counter_checked = InvalidOid;
+
 /* ---- order ---- */
 
 static int
@@ -134,20 +137,37 @@ find_lower(const ObxSegment *last, int64 head)
 }
 
 /*
+ * The largest transaction id that the log refers to.  What is noted elsewhere
+ * is looked up once in a process: a counter goes back while the server is down.
+ */
+static uint64
+find_last_xid(const ObxSegment *last)
+{
+	uint64		xid = last != NULL ? last->snapshot->xmax : 0;
+
+	return counter_checked == obx_object_require(OBX_SEGMENT) ? xid :
+		Max(xid, obx_generation_noted_xid());
+}
+
+/*
  * An xid counter that went back would make finished transactions look
- * unfinished for ever: say so instead of waiting.
+ * unfinished for ever, or look as if they had ended before a subscription
+ * began: say so instead of waiting, or of passing events over.
  */
 static void
 check_counter(const ObxSegment *last, const ObxXidSnapshot *upper)
 {
-	if (last != NULL && last->snapshot->xmax > upper->xmax)
+	uint64		xid = find_last_xid(last);
+
+	if (xid > upper->xmax)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the log of pg_outbox comes from the future of this server"),
-				 errdetail("Its last segment was made at transaction " UINT64_FORMAT
+				 errdetail("It refers to transaction " UINT64_FORMAT
 						   ", the server's next one is " UINT64_FORMAT ".",
-						   last->snapshot->xmax, upper->xmax),
+						   xid, upper->xmax),
 				 errhint("Was pg_resetwal run?  Restore the database into a new cluster.")));
+	counter_checked = obx_object_require(OBX_SEGMENT);
 }
 
 static ObxSequenced
