@@ -108,6 +108,8 @@ static struct
 	LocalTransactionId until;	/* good for this transaction only, since no
 								 * generation is recorded yet: a restore may
 								 * be under way.  Else invalid. */
+	uint64		since;			/* ids of the log from here on are of this
+								 * cluster's transactions */
 }			known;
 
 static Generation
@@ -569,6 +571,8 @@ obx_generation_follow(void)
 		Generation	generation = require_generation();
 
 		known.offset = generation.xid_offset;
+		known.since = generation.number <= 1 ? FirstNormalTransactionId :
+			U64FromFullTransactionId(ReadNextFullTransactionId()) + known.offset;
 		known.until = generation.number > 0 && !XactReadOnly ?
 			InvalidLocalTransactionId : obx_my_lxid();
 		known.log = log;
@@ -605,7 +609,12 @@ obx_generation_snapshot(void)
 	return snapshot;
 }
 
-/* Nothing is known of transactions before the database's oldest. */
+/*
+ * Nothing is known of transactions before the database's oldest.  In a log
+ * that has moved, an id from before this process knew the offset may be one of
+ * another cluster, whose events were loaded; the one of that number may have
+ * aborted here.
+ */
 bool
 obx_generation_has_aborted(uint64 xid)
 {
@@ -615,7 +624,7 @@ obx_generation_has_aborted(uint64 xid)
 	TransactionId oldest;
 	TransactionId own;
 
-	if (xid < offset + FirstNormalTransactionId || xid - offset >= U64FromFullTransactionId(next) ||
+	if (xid < known.since || xid - offset >= U64FromFullTransactionId(next) ||
 		U64FromFullTransactionId(next) - (xid - offset) > PG_INT32_MAX)
 		return false;
 	own = (TransactionId) (xid - offset);
