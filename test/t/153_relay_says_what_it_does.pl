@@ -132,6 +132,17 @@ $seen{$_}++ for positions();
 is(join(' ', sort { $a <=> $b } keys %seen), join(' ', 2 .. 122, 124, 127), 'all others arrive');
 like((http_get($port, '/metrics'))[1], qr/^pg_outbox_relay_events_rejected_total$labels 3$/m, 'and are counted');
 
+# Several of one key: the first one takes the others back, which come again.
+$node->safe_psql($db, q{
+	SELECT outbox.publish('Never', key => 'a'), outbox.publish('Good', key => 'b'), outbox.publish('Never', key => 'a'),
+		   outbox.publish('Good', key => 'a'), outbox.publish('Never', key => 'a')});
+ok($node->poll_query_until($db, q{SELECT outbox.head() = 132 AND lag = 0 FROM outbox.status WHERE name = 'out'}), 'several rejected events of one key');
+is($node->safe_psql($db, q{SELECT string_agg(position::text, ' ' ORDER BY position) FROM outbox.dead_letter WHERE position > 127}), '128 130 132', 'are dead letters');
+unlike(read_file("$dir/out.err"), qr/could not be told/, 'without a word more');
+%seen = ();
+$seen{$_}++ for positions();
+is($seen{129}, 1, 'the others do not come again');
+
 # A sink that is down.
 mood('down');
 publish(200, 'Good');
@@ -140,10 +151,10 @@ like((http_get($port, '/ready'))[1], qr/^sink: it is said so$/m, 'and says why')
 sleep 6;
 cmp_ok(lag(), '>', 0, 'nothing is acked, also when the lease has run out');
 mood('ok');
-ok($node->poll_query_until($db, q{SELECT outbox.head() = 327 AND lag = 0 FROM outbox.status WHERE name = 'out'}), 'it goes on when the sink is back');
+ok($node->poll_query_until($db, q{SELECT outbox.head() = 332 AND lag = 0 FROM outbox.status WHERE name = 'out'}), 'it goes on when the sink is back');
 %seen = ();
 $seen{$_}++ for positions();
-is(scalar(grep { !$seen{$_} } 128 .. 327), 0, 'nothing was lost');
+is(scalar(grep { !$seen{$_} } 133 .. 332), 0, 'nothing was lost');
 
 # A sink that is slow: the lease goes on, and nothing comes again.
 mood('hold');
@@ -151,21 +162,21 @@ publish(10, 'Good');
 sleep 8;
 cmp_ok(lag(), '>', 0, 'held: nothing is acked');
 mood('ok');
-ok($node->poll_query_until($db, q{SELECT outbox.head() = 337 AND lag = 0 FROM outbox.status WHERE name = 'out'}), 'it is, once it is confirmed');
-is(scalar(grep { $_ > 327 } positions()), 10, 'and nothing comes again');
+ok($node->poll_query_until($db, q{SELECT outbox.head() = 342 AND lag = 0 FROM outbox.status WHERE name = 'out'}), 'it is, once it is confirmed');
+is(scalar(grep { $_ > 332 } positions()), 10, 'and nothing comes again');
 
 # Who is stopped gives back what was not sent, and others have it at once.
 mood('hold');
 publish(400, 'Good');
-ok(wait_for(sub { (http_get($port, '/metrics'))[1] =~ /^pg_outbox_relay_events_sent_total\S+ (\d+)$/m && $1 >= 100 + 337 }), 'held again');
+ok(wait_for(sub { (http_get($port, '/metrics'))[1] =~ /^pg_outbox_relay_events_sent_total\S+ (\d+)$/m && $1 >= 100 + 342 }), 'held again');
 kill('TERM', $relay);
 sleep 0.5;
 mood('ok');
 is(stop_relay($relay), 0, 'stopped within much');
 cmp_ok(lag(), '>', 0, 'not all was sent');
 is(run_relay($config, "$dir/out", '--once'), 0, 'another one');
-ok($node->poll_query_until($db, q{SELECT outbox.head() = 737 AND lag = 0 FROM outbox.status WHERE name = 'out'}), 'has the rest at once');
-is(join(' ', grep { $_ > 337 } positions()), join(' ', 338 .. 737), 'in order, and nothing comes again');
+ok($node->poll_query_until($db, q{SELECT outbox.head() = 742 AND lag = 0 FROM outbox.status WHERE name = 'out'}), 'has the rest at once');
+is(join(' ', grep { $_ > 342 } positions()), join(' ', 343 .. 742), 'in order, and nothing comes again');
 $relay = start_relay($config, "$dir/out");
 ok(wait_for(sub { (http_get($port, '/ready'))[0] == 200 }), 'ready');
 

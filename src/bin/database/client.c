@@ -405,6 +405,7 @@ take_error(ObxClient *client, const PGresult *result)
 		return;
 	}
 	answer->settled = client->settling && !client->settled;
+	answer->taken_back = answer->settled && strcmp(state, "22023") == 0;
 	answer->kind = strcmp(state, "OB004") == 0 ? OBX_ANSWER_EXPIRED :
 		is_final(state) ? OBX_ANSWER_REFUSED : OBX_ANSWER_FAILED;
 	snprintf(answer->text, sizeof(answer->text), "%s%s%s", message != NULL ? message : state,

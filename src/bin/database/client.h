@@ -81,6 +81,7 @@ typedef struct ObxAnswer
 	ObxHandout	handout;		/* rows is NULL if there was nothing to give */
 	bool		settled;		/* FAILED, REFUSED: was the settling the
 								 * cause? */
+	bool		taken_back;		/* and since the event is not ours any more? */
 	char text[	1000];
 	char		state[32];		/* of the subscription: STATUS, CONNECTED */
 	int64_t		lag;

@@ -186,6 +186,13 @@ take_expiry(ObxRelay *relay, const ObxAnswer *answer)
 static void
 take_refusal(ObxRelay *relay, const ObxAnswer *answer)
 {
+	if (answer->taken_back && relay->settle.kind == OBX_SETTLE_NACK && relay->settling != NULL)
+	{
+		/* with a rejected event of its key before it: it comes again */
+		obx_flight_settled(&relay->flight, relay->settling, &relay->settle);
+		relay->settling = NULL;
+		return;
+	}
 	if (answer->settled && relay->settling != NULL)
 	{
 		obx_warn("what became of events could not be told: %s", answer->text);
