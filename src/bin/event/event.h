@@ -84,6 +84,9 @@ extern void obx_event_put_id(char *to, int64_t id, const ObxGenerations *generat
 #define OBX_TIME_LENGTH 64
 extern bool obx_event_put_time(char *to, const char *time);
 
+/* A time of an event, in milliseconds since 1970; 0 for one that is none. */
+extern int64_t obx_event_milliseconds(const char *time);
+
 /*
  * Gives the attributes of a CloudEvent one after the other, but for those of
  * the data.  Names and values live as long as the call.

@@ -10,9 +10,8 @@
 
 /* ---- times ---- */
 
-/* Milliseconds since 1970; the time is in UTC. */
-static long long
-milliseconds_of(const char *time)
+int64_t
+obx_event_milliseconds(const char *time)
 {
 	struct tm	tm = {0};
 	const char *rest = strptime(time, "%Y-%m-%d %H:%M:%S", &tm);
@@ -94,7 +93,7 @@ form_change(ObxText *text, const ObxEvent *event, const ObxGenerations *generati
 {
 	const char *op = debezium_operation(event->operation);
 	bool		deleted = *op == 'd';
-	long long	at = milliseconds_of(event->time);
+	long long	at = (long long) obx_event_milliseconds(event->time);
 
 	obx_text_append_string(text, "{\"before\":");
 	if (deleted)
@@ -125,7 +124,7 @@ form_outbox(ObxText *text, const ObxEvent *event, const ObxGenerations *generati
 	obx_text_append_json(text, event->key);
 	obx_text_append_string(text, ",\"type\":");
 	obx_text_append_json(text, event->type);
-	obx_text_printf(text, ",\"timestamp\":%lld,\"payload\":", milliseconds_of(event->time));
+	obx_text_printf(text, ",\"timestamp\":%lld,\"payload\":", (long long) obx_event_milliseconds(event->time));
 	obx_text_append_string(text, event->data);
 	obx_text_append_char(text, '}');
 }

@@ -16,6 +16,41 @@
 #define OBX_SINK_PATH "../lib/pg_outbox"
 #endif
 
+/* The sinks that there are, and the library that each is built with. */
+static const struct
+{
+	const char *name;
+	const char *library;
+}			sinks[] =
+
+{
+	{
+		"stdout", NULL
+	},
+	{
+		"http", "libcurl"
+	},
+	{
+		"rabbitmq", "librabbitmq"
+	}
+};
+
+/* Why a sink is not there. */
+static void
+tell_missing(ObxText *text, const char *name, const char *directory)
+{
+	for (size_t i = 0; i < sizeof(sinks) / sizeof(sinks[0]); i++)
+		if (strcmp(sinks[i].name, name) == 0 && sinks[i].library != NULL)
+		{
+			obx_text_printf(text, "the sink \"%s\" is not built in here: its module %s/" OBX_SINK_PATH
+							"/%s.so is missing, which is built where %s is found",
+							name, directory, name, sinks[i].library);
+			return;
+		}
+	obx_text_printf(text, "there is no sink \"%s\" here: its module %s.so was not built"
+					" or is not installed in %s/" OBX_SINK_PATH, name, name, directory);
+}
+
 static bool
 is_name(const char *name)
 {
@@ -63,8 +98,7 @@ obx_module_load(const char *name, char **error)
 			obx_text_printf(&text, "the sink \"%s\" could not be loaded: %s", name, dlerror());
 	}
 	if (library == NULL && text.length == 0)
-		obx_text_printf(&text, "there is no sink \"%s\" here: its module %s.so was not built"
-						" or is not installed in %s/" OBX_SINK_PATH, name, name, directory);
+		tell_missing(&text, name, directory);
 	module = library != NULL ? dlsym(library, "obx_sink") : NULL;
 	if (module != NULL && module->interface == OBX_SINK_INTERFACE)
 	{

@@ -55,6 +55,7 @@ make_metrics(ObxText *text, const ObxRelay *relay)
 			   obx_client_is_connected(relay->client));
 	add_metric(text, relay, "connected", NULL, ",side=\"sink\"", relay->sink_up);
 	add_metric(text, relay, "refused", "gauge", "", relay->sink_refused);
+	add_metric(text, relay, "held", "gauge", "", relay->sink_held);
 	add_metric(text, relay, "active", "gauge", "", relay->is_active);
 	add_metric(text, relay, "events_under_way", "gauge", "", relay->flight.events);
 	add_metric(text, relay, "lag_events", "gauge", "", relay->lag);
@@ -88,7 +89,7 @@ obx_relay_page(const char *page, ObxText *text, void *context)
 						relay->database_error[0] != '\0' ? relay->database_error : "connecting");
 		ready = false;
 	}
-	if (!relay->sink_up)
+	if (!relay->sink_up || relay->sink_held)
 	{
 		obx_text_printf(text, "sink: %s\n",
 						relay->sink_error[0] != '\0' ? relay->sink_error : "connecting");

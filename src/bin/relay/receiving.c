@@ -277,7 +277,8 @@ find_ageing(const ObxRelay *relay)
 
 /*
  * What else to tell of a receipt.  While the sink is there, its lease goes on;
- * else others may try.  At the end, what was not sent goes back.
+ * else others may try.  At the end, what was not sent goes back, and what an
+ * engine that takes nothing does not confirm is waited for no longer than that.
  */
 static void
 keep_or_release(ObxRelay *relay)
@@ -289,7 +290,7 @@ keep_or_release(ObxRelay *relay)
 		relay->settle.kind = OBX_SETTLE_RELEASE;
 		relay->settle.receipt = relay->flight.first->handout.receipt;
 	}
-	else if (ageing != NULL && relay->sink_up)
+	else if (ageing != NULL && relay->sink_up && !(relay->draining && relay->sink_held))
 	{
 		relay->settle.kind = OBX_SETTLE_EXTEND;
 		relay->settle.receipt = ageing->handout.receipt;

@@ -89,7 +89,7 @@ take_failure(ObxRelay *relay, const ObxSinkResult *result)
 		obx_warn("sink %s: %s", relay->settings.module->name, result->text);
 	snprintf(relay->sink_error, sizeof(relay->sink_error), "%s", result->text);
 	relay->counters.sink_failures++;
-	relay->sink_up = relay->sink_connecting = false;
+	relay->sink_up = relay->sink_connecting = relay->sink_held = false;
 	relay->sink_refused = refused;
 	obx_flight_rewind(&relay->flight);
 	relay->formed = 0;
@@ -104,6 +104,23 @@ take_failure(ObxRelay *relay, const ObxSinkResult *result)
 	}
 	else if (relay->mode == OBX_RELAY_CHECK)
 		obx_relay_finish(relay, OBX_EXIT_REFUSED);
+}
+
+/* What was sent stands, so that it stays ours, and is waited for. */
+static void
+take_hold(ObxRelay *relay, const ObxSinkResult *result)
+{
+	obx_warn("sink %s: %s", relay->settings.module->name, result->text);
+	snprintf(relay->sink_error, sizeof(relay->sink_error), "%s", result->text);
+	relay->sink_held = true;
+}
+
+static void
+take_release(ObxRelay *relay)
+{
+	obx_log("sink %s takes events again", relay->settings.module->name);
+	relay->sink_error[0] = '\0';
+	relay->sink_held = false;
 }
 
 static void
@@ -154,11 +171,16 @@ take_results(ObxRelay *relay)
 			case OBX_CONNECTED:
 				relay->sink_up = true;
 				relay->sink_connecting = relay->sink_refused = false;
-				if (relay->sink_error[0] == '\0')
+				if (relay->sink_held)
+					take_release(relay);
+				else if (relay->sink_error[0] == '\0')
 					obx_log("sink %s is ready", relay->settings.module->name);
 				break;
 			case OBX_CONFIRMED:
 				take_confirmation(relay, result.ticket);
+				break;
+			case OBX_HELD:
+				take_hold(relay, &result);
 				break;
 			case OBX_NEVER:
 				take_rejection(relay, &result);

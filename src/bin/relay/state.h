@@ -68,6 +68,7 @@ typedef struct ObxRelay
 	bool		sink_up;
 	bool		sink_connecting;
 	bool		sink_refused;
+	bool		sink_held;		/* it is up, and takes nothing for now */
 	bool		sealed;
 	ObxBackoff	sink_backoff;
 	char		sink_error[400];

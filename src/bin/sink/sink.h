@@ -29,6 +29,9 @@ typedef enum ObxVerdict
 	OBX_CONFIRMED,				/* up to and with the ticket */
 	OBX_LATER,					/* down, throttled: what is not confirmed is
 								 * forgotten, and to be sent again */
+	OBX_HELD,					/* no ticket: the engine takes nothing for
+								 * now; what was sent stands.  CONNECTED ends
+								 * that */
 	OBX_NEVER,					/* this ticket is rejected, others are not
 								 * concerned */
 	OBX_FENCED,					/* as LATER, for another process has claimed
