@@ -14,6 +14,7 @@ run_relay(ObxCall *call)
 {
 	const char *path = obx_call_value(call, "config");
 	ObxText text;
+	int			code;
 
 	if ((path != NULL) == (call->narguments == 1))
 		obx_call_refuse(call, "give either the name of a relay or --config");
@@ -29,9 +30,11 @@ run_relay(ObxCall *call)
 		obx_text_printf(&text, DIRECTORY "/%s.conf", name);
 		path = text.data;
 	}
-	return obx_relay_run(path, &call->connect,
+	code = obx_relay_run(path, &call->connect,
 						 obx_call_has(call, "check") ? OBX_RELAY_CHECK :
 						 obx_call_has(call, "once") ? OBX_RELAY_ONCE : OBX_RELAY_FOREVER);
+	obx_text_free(&text);
+	return code;
 }
 
 const ObxCommand obx_relay_command = {

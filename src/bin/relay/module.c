@@ -32,6 +32,9 @@ static const struct
 	},
 	{
 		"rabbitmq", "librabbitmq"
+	},
+	{
+		"amqp", "qpid-proton"
 	}
 };
 
