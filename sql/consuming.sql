@@ -1,22 +1,5 @@
 -- Reading the log, without a subscription.
 
-CREATE TYPE outbox.positioned_event AS (
-    "position" bigint,
-    id bigint,
-    xid xid8,
-    "time" timestamptz,
-    type text,
-    source text,
-    key text,
-    operation text,
-    data jsonb,
-    old jsonb,
-    headers jsonb,
-    correlation_id text,
-    causation_id bigint
-);
-COMMENT ON TYPE outbox.positioned_event IS 'an event with its position, as outbox.read() returns it';
-
 CREATE FUNCTION outbox.read(
     after bigint DEFAULT 0,
     max_events integer DEFAULT 1000,
@@ -58,26 +41,6 @@ COMMENT ON FUNCTION outbox.generations() IS
     'where each generation of the log began: positions from there on may be of other events than before a failover';
 
 -- Pulling, with a subscription that has neither a handler nor a channel.
-
-CREATE TYPE outbox.received_event AS (
-    "position" bigint,
-    id bigint,
-    xid xid8,
-    "time" timestamptz,
-    type text,
-    source text,
-    key text,
-    operation text,
-    data jsonb,
-    old jsonb,
-    headers jsonb,
-    correlation_id text,
-    causation_id bigint,
-    receipt bigint,
-    attempt integer,
-    is_replay boolean
-);
-COMMENT ON TYPE outbox.received_event IS 'an event that outbox.receive() hands out';
 
 CREATE FUNCTION outbox.receive(
     subscription text,

@@ -14,7 +14,7 @@ FROM unnest('{publish,publish_many,cancel_scheduled,capture,uncapture,subscribe,
               current_position,current_attempt,current_subscription,is_replay,
               register_type,unregister_type,to_cloudevent}'::name[]) WITH ORDINALITY AS n (name, number)
 LEFT JOIN pg_proc f ON f.proname = n.name AND f.pronamespace = 'outbox'::regnamespace
-ORDER BY n.number;
+ORDER BY n.number, pg_get_function_identity_arguments(f.oid) COLLATE "C";
 \pset tuples_only off
 \pset format aligned
 
