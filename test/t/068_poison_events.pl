@@ -92,9 +92,11 @@ sub handle
 		TRUNCATE poison;
 		INSERT INTO poison VALUES ('$what');
 		SELECT outbox.subscribe('$name', '{$name}', handler => '$handler', batch_size => $events,
-			backoff => '10 milliseconds', $options);
+			backoff => '10 milliseconds', $options)});
+	# the server may be gone before the answer has come
+	eval { $node->psql($db, qq{
 		SELECT count(outbox.publish('$name', key => CASE WHEN i = $poisoned THEN 'poison' ELSE 'k' END))
-		FROM generate_series(1, $events) i});
+		FROM generate_series(1, $events) i}) };
 	for (1 .. 1000)
 	{
 		my ($left, $restarts) = ask("SELECT lag + retrying + parked FROM outbox.status WHERE name = '$name'");

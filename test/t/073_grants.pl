@@ -149,7 +149,8 @@ foreach my $role (sort keys %granted)
 {
 	my @open = grep { as_role($role, $_) !~ /ERROR:/ } @ways;
 
-	@open = grep { !/outbox\.(?:event|read\(\))$/ } @open if $role eq 'outbox_reader';
+	# from 19 on COPY reads partitioned tables, too
+	@open = grep { !/outbox\.(?:event|event TO STDOUT|read\(\))$/ } @open if $role eq 'outbox_reader';
 	is("@open", '', "$role gets no further");
 }
 
