@@ -208,13 +208,13 @@ publish_arguments(FunctionCallInfo fcinfo, Outcome *outcome)
 
 	obx_argument_require(fcinfo, 0, "type");
 	obx_argument_require(fcinfo, 1, "data");
-	obx_argument_require(fcinfo, 4, "headers");
 
 	publication.type = get_text(fcinfo, 0);
 	publication.data = PG_GETARG_JSONB_P(1);
 	publication.key = get_text(fcinfo, 2);
 	publication.source = get_text(fcinfo, 3);
-	publication.headers = PG_GETARG_JSONB_P(4);
+	/* wrappers pass NULL with every event: the log's default is the argument's */
+	publication.headers = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
 	publication.idempotency_key = get_text(fcinfo, 5);
 	publication.is_scheduled = !PG_ARGISNULL(6);
 	if (publication.is_scheduled)
