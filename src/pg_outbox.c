@@ -10,6 +10,7 @@
 #include "base/doorbell.h"
 #include "base/hook.h"
 #include "base/identity.h"
+#include "base/listener.h"
 #include "base/settings.h"
 #include "base/waiter.h"
 #include "capture/capture.h"
@@ -39,6 +40,7 @@ _PG_init(void)
 	obx_identity_init();
 	obx_doorbell_init();
 	obx_waiter_init();
+	obx_listener_init();
 	obx_names_init();
 	obx_append_init();
 	obx_contract_init();

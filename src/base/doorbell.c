@@ -168,6 +168,15 @@ ring_bells(void)
 		obx_doorbell_call(InvalidOid);
 }
 
+void
+obx_doorbell_nudge(void)
+{
+	Bell	   *bell = doorbell != NULL && OidIsValid(MyDatabaseId) ? find_bell() : NULL;
+
+	if (bell != NULL)
+		set_latch_of(&bell->procno);
+}
+
 static void
 ring_at_end(XactEvent event, void *arg)
 {

@@ -28,6 +28,9 @@ extern void obx_doorbell_arm_due(TimestampTz due);
  */
 extern void obx_doorbell_arm_configuration(void);
 
+/* Wakes our database's sequencer now; nothing was emitted. */
+extern void obx_doorbell_nudge(void);
+
 /* The current transaction contains a COMMIT PREPARED. */
 extern void obx_doorbell_arm_prepared(void);
 

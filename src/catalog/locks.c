@@ -4,6 +4,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -94,6 +95,15 @@ obx_lock_counter(Oid sequence)
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, sequence);
+	return tag;
+}
+
+LOCKTAG
+obx_lock_notify(void)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, InvalidOid, 0);
 	return tag;
 }
 

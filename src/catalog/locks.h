@@ -33,6 +33,10 @@
  *   extension (pg_extension, pg_outbox, 0): ACCESS SHARE, never waits.  First
  *     thing in every transaction of a worker; DROP and ALTER EXTENSION conflict.
  *
+ *   notify (pg_database, 0, 0, in no database): ACCESS EXCLUSIVE, PostgreSQL's
+ *     own of all transactions of the server that notify.  The sequencer takes it
+ *     first, without waiting.
+ *
  * Table locks that say more than "read" or "written"
  *
  *   outbox.event: ROW SHARE holds off retention until a subscription's start
@@ -75,6 +79,7 @@ extern LOCKTAG obx_lock_failure(int32 subscription);
 extern LOCKTAG obx_lock_deletion(ObxObject table);
 extern LOCKTAG obx_lock_extension(Oid extension);
 extern LOCKTAG obx_lock_counter(Oid sequence);
+extern LOCKTAG obx_lock_notify(void);
 
 /*
  * Takes the lock until the transaction ends, or obx_lock_release(); a

@@ -14,6 +14,7 @@
 
 #include "base/compat.h"
 #include "base/identity.h"
+#include "base/listener.h"
 #include "delivery/call.h"
 #include "delivery/completion.h"
 #include "delivery/function.h"
@@ -74,6 +75,12 @@ check_channel(const char *channel)
 				 errmsg("invalid channel name: \"%s\"", channel),
 				 errdetail("A channel has 1 to %d bytes.", NAMEDATALEN - 1),
 				 errhint("Choose a shorter name.")));
+	if (strcmp(channel, OBX_HEAD_CHANNEL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_RESERVED_NAME),
+				 errmsg("channel \"%s\" is reserved", channel),
+				 errdetail("On it the extension itself says that the log has grown."),
+				 errhint("Choose another name, or LISTEN to it without a subscription.")));
 }
 
 /* A worker connects as the owner. */

@@ -12,6 +12,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/compat.h"
+#include "base/listener.h"
 #include "base/table.h"
 #include "catalog/names.h"
 #include "pull/handout.h"
@@ -107,7 +108,10 @@ obx_sql_receive(PG_FUNCTION_ARGS)
 	else
 		found = obx_handout_go_on(subscription, PG_GETARG_INT64(3), max_events, lease, &handout);
 	if (!found)
+	{
+		obx_listener_arm();
 		return (Datum) 0;
+	}
 
 	table = table_open(obx_object_require(OBX_EVENT), AccessShareLock);
 	for (int i = 0; i < handout.nevents; i++)

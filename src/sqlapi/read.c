@@ -10,6 +10,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/compat.h"
+#include "base/listener.h"
 #include "dispatch/match.h"
 #include "log/read.h"
 #include "log/segment.h"
@@ -90,6 +91,8 @@ obx_sql_read(PG_FUNCTION_ARGS)
 		left--;
 	}
 	obx_reader_end(reader);
+	if (left > 0)
+		obx_listener_arm();
 	return (Datum) 0;
 }
 

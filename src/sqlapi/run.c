@@ -18,6 +18,7 @@
 #include "base/compat.h"
 #include "base/doorbell.h"
 #include "base/identity.h"
+#include "base/listener.h"
 #include "base/waiter.h"
 #include "capture/spread.h"
 #include "catalog/names.h"
@@ -33,6 +34,7 @@
 #include "log/ahead.h"
 #include "log/generation.h"
 #include "log/retention.h"
+#include "sequencer/announcement.h"
 #include "sequencer/sequencer.h"
 #include "sqlapi/argument.h"
 #include "subscription/retention_floor.h"
@@ -205,6 +207,19 @@ move_due(void)
 	} while (result.more);
 }
 
+/* Wakes those who wait, and tells those who listen. */
+static void
+announce(int64 head)
+{
+	obx_waiter_wake();
+	if (!obx_listener_note())
+		return;
+	(void) obx_listener_take();
+	(void) obx_announcement_send(head, true);
+	SPI_commit();
+	obx_listener_settle();
+}
+
 /* Sequences and serves until there is nothing to do. */
 static void
 run_all(Run *run)
@@ -219,7 +234,7 @@ run_all(Run *run)
 		obx_sequencer_append(true, &sequenced);
 		SPI_commit();
 		if (sequenced.events > 0)
-			obx_waiter_wake();
+			announce(sequenced.head);
 		handled = serve_lanes(run, &exhausted);
 	} while (!exhausted && (sequenced.events > 0 || handled > 0));
 }

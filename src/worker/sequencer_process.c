@@ -2,8 +2,8 @@
  * The sequencer's process: one per database that has the extension.
  *
  * Woken by commits that emitted events, or by its timers, it moves scheduled
- * events that are due into the log, appends segments, tells the dispatchers
- * which lanes have something to do, and keeps house.
+ * events that are due into the log, appends segments, tells those who listen,
+ * and the dispatchers which lanes have something to do, and keeps house.
  * Runs no user code, as the bootstrap superuser.
  *
  * The flag of the doorbell is lowered before looking, so that no commit goes
@@ -28,9 +28,11 @@
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/doorbell.h"
+#include "base/listener.h"
 #include "base/settings.h"
 #include "base/waiter.h"
 #include "catalog/subscription.h"
+#include "sequencer/announcement.h"
 #include "sequencer/sequencer.h"
 #include "worker/housekeeping.h"
 #include "worker/loading.h"
@@ -52,6 +54,15 @@
  */
 #define GATHERING_PER_TRANSACTION 500
 #define LONGEST_GATHERING OBX_MS(5)
+
+/*
+ * Those who listen, but do not say that they have come to the end, hear of what
+ * is new so often.
+ */
+#define ANNOUNCEMENT_INTERVAL OBX_MS(100)
+
+/* Where another transaction of the server notifies. */
+#define ANNOUNCEMENT_BLOCKED OBX_MS(1)
 
 /* Subscriptions are read again even if nobody said that they changed. */
 #define REREAD_INTERVAL OBX_MS(10000)
@@ -92,6 +103,8 @@ static uint32 known_configuration = 0;
 static TimestampTz needed_at = 0;	/* the last round found nothing due before */
 static bool worked = false;		/* and gave positions */
 static bool overflow_reported = false;
+static TimestampTz announced_at = 0;
+static bool announcement_wanted = false;	/* somebody waits for it */
 static ObxFailures sequence_failures = {.what = "could not give positions to events"};
 
 /* obx_process_run's step */
@@ -229,8 +242,49 @@ sequence(TimestampTz now)
 	head = round.sequenced.head;
 	worked = worked || round.sequenced.transactions > 0;
 	if (round.sequenced.events > 0)
+	{
 		obx_waiter_wake();
+		(void) obx_listener_note();
+	}
 	gather(round.sequenced.transactions);
+}
+
+/* obx_process_run's step */
+static void
+send_announcement(void *arg)
+{
+	bool	   *sent = arg;
+
+	*sent = obx_process_lock_extension() == OBX_INSTALLED &&
+		obx_announcement_send(head, false);
+}
+
+/*
+ * Tells those who listen, at once if one of them waits.  Returns when to do so
+ * otherwise.
+ */
+static TimestampTz
+announce(TimestampTz now)
+{
+	static ObxFailures failures = {.what = "could not announce new events"};
+	bool		sent = false;
+
+	if (!obx_listener_is_owed())
+		return DT_NOEND;
+	announcement_wanted = obx_listener_take() || announcement_wanted;
+	if (failures.retry_at > now)
+		return failures.retry_at;
+	/* the clock may be set back */
+	if (!announcement_wanted && announced_at <= now && now < announced_at + ANNOUNCEMENT_INTERVAL)
+		return announced_at + ANNOUNCEMENT_INTERVAL;
+	if (!obx_process_run(send_announcement, &sent, &failures))
+		return failures.retry_at;
+	if (!sent)
+		return now + ANNOUNCEMENT_BLOCKED;
+	announced_at = now;
+	announcement_wanted = false;
+	obx_listener_settle();
+	return DT_NOEND;
 }
 
 /*
@@ -291,6 +345,7 @@ make_round(void)
 	TimestampTz now = obx_clock_now();
 	TimestampTz next;
 	TimestampTz next_move;
+	TimestampTz next_announcement;
 	bool		gathering = is_gathering(now);
 	bool		rung = !gathering && obx_doorbell_clear();
 	uint32		configuration = obx_doorbell_configuration();
@@ -311,8 +366,9 @@ make_round(void)
 	if (sequence_failures.retry_at <= now &&
 		(rung || poll_at <= now || (blocked_until != 0 && blocked_until <= now)))
 		sequence(now);
+	next_announcement = announce(obx_clock_now());
 	if (blocked_until != 0)
-		return Min(Min(blocked_until, poll_at), next_move);
+		return Min(Min(blocked_until, poll_at), Min(next_move, next_announcement));
 	/* the first event was emitted after the look */
 	if (worked && loading != OBX_LOADING_OVER)
 		return now;
@@ -338,6 +394,7 @@ make_round(void)
 	next = Min(next, obx_pool_adjust(now));
 	next = Min(next, obx_housekeeping_run(choose_stage(loading)));
 	next = Min(next, Min(next_move, Min(poll_at, reread_at)));
+	next = Min(next, next_announcement);
 	/* the flag that was left up will wake nobody, so it is not forgotten */
 	if (gathering || is_gathering(now))
 		next = Min(next, gathering_until);
