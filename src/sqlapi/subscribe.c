@@ -89,6 +89,18 @@ obx_subscribe_begin(FunctionCallInfo fcinfo, int if_exists, ObxSubscription *sub
 	return true;
 }
 
+/* The default is right for order, and a surprise for whoever starts a second one. */
+static void
+tell_of_turns(const ObxSubscription *subscription)
+{
+	if (subscription->kind == OBX_KIND_PULL && subscription->concurrency == 1)
+		ereport(NOTICE,
+				(errmsg("one consumer at a time gets events of subscription \"%s\"",
+						subscription->name),
+				 errdetail("It has one lane, and each lane is handed out to one consumer."),
+				 errhint("For consumers that work side by side, give it as many lanes with the argument \"concurrency\".")));
+}
+
 void
 obx_subscribe_finish(FunctionCallInfo fcinfo, int start, const char *function,
 					 ObxSubscription *subscription, ObxSubscription *existing)
@@ -101,6 +113,7 @@ obx_subscribe_finish(FunctionCallInfo fcinfo, int start, const char *function,
 	{
 		subscription->first_position = obx_start_find(from, subscription);
 		obx_lifecycle_create(subscription);
+		tell_of_turns(subscription);
 	}
 	obx_preload_warn();
 }
