@@ -140,6 +140,7 @@ CREATE TABLE outbox.delivery (
     error_detail text,
     error_context text,
     failed_at timestamptz,
+    history jsonb,
     CONSTRAINT delivery_pkey PRIMARY KEY (subscription, "position")
 );
 CREATE INDEX delivery_open_idx ON outbox.delivery (subscription, lane, open, "position");
@@ -149,6 +150,7 @@ COMMENT ON TABLE outbox.delivery IS
 COMMENT ON COLUMN outbox.delivery.state IS 'retry, parked or dead';
 COMMENT ON COLUMN outbox.delivery.open IS
     'true if its key waits for it; false only for dead letters that do not block';
+COMMENT ON COLUMN outbox.delivery.history IS 'the first and the last failed attempts; NULL before the first one';
 COMMENT ON COLUMN outbox.delivery.key_hash IS 'hash of the ordering key; NULL for an event without one';
 
 CREATE SEQUENCE outbox.receipt_seq AS bigint;

@@ -186,7 +186,8 @@ SELECT s.name AS subscription,
        d.error_detail,
        d.failed_at,
        d.sqlstate,
-       d.error_context
+       d.error_context,
+       d.history
 FROM outbox.delivery d
 JOIN outbox.subscription s ON s.id = d.subscription
 LEFT JOIN outbox.event e ON e.xid = d.xid AND e.id = d.event_id
@@ -233,7 +234,7 @@ item AS (
            CASE WHEN h."position" IS NOT NULL THEN 'handed out' WHEN d.state = 'retry' THEN 'retrying' ELSE d.state END AS state,
            d.attempts, d.next_at,
            CASE WHEN d.state = 'parked' THEN coalesce(before_key."position", before."position") END AS waits_for,
-           h.holder, h.holder_pid, h.lease_until, d.sqlstate, d.error, d.error_detail, d.error_context
+           h.holder, h.holder_pid, h.lease_until, d.sqlstate, d.error, d.error_detail, d.error_context, d.history
     FROM outbox.delivery d
     JOIN outbox.subscription s ON s.id = d.subscription
     LEFT JOIN handed h ON h.id = d.subscription AND h."position" = d."position"
@@ -253,7 +254,7 @@ item AS (
     WHERE d.state <> 'dead'
     UNION ALL
     SELECT h.id, h."position", h.xid, h.event_id, 'handed out', 0, NULL, NULL,
-           h.holder, h.holder_pid, h.lease_until, NULL, NULL, NULL, NULL
+           h.holder, h.holder_pid, h.lease_until, NULL, NULL, NULL, NULL, NULL
     FROM handed h
     WHERE NOT EXISTS (SELECT FROM outbox.delivery d WHERE d.subscription = h.id AND d."position" = h."position")
 )
@@ -271,7 +272,8 @@ SELECT s.name AS subscription,
        i.sqlstate,
        i.error,
        i.error_detail,
-       i.error_context
+       i.error_context,
+       i.history
 FROM item i
 JOIN outbox.subscription s ON s.id = i.subscription
 LEFT JOIN outbox.event e ON e.xid = i.xid AND e.id = i.event_id;

@@ -56,8 +56,8 @@ obx_json_push_null(ObxJsonState * state)
 	obx_json_push(state, WJB_VALUE, &value);
 }
 
-void
-obx_json_push_jsonb(ObxJsonState * state, Jsonb *jsonb)
+static void
+push_jsonb(ObxJsonState * state, JsonbIteratorToken token, Jsonb *jsonb)
 {
 	JsonbValue	value;
 
@@ -69,7 +69,19 @@ obx_json_push_jsonb(ObxJsonState * state, Jsonb *jsonb)
 		value.val.binary.data = &jsonb->root;
 		value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
 	}
-	obx_json_push(state, WJB_VALUE, &value);
+	obx_json_push(state, token, &value);
+}
+
+void
+obx_json_push_jsonb(ObxJsonState * state, Jsonb *jsonb)
+{
+	push_jsonb(state, WJB_VALUE, jsonb);
+}
+
+void
+obx_json_push_element(ObxJsonState * state, Jsonb *jsonb)
+{
+	push_jsonb(state, WJB_ELEM, jsonb);
 }
 
 Jsonb *

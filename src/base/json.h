@@ -16,6 +16,9 @@ extern void obx_json_push_number(ObxJsonState * state, int64 number);
 extern void obx_json_push_null(ObxJsonState * state);
 extern void obx_json_push_jsonb(ObxJsonState * state, Jsonb *jsonb);
 
+/* An element of an array that is being made. */
+extern void obx_json_push_element(ObxJsonState * state, Jsonb *jsonb);
+
 /* An object with one member, a string. */
 extern Jsonb *obx_json_make_string(const char *name, const char *string);
 

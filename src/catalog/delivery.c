@@ -10,6 +10,7 @@
 #include "access/table.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -40,6 +41,7 @@ enum
 	ERROR_DETAIL,
 	ERROR_CONTEXT,
 	FAILED_AT,
+	HISTORY,
 	COLUMNS
 };
 
@@ -79,6 +81,9 @@ make_delivery(HeapTuple tuple, TupleDesc tupdesc)
 	delivery->error_detail = obx_table_get_text(values, nulls, ERROR_DETAIL);
 	delivery->error_context = obx_table_get_text(values, nulls, ERROR_CONTEXT);
 	delivery->failed_at = nulls[FAILED_AT] ? 0 : DatumGetTimestampTz(values[FAILED_AT]);
+	/* not read before it is needed, even where it is stored elsewhere */
+	if (!nulls[HISTORY])
+		delivery->history = datumCopy(values[HISTORY], false, -1);
 	return delivery;
 }
 
@@ -115,6 +120,8 @@ fill_row(const ObxDelivery *delivery, Datum *values, bool *nulls)
 	obx_table_set_text(values, nulls, ERROR_CONTEXT, delivery->error_context);
 	values[FAILED_AT] = TimestampTzGetDatum(delivery->failed_at);
 	nulls[FAILED_AT] = delivery->error == NULL;
+	values[HISTORY] = delivery->history;
+	nulls[HISTORY] = delivery->history == (Datum) 0;
 }
 
 /* ---- finding ---- */

@@ -39,6 +39,7 @@ typedef struct ObxDelivery
 	char	   *error_detail;
 	char	   *error_context;
 	TimestampTz failed_at;
+	Datum		history;		/* jsonb of dispatch/attempts.c; 0 for none */
 } ObxDelivery;
 
 /*

@@ -10,6 +10,7 @@
 #include "base/compat.h"
 #include "base/encoding.h"
 #include "base/error.h"
+#include "dispatch/attempts.h"
 #include "dispatch/retry.h"
 
 ObxVerdict
@@ -95,6 +96,7 @@ obx_retry_note_failure(const ObxSubscription *subscription, ObxVerdict verdict,
 			wait = backoff_after(subscription, delivery->attempts);
 			break;
 	}
+	obx_attempts_note(delivery, delivery->attempts + (verdict == OBX_VERDICT_LATER ? 1 : 0));
 
 	if (verdict == OBX_VERDICT_DEAD ||
 		(verdict != OBX_VERDICT_LATER && delivery->attempts >= subscription->max_attempts))

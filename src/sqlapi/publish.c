@@ -213,7 +213,11 @@ publish_arguments(FunctionCallInfo fcinfo, Outcome *outcome)
 	publication.data = PG_GETARG_JSONB_P(1);
 	publication.key = get_text(fcinfo, 2);
 	publication.source = get_text(fcinfo, 3);
-	/* wrappers pass NULL with every event: the log's default is the argument's */
+
+	/*
+	 * wrappers pass NULL with every event: the log's default is the
+	 * argument's
+	 */
 	publication.headers = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
 	publication.idempotency_key = get_text(fcinfo, 5);
 	publication.is_scheduled = !PG_ARGISNULL(6);

@@ -20,6 +20,7 @@
 #include "base/doorbell.h"
 #include "catalog/delivery.h"
 #include "catalog/progress.h"
+#include "dispatch/attempts.h"
 #include "dispatch/former_lanes.h"
 #include "dispatch/lane.h"
 #include "dispatch/match.h"
@@ -110,7 +111,10 @@ redrive(const Change *change, ObxDelivery *delivery, ObxProgress *progress)
 	}
 	/* what awaits a retry has it now, and no more attempts than before */
 	if (delivery->state == OBX_DELIVERY_DEAD)
+	{
 		delivery->attempts = 0;
+		obx_attempts_note_redrive(delivery);
+	}
 	delivery->state = OBX_DELIVERY_RETRY;
 	delivery->open = true;
 	delivery->next_at = GetCurrentTimestamp();

@@ -151,6 +151,52 @@ SELECT emit('n', 'n1');
 CALL outbox.run();
 SELECT error FROM outbox.dead_letter;
 
+-- the history of attempts: what each of them failed of, and when
+CREATE FUNCTION fails_by_turns(e outbox.event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    CASE outbox.current_attempt()
+        WHEN 1 THEN PERFORM 1 / 0;
+        WHEN 2 THEN RAISE 'the service said %', repeat('no, ', 200) USING ERRCODE = '22023', DETAIL = 'not in the history';
+        ELSE RAISE 'still' USING ERRCODE = 'P0002';
+    END CASE;
+END $$;
+SELECT outbox.subscribe('turns', '{Turn}', handler => 'fails_by_turns', max_attempts => 4, backoff => '0');
+SELECT outbox.publish('Turn');
+CALL outbox.run();
+CREATE VIEW history AS
+    SELECT d.state, h.value->>'attempt' AS attempt, h.value->>'sqlstate' AS sqlstate,
+           left(h.value->>'error', 30) AS error, length(h.value->>'error') AS length,
+           coalesce(h.value->>'failed_at', h.value->>'redriven_at')::timestamptz <= clock_timestamp() AS is_past
+    FROM outbox.delivery d, jsonb_array_elements(d.history) WITH ORDINALITY AS h (value, number)
+    WHERE d.subscription = (SELECT id FROM outbox.subscription WHERE name = 'turns')
+    ORDER BY d.position, h.number;
+SELECT * FROM history;
+SELECT d.history = v.history AS same, d.history->-1->>'failed_at' = to_jsonb(v.failed_at)#>>'{}' AS last
+FROM outbox.dead_letter v JOIN outbox.subscription s ON s.name = v.subscription
+JOIN outbox.delivery d ON d.subscription = s.id AND d.position = v.position WHERE s.name = 'turns';
+-- a redrive begins anew, and does not forget
+SELECT outbox.redrive('turns');
+CALL outbox.run();
+SELECT * FROM history;
+-- of many attempts the first and the last ones; those that do not count, once
+SELECT outbox.alter_subscription('turns', max_attempts => 1000);
+SELECT outbox.redrive('turns');
+CALL outbox.run();
+SELECT jsonb_array_length(history) AS kept, history->0->>'attempt' AS first, history->0->>'sqlstate' AS of, history->-1->>'attempt' AS last
+FROM outbox.dead_letter WHERE subscription = 'turns';
+CREATE OR REPLACE FUNCTION fails_by_turns(e outbox.event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN RAISE 'later' USING ERRCODE = 'OB001'; END $$;
+SELECT outbox.alter_subscription('turns', backoff => '1 hour');
+SELECT outbox.publish('Turn');
+CALL outbox.run();
+SELECT outbox.redrive('turns', outbox.head());
+CALL outbox.run();
+SELECT outbox.redrive('turns', outbox.head());
+CALL outbox.run();
+SELECT state, attempts, jsonb_array_length(history) AS entries, history->0->>'attempt' AS attempt, history->0->>'error' AS error
+FROM outbox.waiting WHERE subscription = 'turns';
+SELECT outbox.unsubscribe('turns');
+
 DROP EXTENSION pg_outbox CASCADE;
 DROP TABLE effect, broken;
 DROP FUNCTION emit;

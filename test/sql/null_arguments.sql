@@ -35,7 +35,7 @@ INSERT INTO call VALUES
     ('read', '', 'r', DEFAULT),
     ('receive', '$$pulled$$', 'r', DEFAULT),
     ('ack', '$$pulled$$, 1', '1', $$SELECT lanes_held FROM outbox.status WHERE name = 'pulled'$$),
-    ('nack', '$$pulled$$, 1, 2', '1', $$SELECT to_jsonb(w) - 'next_at' - 'time' - 'lease_until' FROM outbox.waiting w WHERE subscription = 'pulled' AND position = 2$$),
+    ('nack', '$$pulled$$, 1, 2', '1', $$SELECT to_jsonb(w) - 'next_at' - 'time' - 'lease_until' - 'history' FROM outbox.waiting w WHERE subscription = 'pulled' AND position = 2$$),
     ('redrive', '$$failing$$', 'r', $$SELECT count(*) FROM outbox.dead_letter$$),
     ('discard', '$$failing$$', 'r', $$SELECT count(*) FROM outbox.dead_letter$$),
     ('wait', '', 'r', DEFAULT);
