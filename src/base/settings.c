@@ -140,12 +140,30 @@ check_traceparent(char **newval, void **extra, GucSource source)
 }
 
 static bool
+check_correlation_id(char **newval, void **extra, GucSource source)
+{
+	if (*newval == NULL || strlen(*newval) <= OBX_CORRELATION_MAX_LENGTH)
+		return true;
+	GUC_check_errdetail("It has %zu bytes, the limit is %d.", strlen(*newval),
+						OBX_CORRELATION_MAX_LENGTH);
+	GUC_check_errhint("Set an identifier, such as a UUID.");
+	return false;
+}
+
+static bool
 check_headers(char **newval, void **extra, GucSource source)
 {
 	const char *value = *newval;
 
 	if (value == NULL || value[0] == '\0')
 		return true;
+	if (strlen(value) > OBX_HEADERS_MAX_LENGTH)
+	{
+		GUC_check_errdetail("They have %zu bytes, the limit is %d.", strlen(value),
+							OBX_HEADERS_MAX_LENGTH);
+		GUC_check_errhint("Put what is long into the event's data.");
+		return false;
+	}
 	if (!obx_json_is_valid(*newval))
 	{
 		GUC_check_errdetail("It is not valid JSON.");
@@ -212,7 +230,7 @@ obx_settings_init(void)
 
 	define_string("outbox.correlation_id",
 				  "Sets the correlation id of the events emitted.",
-				  &obx_correlation_id, NULL, show_correlation_id);
+				  &obx_correlation_id, check_correlation_id, show_correlation_id);
 	define_string("outbox.traceparent",
 				  "Sets the W3C trace context of the events emitted.",
 				  &obx_traceparent, check_traceparent, show_traceparent);

@@ -15,6 +15,10 @@ extern int	obx_max_timeout;	/* milliseconds; 0 or -1: no limit */
 extern bool obx_strict_types;
 
 /* As the session set them; '' where it did not. */
+/* Bytes, also of what is inherited and merged. */
+#define OBX_CORRELATION_MAX_LENGTH 2000
+#define OBX_HEADERS_MAX_LENGTH 1000000
+
 extern char *obx_correlation_id;
 extern char *obx_traceparent;
 extern char *obx_headers;

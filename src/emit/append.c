@@ -326,10 +326,15 @@ obx_event_inherit(Datum *values, bool *nulls)
 		obx_settings_verify();
 	values[OBX_EVENT_HEADERS] = JsonbPGetDatum(obx_context_headers(own));
 	nulls[OBX_EVENT_HEADERS] = false;
+	/* they are inherited from cause to cause, and each may add some */
+	obx_event_check_headers(VARSIZE(DatumGetPointer(values[OBX_EVENT_HEADERS])));
 
 	nulls[OBX_EVENT_CORRELATION_ID] = (correlation == NULL);
 	if (correlation != NULL)
+	{
+		obx_event_check_correlation(strlen(correlation));
 		values[OBX_EVENT_CORRELATION_ID] = CStringGetTextDatum(correlation);
+	}
 
 	nulls[OBX_EVENT_CAUSATION_ID] = (context == NULL || context->event_id == 0);
 	if (!nulls[OBX_EVENT_CAUSATION_ID])

@@ -10,6 +10,7 @@
 #include "utils/rel.h"
 
 #include "base/compat.h"
+#include "base/settings.h"
 #include "catalog/names.h"
 #include "log/event.h"
 
@@ -52,6 +53,23 @@ void
 obx_event_check_key(const char *key, int length)
 {
 	check_length("key", length, OBX_KEY_MAX_LENGTH);
+}
+
+void
+obx_event_check_correlation(int length)
+{
+	check_length("correlation id", length, OBX_CORRELATION_MAX_LENGTH);
+}
+
+void
+obx_event_check_headers(int length)
+{
+	if (length > OBX_HEADERS_MAX_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("event headers are too long"),
+				 errdetail("They have %d bytes, the limit is %d.", length, OBX_HEADERS_MAX_LENGTH),
+				 errhint("Put what is long into the event's data.")));
 }
 
 Node *

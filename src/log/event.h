@@ -38,6 +38,10 @@ typedef enum ObxEventColumn
 extern void obx_event_check_type(const char *type, int length);
 extern void obx_event_check_source(const char *source, int length);
 extern void obx_event_check_key(const char *key, int length);
+extern void obx_event_check_correlation(int length);
+
+/* Of all headers together, as jsonb is stored. */
+extern void obx_event_check_headers(int length);
 
 /*
  * A user's expression over the columns of outbox.event, which is its relation

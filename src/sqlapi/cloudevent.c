@@ -11,6 +11,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -46,7 +47,10 @@ is_character(pg_wchar c)
 	return (c < 0xFDD0 || c > 0xFDEF) && (c & 0xFFFE) != 0xFFFE;
 }
 
-/* What CloudEvents allows in a string; the text is in UTF-8. */
+/*
+ * What CloudEvents allows in a string.  The text is in UTF-8, but in a database
+ * without an encoding it may be any bytes.
+ */
 static char *
 clean_utf8(const char *text)
 {
@@ -56,8 +60,14 @@ clean_utf8(const char *text)
 	initStringInfo(&out);
 	for (const char *c = text; *c != '\0'; c += length)
 	{
-		length = Min(pg_utf_mblen((const unsigned char *) c), (int) strlen(c));
-		if (is_character(utf8_to_unicode((const unsigned char *) c)))
+		bool		is_legal;
+
+		length = pg_utf_mblen((const unsigned char *) c);
+		is_legal = strnlen(c, length) == length &&
+			pg_utf8_islegal((const unsigned char *) c, length);
+		if (!is_legal)
+			length = 1;
+		if (is_legal && is_character(utf8_to_unicode((const unsigned char *) c)))
 			appendBinaryStringInfo(&out, c, length);
 		else
 			for (int i = 0; i < length; i++)
@@ -66,10 +76,18 @@ clean_utf8(const char *text)
 	return out.data;
 }
 
+/* In UTF-8; the bytes as they are, where the database does not say what they are. */
+static char *
+to_utf8(char *text)
+{
+	return GetDatabaseEncoding() == PG_SQL_ASCII ? text :
+				pg_server_to_any(text, strlen(text), PG_UTF8);
+}
+
 static char *
 clean_string(char *text)
 {
-	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
+	char	   *utf8 = to_utf8(text);
 	char	   *clean = clean_utf8(utf8);
 
 	return pg_any_to_server(clean, strlen(clean), PG_UTF8);
@@ -140,7 +158,44 @@ get_traceparent(const Datum *values, const bool *nulls)
 static char *
 make_source(char *source)
 {
-	return obx_uri_reference(pg_server_to_any(source, strlen(source), PG_UTF8));
+	return obx_uri_reference(to_utf8(source));
+}
+
+/* The bytes of the JSON text, without the line ends that encode() puts in. */
+static char *
+make_base64(const char *json)
+{
+	bytea	   *bytes = (bytea *) cstring_to_text(json);
+	char	   *lines = TextDatumGetCString(DirectFunctionCall2(binary_encode, PointerGetDatum(bytes),
+																CStringGetTextDatum("base64")));
+	char	   *end = lines;
+
+	for (const char *c = lines; *c != '\0'; c++)
+		if (*c != '\n')
+			*end++ = *c;
+	*end = '\0';
+	return lines;
+}
+
+/*
+ * A CloudEvent is in UTF-8.  In a database without an encoding the data may be
+ * anything: then its bytes are told as such, so that nothing is lost, and no
+ * reader of many events stops at one.
+ */
+static void
+push_data(ObxJsonState * state, Jsonb *data)
+{
+	char	   *json = GetDatabaseEncoding() == PG_SQL_ASCII ?
+	JsonbToCString(NULL, &data->root, VARSIZE(data)) : NULL;
+
+	push_attribute(state, "datacontenttype", "application/json");
+	if (json != NULL && !pg_verify_mbstr(PG_UTF8, json, strlen(json), true))
+	{
+		push_attribute(state, "data_base64", make_base64(json));
+		return;
+	}
+	obx_json_push_key(state, "data");
+	obx_json_push_jsonb(state, data);
 }
 
 static Jsonb *
@@ -163,9 +218,7 @@ make_cloudevent(const Datum *values, const bool *nulls, const Lookup *lookup, in
 		push_attribute(&state, "causationid",
 					   make_id(lookup, DatumGetInt64(values[OBX_EVENT_CAUSATION_ID])));
 	push_optional(&state, "traceparent", get_traceparent(values, nulls));
-	push_attribute(&state, "datacontenttype", "application/json");
-	obx_json_push_key(&state, "data");
-	obx_json_push_jsonb(&state, DatumGetJsonbP(values[OBX_EVENT_DATA]));
+	push_data(&state, DatumGetJsonbP(values[OBX_EVENT_DATA]));
 	return obx_json_finish(&state, WJB_END_OBJECT);
 }
 

@@ -331,13 +331,51 @@ explain_outcome(StringInfo out, const ObxSubscription *subscription, ObxOutcomes
 	return true;
 }
 
+/* A subscription that does not go on, and why. */
+typedef struct Standstill
+{
+	char	   *name;
+	char	   *state;
+	char	   *error;
+} Standstill;
+
+typedef struct Standstills
+{
+	uint64		count;
+	Standstill *list;			/* by name */
+} Standstills;
+
+/* All of them at once: the view looks at all subscriptions, whichever is asked for. */
+static Standstills *
+list_standstills(void)
+{
+	Standstills *standstills = palloc(sizeof(Standstills));
+
+	standstills->count = query_rows("SELECT name, state, last_error FROM outbox.status"
+									" WHERE state OPERATOR(pg_catalog.<>) ALL (ARRAY['active', 'paused', 'blocked'])"
+									" ORDER BY name COLLATE \"C\"", 0, NULL, NULL);
+	standstills->list = palloc(standstills->count * sizeof(Standstill) + 1);
+	for (uint64 i = 0; i < standstills->count; i++)
+	{
+		standstills->list[i].name = get_string(i, 1);
+		standstills->list[i].state = get_string(i, 2);
+		standstills->list[i].error = get_string(i, 3);
+	}
+	return standstills;
+}
+
+/* bsearch comparator */
+static int
+compare_names(const void *key, const void *member)
+{
+	return strcmp(key, ((const Standstill *) member)->name);
+}
+
 /* What keeps a subscription from going on, if anything does. */
 static void
-append_state(StringInfo out, const ObxSubscription *subscription)
+append_state(StringInfo out, const ObxSubscription *subscription, const Standstills *standstills)
 {
-	Oid			type = TEXTOID;
-	Datum		value = CStringGetTextDatum(subscription->name);
-	char	   *error;
+	const Standstill *found;
 
 	if (subscription->paused)
 	{
@@ -345,14 +383,13 @@ append_state(StringInfo out, const ObxSubscription *subscription)
 		obx_behind_explain_pause(out, subscription);
 		return;
 	}
-	if (query_rows("SELECT state, last_error FROM outbox.status WHERE name OPERATOR(pg_catalog.=) $1"
-				   " AND state OPERATOR(pg_catalog.<>) ALL (ARRAY['active', 'blocked'])",
-				   1, &type, &value) == 0)
+	found = bsearch(subscription->name, standstills->list, standstills->count,
+					sizeof(Standstill), compare_names);
+	if (found == NULL)
 		return;
-	error = get_string(0, 2);
-	appendStringInfo(out, "; the subscription is %s", get_string(0, 1));
-	if (error != NULL && strcmp(get_string(0, 1), "broken") == 0)
-		appendStringInfo(out, ": %s", error);
+	appendStringInfo(out, "; the subscription is %s", found->state);
+	if (found->error != NULL && strcmp(found->state, "broken") == 0)
+		appendStringInfo(out, ": %s", found->error);
 }
 
 static void
@@ -362,6 +399,7 @@ explain_positioned(StringInfo out, ObxReadEvent *event)
 	Datum		name = slot_getattr(event->slot, OBX_EVENT_TYPE + 1, &isnull);
 	Datum		key = slot_getattr(event->slot, OBX_EVENT_KEY + 1, &isnull);
 	List	   *subscriptions = obx_subscription_list();
+	const Standstills *standstills = list_standstills();
 	int			unwanted = 0;
 	ListCell   *lc;
 
@@ -386,7 +424,7 @@ explain_positioned(StringInfo out, ObxReadEvent *event)
 			unwanted++;
 			continue;
 		}
-		append_state(out, subscription);
+		append_state(out, subscription, standstills);
 
 		/* one line, whatever stands in errors and filters */
 		for (int i = start; i < out->len; i++)

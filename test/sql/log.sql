@@ -265,6 +265,24 @@ SELECT count(*) = (SELECT count(*) FROM outbox.event WHERE type <> 'x') AS all_r
 FROM outbox.read(max_events => 1000000);
 SELECT outbox.oldest(), outbox.head() = count(*) AS head FROM outbox.event;
 
+-- all texts of an event are bounded, wherever they come from
+\set correlation `printf '%02001d' 0`
+\set headers `printf '{"n": "%01000000d"}' 0`
+\set VERBOSITY sqlstate
+SET outbox.correlation_id = :'correlation';
+SET outbox.headers = :'headers';
+\set VERBOSITY default
+SELECT outbox.publish('T', headers => jsonb_build_object('n', repeat('0', 1000000)));
+SELECT outbox.publish('T', headers => jsonb_build_object('n', repeat('0', 1000000)), deliver_at => now() + '1 hour');
+SELECT outbox.publish_many(jsonb_build_array(jsonb_build_object('type', 'T', 'headers', jsonb_build_object('n', repeat('0', 1000000)))));
+BEGIN;
+SET LOCAL outbox.headers = '{"tenant": "acme"}';
+SELECT outbox.publish('T', headers => jsonb_build_object('n', repeat('0', 999980)));
+ROLLBACK;
+BEGIN;
+SELECT outbox.publish('T', headers => jsonb_build_object('n', repeat('0', 999980))) > 0 AS fits;
+ROLLBACK;
+
 -- NULL means the default
 SELECT (SELECT count(*) FROM outbox.read(NULL, NULL, NULL, NULL)) = (SELECT count(*) FROM outbox.read()) AS same;
 -- strict, while everything is kept

@@ -198,6 +198,17 @@ SELECT outbox.publish('Daily') > 0 AS emitted;
 CALL outbox.run();
 SELECT type FROM outbox.read((SELECT outbox.head() - 1));
 
+-- who reads strictly is told that something was dropped before he came to it
+SELECT outbox.oldest() AS oldest, outbox.head() AS head \gset
+SELECT :oldest > 2 AS dropped;
+SELECT count(*) > 0 AS some FROM outbox.read(1);
+\set VERBOSITY sqlstate
+SELECT count(*) FROM outbox.read(1, strict => true);
+SELECT count(*) FROM outbox.read(strict => true);
+SELECT count(*) FROM outbox.read(:oldest - 2, strict => true);
+\set VERBOSITY default
+SELECT min(position) = :oldest AS first FROM outbox.read(:oldest - 1, strict => true);
+SELECT count(*) FROM outbox.read(:head, strict => true);
 DROP VIEW part, kept;
 DROP FUNCTION fails_on_demand CASCADE;
 DROP EXTENSION pg_outbox;

@@ -115,4 +115,27 @@ $node->safe_psql('postgres', q{SELECT outbox.publish('W', key => 'forged')});
 wait_until($node, 'postgres', "SELECT count(*) = 1 FROM outbox.dead_letter WHERE error = 'not now'",
 	'a handler that raises the code of a cancel fails');
 
+# a database that does not say what its bytes are: CloudEvents are in UTF-8
+$node->safe_psql('postgres',
+	"CREATE DATABASE bytes ENCODING SQL_ASCII LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+$node->safe_psql('bytes', q{
+	CREATE EXTENSION pg_outbox;
+	SELECT outbox.publish('T', jsonb_build_object('a', E'caf\xe9'), E'k\xe9', E's\xe9');
+	SELECT outbox.publish('T', jsonb_build_object('a', E'caf\xc3\xa9'), E'k\xc3\xa9', E's\xc3\xa9');
+	SELECT outbox.publish('T', jsonb_build_object('a', repeat(E'\xff', 100)), E'\xf0\x9f')});
+sub attributes
+{
+	my ($id, $expression) = @_;
+
+	return $node->safe_psql('bytes',
+		"SELECT $expression FROM (SELECT outbox.to_cloudevent(e) AS c FROM outbox.event e WHERE id = $id) c");
+}
+is(attributes(1, q{c->>'subject', c->>'source', c ? 'data'}), 'k%E9|s%E9|f', 'bytes that are no UTF-8 are escaped');
+is(attributes(1, q{decode(c->>'data_base64', 'base64') = E'\\\\x7b2261223a2022636166e9227d'::bytea, c->>'datacontenttype'}),
+	't|application/json', 'and the data is told as bytes');
+is(attributes(2, q{c->>'subject' = E'k\xc3\xa9', c->'data'->>'a' = E'caf\xc3\xa9', c ? 'data_base64'}), 't|t|f',
+	'those that are stay text');
+is(attributes(3, q{c->>'subject', position(E'\n' in c->>'data_base64'), length(decode(c->>'data_base64', 'base64'))}),
+	'%F0%9F|0|109', 'also where a character is cut off');
+
 done_testing();
