@@ -317,6 +317,9 @@ prepare_next(TimestampTz now, int64 interval, bool patient)
 		return OBX_AHEAD_ENOUGH;
 	if (!ConditionalLockRelationOid(obx_object_require(OBX_EVENT), ShareUpdateExclusiveLock))
 		return OBX_AHEAD_LATER;
+	/* now nobody else makes one; somebody may have, since we looked */
+	if (!choose_place(now, interval, &place))
+		return OBX_AHEAD_ENOUGH;
 	if (!patient && is_default_in_use())
 		return OBX_AHEAD_LATER;
 

@@ -44,6 +44,7 @@
 #include "log/generation.h"
 #include "log/highest.h"
 #include "log/partition.h"
+#include "log/scan.h"
 #include "log/segment.h"
 #include "log/xid_snapshot.h"
 
@@ -159,23 +160,19 @@ find_last_xid(void)
 		xid = Max(xid, obx_generation_noted_xid());
 	foreach(lc, obx_partition_list())
 	{
-		Relation	table = table_open(((ObxPartition *) lfirst(lc))->relid, AccessShareLock);
-		Relation	index = index_open(obx_partition_index(table), AccessShareLock);
-		TupleTableSlot *slot = table_slot_create(table, NULL);
-		IndexScanDesc scan = obx_index_beginscan(table, index, snapshot, 0);
+		ObxPartitionScan scan;
 
-		index_rescan(scan, NULL, 0, NULL, 0);
-		if (index_getnext_slot(scan, BackwardScanDirection, slot))
-			xid = Max(xid, obx_event_xid(slot));
-		index_endscan(scan);
-		ExecDropSingleTupleTableSlot(slot);
+		if (!obx_partition_scan_open(&scan, ((ObxPartition *) lfirst(lc))->relid, snapshot))
+			continue;
+		obx_partition_scan_set_range(&scan, 0, PG_UINT64_MAX, BackwardScanDirection);
+		if (obx_partition_scan_next(&scan))
+			xid = Max(xid, obx_event_xid(scan.slot));
 
 		/*
 		 * kept locks would be stronger ones' deadlocks: the caller goes on to
 		 * write
 		 */
-		index_close(index, AccessShareLock);
-		table_close(table, AccessShareLock);
+		obx_partition_scan_close(&scan, false);
 	}
 	UnregisterSnapshot(snapshot);
 	return xid;

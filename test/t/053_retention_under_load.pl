@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use File::Temp qw(tempdir);
+use IPC::Run ();
 use OutboxServer;
 use POSIX ();
 use Test::More;
@@ -131,6 +132,25 @@ is($node->safe_psql($db, q{SELECT count(*) FROM outbox.status WHERE state <> 'ac
 wait_until($node, $db, 'SELECT outbox.oldest() IS NULL', 'in the end everything goes');
 is($node->safe_psql($db, 'SELECT outbox.head() = (SELECT max(position) FROM effect)'), 't',
 	'but not the position');
+
+# who calls run() meets others, and workers, who make and drop the same
+# partitions; also in a log that never had an event
+foreach my $events ('', q{SELECT outbox.publish('t');})
+{
+	my $script = $node->basedir . '/run.sql';
+
+	open(my $out, '>', $script) or die $!;
+	print $out "$events\nCALL outbox.run();\n";
+	close($out);
+	$node->safe_psql($db, 'CREATE DATABASE calls');
+	$node->safe_psql('calls', 'CREATE EXTENSION pg_outbox');
+	my ($said, $failed) = ('', '');
+	IPC::Run::run([ 'pgbench', '-n', '-c', 6, '-T', 4, '-f', $script, '-h', $node->host, '-p', $node->port, 'calls' ],
+		'>', \$said, '2>', \$failed);
+	is(join("\n", grep { /ERROR/ } split /\n/, $failed), '',
+		'calls of run() beside each other do not fail' . ($events ? '' : ', in a log without events'));
+	$node->safe_psql($db, 'DROP DATABASE calls WITH (FORCE)');
+}
 
 $node->stop;
 done_testing();
