@@ -222,7 +222,7 @@ sub cells
 {
 	my ($row) = @_;
 
-	return map { s/[` ]*$//r =~ s/^[` ]*//r } split(/\|/, $row =~ s/^\|//r);
+	return map { s/ \(cast\)//r =~ s/[` ]*$//r =~ s/^[` ]*//r } split(/\|/, $row =~ s/^\|//r);
 }
 
 sub slurp
