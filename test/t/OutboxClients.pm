@@ -15,7 +15,7 @@ use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(test_clients free_port start_pgbouncer);
+our @EXPORT = qw(test_clients missing start stop shop_database);
 
 my $root = abs_path(dirname(__FILE__) . '/../..');
 my %started;    # pid => 1
@@ -28,10 +28,11 @@ END
 	$? = $status;
 }
 
-# test_clients(NAME => FORM...): FORM makes the connection string from a port
-# and a database.
+# test_clients([ALSO,] NAME => FORM...): FORM makes the connection string from a
+# port and a database; ALSO gets the server afterwards.
 sub test_clients
 {
+	my $also = ref $_[0] ? shift : sub { };
 	my (%form) = @_;
 
 	$node = new_server('clients', conf => [ "listen_addresses = '127.0.0.1'" ]);
@@ -47,6 +48,7 @@ sub test_clients
 			subtest $client => sub { test_client($client, $form{$client}) };
 		}
 	}
+	$also->($node);
 	$node->stop;
 	done_testing();
 	return;
@@ -72,9 +74,7 @@ sub test_client
 	my $direct = $form->($node->port, $client);
 	my $pooled = defined $bouncer_port ? $form->($bouncer_port, $client) : $direct;
 
-	$node->safe_psql('postgres', "CREATE DATABASE $client");
-	$node->safe_psql($client, 'CREATE EXTENSION pg_outbox');
-	$node->safe_psql($client, slurp("$root/test/clients/shop.sql"));
+	shop_database($client);
 
 	# a program that crashes, and one that goes on, elsewhere
 	publish($client, $direct, 1, 10);
@@ -128,6 +128,16 @@ sub test_client
 		'the types that docs/clients.md names');
 	is($node->safe_psql($client, q{SELECT lag FROM outbox.status WHERE name = 'values'}), '0',
 		'intervals and arrays as arguments');
+	return;
+}
+
+sub shop_database
+{
+	my ($name) = @_;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $name");
+	$node->safe_psql($name, 'CREATE EXTENSION pg_outbox');
+	$node->safe_psql($name, slurp("$root/test/clients/shop.sql"));
 	return;
 }
 
