@@ -8,12 +8,6 @@ use lib $FindBin::RealBin;
 use OutboxServer;
 use Test::More;
 
-BEGIN
-{
-	# IPC::Run is what PostgreSQL's own modules use
-	require IPC::Run;
-}
-
 my $source = new_server('source', conf => ["outbox.partition_interval = '1s'"]);
 my $other = new_server('other', conf => ["outbox.partition_interval = '1s'"]);
 my $unloaded = new_server('unloaded', conf => ["shared_preload_libraries = ''"]);
@@ -59,19 +53,6 @@ sub state_of
 
 	return join("\n",
 		map { "$_: " . $node->safe_psql($database, $state{$_}) } sort keys %state);
-}
-
-# Runs a client program of this installation; its output and whether it failed.
-sub client
-{
-	my ($node, @command) = @_;
-	my ($out, $err) = ('', '');
-
-	local $ENV{PGHOST} = $node->host;
-	local $ENV{PGPORT} = $node->port;
-	delete local $ENV{PGDATABASE};
-	my $ok = IPC::Run::run(\@command, '>', \$out, '2>', \$err);
-	return ($ok, $out . $err);
 }
 
 sub client_ok

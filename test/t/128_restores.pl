@@ -9,30 +9,12 @@ use lib $FindBin::RealBin;
 use OutboxServer;
 use Test::More;
 
-BEGIN
-{
-	require IPC::Run;
-}
-
 my @conf = ("fsync = off", "max_connections = 150", "max_worker_processes = 100");
 my $source = new_server('source', conf => \@conf);
 # the workers there look all the time: a restore that is not one transaction is
 # seen at every stage
 my $target = new_server('target', conf => [@conf, "outbox.poll_interval = '10ms'"]);
 my $dir = $source->basedir;
-
-# Runs a client program of this installation; whether it succeeded, and its output.
-sub client
-{
-	my ($node, @command) = @_;
-	my ($out, $err) = ('', '');
-
-	local $ENV{PGHOST} = $node->host;
-	local $ENV{PGPORT} = $node->port;
-	delete local $ENV{PGDATABASE};
-	my $ok = IPC::Run::run(\@command, '>', \$out, '2>', \$err);
-	return ($ok, $out . $err);
-}
 
 my $number = 0;
 

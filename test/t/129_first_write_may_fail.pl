@@ -8,11 +8,6 @@ use lib $FindBin::RealBin;
 use OutboxServer;
 use Test::More;
 
-BEGIN
-{
-	require IPC::Run;
-}
-
 # without workers, so that our sessions are the first
 my $node = new_node('restored');
 
@@ -29,19 +24,13 @@ sub sql
 	return $node->safe_psql($database, join("\n", @_));
 }
 
-sub client
-{
-	local $ENV{PGHOST} = $node->host;
-	local $ENV{PGPORT} = $node->port;
-	return IPC::Run::run([@_], '>', \my $out, '2>', \my $err);
-}
-
 # Events are left out, so the subscription stands beyond the log's end.
 sub restore
 {
 	$database = 'r' . ++$number;
 	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	ok(client('pg_restore', '-d', $database, $dump), 'a restore without events');
+	my ($ok, $out) = client($node, 'pg_restore', '-d', $database, $dump);
+	ok($ok, 'a restore without events') || diag($out);
 	return;
 }
 
@@ -68,8 +57,9 @@ sql("SELECT outbox.subscribe('quick', '{orders.*}', 'quick_handler')");
 insert_orders($node, $database, 10);
 sql('CALL outbox.run()');
 is(sql('SELECT outbox.head()'), 10, 'the source has events');
-ok( client('pg_dump', '-Fc', '-f', $dump, (map { "--exclude-table-data=outbox.$_" }
-			qw(event* segment generation schema_version)), $database), 'a dump without them');
+my ($ok, $out) = client($node, 'pg_dump', '-Fc', '-f', $dump, (map { "--exclude-table-data=outbox.$_" }
+			qw(event* segment generation schema_version)), $database);
+ok($ok, 'a dump without them') || diag($out);
 
 restore();
 is_served('written to');

@@ -9,6 +9,9 @@ use Test::More;
 
 BEGIN
 {
+	# PostgreSQL's own modules use it
+	require IPC::Run;
+
 	# the module's name and its methods' changed in 15
 	if (!eval { require PostgreSQL::Test::Cluster; require PostgreSQL::Test::Utils; 1 })
 	{
@@ -19,7 +22,7 @@ BEGIN
 
 our @EXPORT = qw(new_node new_server install_orders insert_orders wait_until
   wait_for_effects effects_are_exact worker_pid wait_for_worker
-  wait_for_new_worker wait_for_recovery quick kill_hard server_log by_hand);
+  wait_for_new_worker wait_for_recovery quick kill_hard server_log by_hand client);
 
 sub new_node
 {
@@ -229,6 +232,20 @@ sub by_hand
 		(map { "ALTER TABLE outbox.$_ ENABLE ALWAYS TRIGGER refuse_load;" } @tables),
 		'ALTER EVENT TRIGGER outbox_capture_follow_ddl ENABLE ALWAYS;'));
 	return;
+}
+
+# Runs a client program of this installation, for the node; returns whether it
+# succeeded, and its output.
+sub client
+{
+	my ($node, @command) = @_;
+	my ($out, $err) = ('', '');
+
+	local $ENV{PGHOST} = $node->host;
+	local $ENV{PGPORT} = $node->port;
+	delete local $ENV{PGDATABASE};
+	my $ok = IPC::Run::run(\@command, '>', \$out, '2>', \$err);
+	return ($ok, $out . $err);
 }
 
 # SIGKILL, after which the whole server restarts.
