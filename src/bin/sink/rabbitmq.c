@@ -25,6 +25,7 @@
 
 #define SECTION			"rabbitmq"
 #define MOST_UNCONFIRMED 100000
+#define WAKE_AT_ONCE	64		/* letters */
 #define LONGEST_SEND	(3 * OBX_SECOND)	/* of a letter, before that is
 											 * told */
 #define LONGEST_LEAVE	OBX_SECOND
@@ -245,7 +246,9 @@ send_letter(void *context, const ObxMessage *message)
 	pthread_mutex_lock(&rabbitmq->lock);
 	rabbitmq->last++;
 	rabbitmq->queued_bytes += letter->text.length;
-	wake_thread(rabbitmq);
+	/* the others of this turn are there soon; work() wakes it up in any case */
+	if (rabbitmq->last - rabbitmq->next >= WAKE_AT_ONCE)
+		wake_thread(rabbitmq);
 	pthread_mutex_unlock(&rabbitmq->lock);
 	rabbitmq->newest = message->ticket;
 	return true;
@@ -409,6 +412,8 @@ work_rabbitmq(void *context)
 	pthread_mutex_lock(&rabbitmq->lock);
 	if (rabbitmq->loop_is_told && eventfd_read(rabbitmq->to_loop, &unused) == 0)
 		rabbitmq->loop_is_told = false;
+	if (rabbitmq->next <= rabbitmq->last && !rabbitmq->is_blocked)
+		wake_thread(rabbitmq);
 	pthread_mutex_unlock(&rabbitmq->lock);
 }
 
@@ -484,6 +489,7 @@ connect_rabbitmq(void *context)
 	forget_letters(rabbitmq);
 	rabbitmq->first = rabbitmq->next = 1;
 	rabbitmq->last = 0;
+	rabbitmq->unanswered = rabbitmq->untold = 0;
 	rabbitmq->has_ended = rabbitmq->thread_sleeps = rabbitmq->held_is_told = false;
 	rabbitmq->state = OBX_CONNECTING;
 	rabbitmq->has_thread = start_thread(rabbitmq);

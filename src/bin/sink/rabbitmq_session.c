@@ -21,6 +21,8 @@
 
 #define BETWEEN_READS	64		/* letters */
 #define BYTES_BETWEEN_READS (64 * 1024)
+#define TELL_AT_ONCE	64		/* answers */
+#define TELL_AFTER		2		/* ms */
 #define MOST_KEPT		(16 * 1024) /* bytes, for the next text in its place */
 #define GRACE			500000	/* microseconds, for taking leave */
 
@@ -74,6 +76,25 @@ tell_loop(ObxRabbitmq *rabbitmq)
 		rabbitmq->loop_is_told = false;
 }
 
+/*
+ * Each wake-up of the loop costs more than a letter: it is told at once when it
+ * has nothing else to wait for, else of many answers, or after a moment.
+ */
+static void
+note_answer(ObxRabbitmq *rabbitmq, ObxRabbitmqLetter *letter, ObxRabbitmqFate fate)
+{
+	letter->fate = fate;
+	rabbitmq->unanswered--;
+	if (rabbitmq->untold++ == 0)
+		rabbitmq->untold_since = obx_now();
+	if (fate == OBX_ACKED && rabbitmq->untold < TELL_AT_ONCE &&
+		(rabbitmq->unanswered > 0 || rabbitmq->next <= rabbitmq->last) &&
+		obx_now() - rabbitmq->untold_since < TELL_AFTER * OBX_MILLISECOND)
+		return;
+	rabbitmq->untold = 0;
+	tell_loop(rabbitmq);
+}
+
 static void
 take_confirm(Session *session, uint64_t tag, bool multiple, ObxRabbitmqFate fate)
 {
@@ -86,9 +107,8 @@ take_confirm(Session *session, uint64_t tag, bool multiple, ObxRabbitmqFate fate
 		ObxRabbitmqLetter *letter = obx_rabbitmq_letter(rabbitmq, number);
 
 		if (letter->fate == OBX_PUBLISHED)
-			letter->fate = fate;
+			note_answer(rabbitmq, letter, fate);
 	}
-	tell_loop(rabbitmq);
 	pthread_mutex_unlock(&rabbitmq->lock);
 }
 
@@ -107,12 +127,11 @@ take_return(Session *session, amqp_bytes_t id)
 		if (letter->fate != OBX_PUBLISHED || strlen(letter->id) != id.len ||
 			memcmp(letter->id, id.bytes, id.len) != 0)
 			continue;
-		letter->fate = OBX_RETURNED;
 		free(letter->why);
 		letter->why = obx_copy_string(session->return_why);
+		note_answer(rabbitmq, letter, OBX_RETURNED);
 		break;
 	}
-	tell_loop(rabbitmq);
 	pthread_mutex_unlock(&rabbitmq->lock);
 }
 
@@ -282,6 +301,7 @@ take_letter(ObxRabbitmq *rabbitmq)
 	{
 		letter = obx_rabbitmq_letter(rabbitmq, rabbitmq->next++);
 		letter->fate = OBX_PUBLISHED;
+		rabbitmq->unanswered++;
 		rabbitmq->sending_since = obx_now();
 	}
 	pthread_mutex_unlock(&rabbitmq->lock);
@@ -292,8 +312,12 @@ take_letter(ObxRabbitmq *rabbitmq)
 static void
 put_letter_down(ObxRabbitmq *rabbitmq, ObxRabbitmqLetter *letter)
 {
+	bool		makes_place;
+
 	pthread_mutex_lock(&rabbitmq->lock);
 	rabbitmq->sending_since = 0;
+	makes_place = rabbitmq->queued_bytes >= OBX_RABBITMQ_QUEUED / 2 &&
+		rabbitmq->queued_bytes - letter->text.length < OBX_RABBITMQ_QUEUED / 2;
 	rabbitmq->queued_bytes -= letter->text.length;
 	if (letter->text.size > MOST_KEPT)
 	{
@@ -301,7 +325,7 @@ put_letter_down(ObxRabbitmq *rabbitmq, ObxRabbitmqLetter *letter)
 		obx_text_init(&letter->text);
 	}
 	obx_text_clear(&letter->text);
-	if (rabbitmq->wants_place && rabbitmq->queued_bytes < OBX_RABBITMQ_QUEUED / 2)
+	if (makes_place)
 		tell_loop(rabbitmq);
 	pthread_mutex_unlock(&rabbitmq->lock);
 }
@@ -337,13 +361,24 @@ wait_for_something(Session *session)
 	};
 	eventfd_t	unused;
 	bool		sleeps;
+	bool		soon;
 
 	pthread_mutex_lock(&rabbitmq->lock);
+	soon = rabbitmq->untold > 0;
 	sleeps = !rabbitmq->stopping && (rabbitmq->next > rabbitmq->last || rabbitmq->is_blocked);
 	rabbitmq->thread_sleeps = sleeps;
 	pthread_mutex_unlock(&rabbitmq->lock);
-	if (sleeps)
-		poll(descriptors, 2, rabbitmq->endpoint.heartbeat * 1000 / 4);
+	if (!sleeps)
+		return;
+	soon = poll(descriptors, 2, soon ? TELL_AFTER : rabbitmq->endpoint.heartbeat * 1000 / 4) == 0 && soon;
+	pthread_mutex_lock(&rabbitmq->lock);
+	rabbitmq->thread_sleeps = false;
+	if (soon)
+	{
+		rabbitmq->untold = 0;
+		tell_loop(rabbitmq);
+	}
+	pthread_mutex_unlock(&rabbitmq->lock);
 	if (descriptors[1].revents != 0)
 		eventfd_read(rabbitmq->to_thread, &unused);
 }

@@ -71,6 +71,9 @@ typedef struct ObxRabbitmq
 	uint64_t	next;			/* the first one that is not published */
 	uint64_t	last;			/* before the first free one */
 	size_t		queued_bytes;
+	int			unanswered;		/* of those that are published */
+	int			untold;			/* answers that the loop was not told of */
+	int64_t		untold_since;
 } ObxRabbitmq;
 
 /* The letter of a number from "first" to "last". */
