@@ -1,6 +1,6 @@
 GRANT CREATE ON SCHEMA public TO shop;
 GRANT EXECUTE ON FUNCTION outbox.publish, outbox.subscribe, outbox.read TO shop;
-GRANT EXECUTE ON FUNCTION outbox.receive, outbox.ack, outbox.nack, outbox.release TO shop;
+GRANT EXECUTE ON FUNCTION outbox.receive, outbox.extend, outbox.ack, outbox.nack, outbox.release TO shop;
 GRANT EXECUTE ON PROCEDURE outbox.await TO shop;
 
 SET ROLE shop;

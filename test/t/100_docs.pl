@@ -113,7 +113,7 @@ sub check_programs
 		}
 	}
 	push @different, grep { !$shown{$_} }
-	  map { s{^\Q$root\E/}{}r } glob("$root/test/clients/shop.sql $root/test/clients/*/{shop,Shop}.*"
+	  map { s{^\Q$root\E/}{}r } glob("$root/test/clients/shop.sql $root/test/clients/*/{shop,Shop,pull,lease}.*"
 		  . " $root/test/clients/*/shop/*.{go,cs} $root/test/clients/*/src/bin/shop.*");
 	is("@different", '', 'programs are shown as they are');
 	return;
