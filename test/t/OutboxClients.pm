@@ -118,6 +118,11 @@ sub test_client
 		SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 		WHERE query ~ 'FROM outbox.read|^LISTEN' AND datname = current_database() AND pid <> pg_backend_pid()});
 	ok(ends($follower), 'a program whose session is gone ends');
+	$follower = start($client, $direct, 'shop', 'follow', 'outbox_head', 5);
+	says($follower, "6 OrderPlaced 6\n", 'it goes on from where it was');
+	publish($client, $direct, 7, 70);
+	says($follower, "6 OrderPlaced 6\n7 OrderPlaced 7\n", 'the notification that the log has grown wakes it');
+	stop($follower);
 
 	# the types
 	my %documented = documented_types($client);
