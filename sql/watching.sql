@@ -123,6 +123,8 @@ SELECT s.name,
        p.holder,
        p.holder_pid,
        p.lease_until,
+       s.id AS subscription_id,
+       s.concurrency AS lanes,
        s.seeks,
        p.delivered - s.delivered_at_seek AS delivered_since_seek
 FROM outbox.subscription s

@@ -241,6 +241,18 @@ append_settling(ObxClient *client, ObxText *sql, const ObxSettle *settle)
 	obx_text_append_string(sql, ");");
 }
 
+/* A log is known by where it began: that goes with it to other clusters. */
+static void
+append_standing(ObxClient *client, ObxText *sql)
+{
+	obx_text_append_string(sql, "SELECT s.subscription_id, s.seeks, s.lanes, s.position, s.delivered_since_seek,"
+						   " s.retrying OPERATOR(pg_catalog.+) s.parked OPERATOR(pg_catalog.+) s.dead,"
+						   " (SELECT pg_catalog.concat(g.system_identifier, '-', g.database) FROM outbox.generation g"
+						   " WHERE g.generation OPERATOR(pg_catalog.>) 0 ORDER BY g.generation LIMIT 1)"
+						   " FROM outbox.status s WHERE s.name OPERATOR(pg_catalog.=) ");
+	append_literal(client, sql, client->options.subscription);
+}
+
 void
 obx_client_ask(ObxClient *client, const ObxSettle *settle, bool receive, int64_t receipt)
 {
@@ -262,7 +274,10 @@ obx_client_ask(ObxClient *client, const ObxSettle *settle, bool receive, int64_t
 		append_lease(client, &sql);
 		if (receipt > 0)
 			obx_text_printf(&sql, ", receipt => %lld", (long long) receipt);
-		obx_text_append_string(&sql, ") r");
+		obx_text_append_string(&sql, ") r;");
+		/* behind it, in its transaction: nobody can seek meanwhile */
+		if (receipt == 0 && client->options.wants_standing)
+			append_standing(client, &sql);
 	}
 	ask(client, ASKING, &sql);
 }
@@ -327,6 +342,23 @@ take_status(ObxClient *client, const PGresult *row)
 }
 
 static void
+take_standing(ObxClient *client, const PGresult *row)
+{
+	ObxStanding *standing = &client->answer.standing;
+
+	if (PQntuples(row) == 0)
+		return;
+	standing->subscription = atoll(PQgetvalue(row, 0, 0));
+	standing->seeks = atoll(PQgetvalue(row, 0, 1));
+	standing->lanes = atoi(PQgetvalue(row, 0, 2));
+	standing->position = atoll(PQgetvalue(row, 0, 3));
+	standing->delivered = atoll(PQgetvalue(row, 0, 4));
+	standing->open = atoll(PQgetvalue(row, 0, 5));
+	snprintf(standing->log, sizeof(standing->log), "%s", PQgetvalue(row, 0, 6));
+	standing->generation = client->generation;
+}
+
+static void
 take_handout(ObxClient *client, PGresult *rows)
 {
 	ObxHandout *handout = &client->answer.handout;
@@ -349,6 +381,8 @@ take_result(ObxClient *client, PGresult *result)
 		return false;
 	if (columns == 4)
 		take_status(client, result);
+	else if (columns == 7)
+		take_standing(client, result);
 	else if (columns == 3)
 		take_generations(client, result);
 	else if (client->settling && !client->settled)

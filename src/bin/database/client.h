@@ -26,6 +26,7 @@ typedef struct ObxClientOptions
 	int			batch;
 	int64_t		lease;
 	int			columns;		/* of events: OBX_COLUMN_... */
+	bool		wants_standing; /* with each receipt */
 } ObxClientOptions;
 
 typedef struct ObxClient ObxClient;
@@ -39,6 +40,19 @@ typedef struct ObxHandout
 	int64_t		expires;		/* by obx_now(), rather too early than too
 								 * late */
 } ObxHandout;
+
+/* Where the subscription stands when a lane is won: after what was received. */
+typedef struct ObxStanding
+{
+	char		log[64];		/* whose events these are, "" for not known */
+	int			generation;
+	int64_t		subscription;	/* its number */
+	int64_t		seeks;
+	int			lanes;
+	int64_t		position;		/* all up to it is acked, if none is open */
+	int64_t		delivered;		/* since the last seek */
+	int64_t		open;			/* that wait for a retry, or are dead letters */
+} ObxStanding;
 
 typedef enum ObxSettleKind
 {
@@ -82,6 +96,8 @@ typedef struct ObxAnswer
 	bool		settled;		/* FAILED, REFUSED: was the settling the
 								 * cause? */
 	bool		taken_back;		/* and since the event is not ours any more? */
+	ObxStanding standing;		/* of a handout without a receipt, if that is
+								 * wanted */
 	char text[	1000];
 	char		state[32];		/* of the subscription: STATUS, CONNECTED */
 	int64_t		lag;

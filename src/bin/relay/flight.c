@@ -9,6 +9,7 @@
 #include "base/text.h"
 
 #define REJECTED (-1)
+#define LEFT_OUT (-2)
 
 void
 obx_flight_add(ObxFlight *flight, const ObxHandout *handout)
@@ -49,6 +50,26 @@ obx_flight_sent(ObxFlight *flight, ObxBatch *batch)
 	batch->tickets[batch->sent++] = ++flight->ticket;
 }
 
+void
+obx_flight_leave_out(ObxFlight *flight, ObxBatch *batch)
+{
+	batch->tickets[batch->sent++] = LEFT_OUT;
+	(void) flight;
+}
+
+int
+obx_flight_list_sent(const ObxFlight *flight, int64_t * *positions)
+{
+	int			count = 0;
+
+	*positions = obx_allocate(flight->events * sizeof(int64_t));
+	for (const ObxBatch *b = flight->first; b != NULL; b = b->next)
+		for (int i = b->acked; i < b->sent; i++)
+			if (b->tickets[i] > 0)
+				(*positions)[count++] = obx_handout_position(&b->handout, i);
+	return count;
+}
+
 /* Those at the front that are dealt with; returns how many were confirmed. */
 static int
 advance(ObxBatch *batch, int64_t ticket)
@@ -57,7 +78,7 @@ advance(ObxBatch *batch, int64_t ticket)
 
 	while (batch->confirmed < batch->sent && batch->tickets[batch->confirmed] <= ticket)
 	{
-		if (batch->tickets[batch->confirmed] != REJECTED)
+		if (batch->tickets[batch->confirmed] > 0)
 			count++;
 		batch->confirmed++;
 	}
@@ -156,6 +177,31 @@ is_alone(const ObxFlight *flight, const ObxBatch *batch)
 }
 
 /*
+ * Behind a rejected event, nothing was sent: what was before it is acked first,
+ * and what is behind it is given back later.
+ */
+static bool
+settle_prefix(ObxBatch *batch, ObxSettle *settle)
+{
+	int			number = batch->rejections->number;
+
+	if (batch->confirmed < number)
+		return false;
+	settle->receipt = batch->handout.receipt;
+	settle->kind = batch->acked < number ? OBX_SETTLE_ACK : OBX_SETTLE_NACK;
+	if (batch->acked < number)
+	{
+		settle->handout = &batch->handout;
+		settle->first = batch->acked;
+		settle->count = number;
+		return true;
+	}
+	settle->position = obx_handout_position(&batch->handout, number);
+	settle->text = batch->rejections->why;
+	return true;
+}
+
+/*
  * Positions make sure that the receipt is of these events.  After a nack, which
  * takes back others of its key, it is not known which are still ours: then
  * all that is left is acked, once all is dealt with.
@@ -163,6 +209,8 @@ is_alone(const ObxFlight *flight, const ObxBatch *batch)
 static bool
 settle_batch(const ObxFlight *flight, ObxBatch *batch, bool early, ObxSettle *settle)
 {
+	if (flight->keeps_progress && batch->rejections != NULL)
+		return settle_prefix(batch, settle);
 	settle->receipt = batch->handout.receipt;
 	if (batch->rejections != NULL)
 	{
@@ -172,7 +220,7 @@ settle_batch(const ObxFlight *flight, ObxBatch *batch, bool early, ObxSettle *se
 		return true;
 	}
 	settle->kind = OBX_SETTLE_ACK;
-	if (obx_flight_has_nacks(flight, settle->receipt))
+	if (!flight->keeps_progress && obx_flight_has_nacks(flight, settle->receipt))
 		return is_complete(flight, settle->receipt);
 	if (!is_dealt_with(batch) && (!early || batch->confirmed == batch->acked))
 		return false;
@@ -206,7 +254,11 @@ obx_flight_settled(ObxFlight *flight, ObxBatch *batch, const ObxSettle *settle)
 	if (settle->kind == OBX_SETTLE_NACK)
 	{
 		batch->has_nacks = true;
+		if (flight->keeps_progress)
+			batch->acked = batch->rejections->number + 1;
 		remove_rejection(batch);
+		if (batch->acked == batch->handout.nevents)
+			obx_flight_remove(flight, batch);
 	}
 	else if (settle->kind == OBX_SETTLE_ACK && settle->handout == NULL && settle->position == 0)
 	{
@@ -234,7 +286,7 @@ obx_flight_is_quiet(const ObxFlight *flight)
 {
 	for (const ObxBatch *b = flight->first; b != NULL; b = b->next)
 		if (b->confirmed < b->sent || b->acked < b->confirmed || b->rejections != NULL ||
-			b->has_nacks)
+			(b->has_nacks && !flight->keeps_progress))
 			return false;
 	return true;
 }

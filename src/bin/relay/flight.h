@@ -40,6 +40,12 @@ typedef struct ObxFlight
 	int			events;			/* of all batches */
 	int			batches;
 	int64_t		ticket;			/* the last one given */
+
+	/*
+	 * The sink keeps progress: behind a rejected event nothing is sent under
+	 * its receipt, so that what a nack takes back was not sent.
+	 */
+	bool		keeps_progress;
 } ObxFlight;
 
 extern void obx_flight_add(ObxFlight *flight, const ObxHandout *handout);
@@ -49,6 +55,15 @@ extern bool obx_flight_next(ObxFlight *flight, ObxBatch **batch, int *number);
 
 /* It was taken by the sink, under the ticket after the last one. */
 extern void obx_flight_sent(ObxFlight *flight, ObxBatch *batch);
+
+/* It need not be sent: the sink has it. */
+extern void obx_flight_leave_out(ObxFlight *flight, ObxBatch *batch);
+
+/*
+ * Positions that were sent, and are not acked: in the order of sending, in
+ * memory of the caller's; returns their number.
+ */
+extern int	obx_flight_list_sent(const ObxFlight *flight, int64_t * *positions);
 
 /* Everything up to the ticket is confirmed; returns how many events that is. */
 extern int	obx_flight_confirm(ObxFlight *flight, int64_t ticket);

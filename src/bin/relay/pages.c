@@ -46,6 +46,8 @@ make_metrics(ObxText *text, const ObxRelay *relay)
 	add_metric(text, relay, "events_sent_total", "counter", "", counters->sent);
 	add_metric(text, relay, "events_confirmed_total", "counter", "", counters->confirmed);
 	add_metric(text, relay, "events_rejected_total", "counter", "", counters->rejected);
+	if (relay->flight.keeps_progress)
+		add_metric(text, relay, "events_left_out_total", "counter", "", relay->left_out);
 	add_metric(text, relay, "sent_bytes_total", "counter", "", counters->bytes);
 	add_metric(text, relay, "handouts_total", "counter", "", counters->handouts);
 	add_metric(text, relay, "handouts_expired_total", "counter", "", counters->expired);

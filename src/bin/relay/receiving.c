@@ -144,6 +144,10 @@ take_done(ObxRelay *relay, const ObxAnswer *answer)
 						  relay->asked + relay->settings.database.lease);
 	if (relay->settle.kind == OBX_SETTLE_RELEASE)
 		obx_relay_drop_receipt(relay, relay->settle.receipt);
+	if (relay->settling != NULL && relay->settle.kind == OBX_SETTLE_ACK)
+		obx_relay_note_acked(relay, &relay->settling->handout, relay->settling->acked,
+							 relay->settle.handout != NULL ? relay->settle.count :
+							 relay->settling->handout.nevents);
 	if (relay->settling != NULL)
 	{
 		/* of what is left after nacks it is not known how much that is */
@@ -161,6 +165,8 @@ take_done(ObxRelay *relay, const ObxAnswer *answer)
 		take_empty_answer(relay);
 		return;
 	}
+	if (relay->receipt == 0 && relay->flight.keeps_progress)
+		obx_relay_take_standing(relay, &answer->standing);
 	obx_flight_add(&relay->flight, &answer->handout);
 	obx_flight_extend(&relay->flight, answer->handout.receipt, answer->handout.expires);
 	relay->counters.handouts++;
@@ -168,7 +174,7 @@ take_done(ObxRelay *relay, const ObxAnswer *answer)
 	relay->nothing_left = false;
 	relay->held_elsewhere = false;
 	relay->receive_at = 0;
-	relay->sealed = false;
+	relay->sealed = relay->flight.keeps_progress && relay->sealed;
 	set_role(relay, true);
 }
 
@@ -251,13 +257,15 @@ wants_to_receive(ObxRelay *relay)
 	int			receipts = obx_flight_receipts(flight, &smallest);
 
 	relay->receipt = 0;
-	if (relay->draining || !relay->sink_up || relay->sink_refused || now < relay->receive_at)
+	if (flight->batches == 0)
+		relay->giving_back = false;
+	if (relay->giving_back || relay->draining || !relay->sink_up || relay->sink_refused || now < relay->receive_at)
 		return false;
 	if (flight->events == 0)
 		return true;
 	if (flight->events + relay->settings.database.batch > relay->settings.window)
 		return false;
-	if (relay->lanes == 0 || receipts < relay->lanes || now >= relay->probe_at)
+	if (!flight->keeps_progress && (relay->lanes == 0 || receipts < relay->lanes || now >= relay->probe_at))
 		return true;
 	relay->receipt = smallest;
 	return !obx_flight_has_nacks(flight, smallest);
@@ -285,7 +293,7 @@ keep_or_release(ObxRelay *relay)
 {
 	ObxBatch   *ageing = find_ageing(relay);
 
-	if (relay->draining && relay->flight.first != NULL && obx_flight_is_quiet(&relay->flight))
+	if ((relay->draining || relay->giving_back) && relay->flight.first != NULL && obx_flight_is_quiet(&relay->flight))
 	{
 		relay->settle.kind = OBX_SETTLE_RELEASE;
 		relay->settle.receipt = relay->flight.first->handout.receipt;
@@ -307,7 +315,8 @@ obx_relay_ask(ObxRelay *relay)
 		!obx_backoff_is_over(&relay->question_backoff))
 		return;
 	relay->settling = obx_flight_settle(&relay->flight,
-										relay->draining || find_ageing(relay) != NULL,
+										relay->draining || relay->giving_back ||
+										find_ageing(relay) != NULL,
 										&relay->settle);
 	if (relay->settling == NULL)
 		keep_or_release(relay);

@@ -228,6 +228,7 @@ open_relay(ObxRelay *relay)
 	char	   *error;
 
 	relay->delivered = -1;
+	relay->flight.keeps_progress = relay->sealed = relay->settings.traits.keeps_progress;
 	obx_text_init(&relay->body);
 	obx_text_init(&relay->id);
 	if (relay->settings.listen != NULL && relay->mode == OBX_RELAY_FOREVER)
@@ -248,6 +249,7 @@ static void
 close_relay(ObxRelay *relay)
 {
 	obx_flight_clear(&relay->flight);
+	obx_progress_clear(&relay->progress);
 	if (relay->client != NULL)
 		obx_client_close(relay->client);
 	if (relay->monitor != NULL)

@@ -16,6 +16,7 @@
 static void
 forget_sent(ObxRelay *relay)
 {
+	obx_relay_unclaim(relay);
 	if (relay->sink_up)
 		relay->settings.module->forget(relay->settings.sink);
 	obx_flight_rewind(&relay->flight);
@@ -29,6 +30,9 @@ obx_relay_drop(ObxRelay *relay, ObxBatch *batch)
 
 	if (relay->settling == batch)
 		relay->settling = NULL;
+	/* what it has of these counts again */
+	if (batch->confirmed > batch->acked)
+		obx_relay_unclaim(relay);
 	relay->formed = 0;
 	obx_flight_remove(&relay->flight, batch);
 	if (sent)
@@ -73,6 +77,7 @@ obx_relay_expire(ObxRelay *relay)
 					 batch->confirmed, batch->handout.nevents);
 			relay->counters.expired++;
 			obx_relay_drop(relay, batch);
+			obx_relay_unclaim(relay);
 		}
 		batch = next;
 	}
@@ -90,6 +95,8 @@ take_failure(ObxRelay *relay, const ObxSinkResult *result)
 	snprintf(relay->sink_error, sizeof(relay->sink_error), "%s", result->text);
 	relay->counters.sink_failures++;
 	relay->sink_up = relay->sink_connecting = relay->sink_held = false;
+	obx_relay_unclaim(relay);
+	relay->giving_back = relay->giving_back || result->verdict == OBX_FENCED;
 	relay->sink_refused = refused;
 	obx_flight_rewind(&relay->flight);
 	relay->formed = 0;
@@ -123,6 +130,19 @@ take_release(ObxRelay *relay)
 	relay->sink_held = false;
 }
 
+/* The sink is still there, and claimed. */
+static void
+take_again(ObxRelay *relay, const ObxSinkResult *result)
+{
+	if (strcmp(relay->sink_error, result->text) != 0)
+		obx_warn("sink %s: %s", relay->settings.module->name, result->text);
+	snprintf(relay->sink_error, sizeof(relay->sink_error), "%s", result->text);
+	relay->counters.sink_failures++;
+	obx_flight_rewind(&relay->flight);
+	relay->formed = 0;
+	relay->sealed = relay->flight.keeps_progress;
+}
+
 static void
 take_rejection(ObxRelay *relay, const ObxSinkResult *result)
 {
@@ -133,6 +153,7 @@ take_rejection(ObxRelay *relay, const ObxSinkResult *result)
 	{
 		obx_flight_reject(&relay->flight, result->ticket, result->text);
 		obx_flight_confirm(&relay->flight, 0);
+		relay->giving_back = relay->flight.keeps_progress;
 		return;
 	}
 	/* everything waits until somebody repairs it */
@@ -186,6 +207,10 @@ take_results(ObxRelay *relay)
 				take_rejection(relay, &result);
 				break;
 			case OBX_CLAIMED:
+				obx_relay_take_claim(relay, result.progress);
+				break;
+			case OBX_AGAIN:
+				take_again(relay, &result);
 				break;
 			case OBX_LATER:
 			case OBX_FENCED:
@@ -248,6 +273,16 @@ send_next(ObxRelay *relay, ObxBatch *batch, int number)
 	return true;
 }
 
+/* What was rejected of it must not be in its record. */
+static void
+end_batch(ObxRelay *relay)
+{
+	if (relay->flight.keeps_progress)
+		(void) take_results(relay);
+	if (!relay->finished)
+		obx_relay_seal(relay);
+}
+
 static void
 send_all(ObxRelay *relay)
 {
@@ -255,13 +290,23 @@ send_all(ObxRelay *relay)
 	int			number;
 
 	while (obx_flight_next(&relay->flight, &batch, &number))
-		if (!send_next(relay, batch, number))
+	{
+		if (relay->progress.nsent > 0 &&
+			obx_progress_has(&relay->progress, obx_handout_position(&batch->handout, number)))
+		{
+			obx_flight_leave_out(&relay->flight, batch);
+			relay->left_out++;
+		}
+		else if (!send_next(relay, batch, number))
+		{
+			if (relay->flight.keeps_progress)
+				end_batch(relay);
 			return;
+		}
+	}
 	/* what was rejected before it could be sent again counts as dealt with */
 	obx_flight_confirm(&relay->flight, 0);
-	if (!relay->sealed)
-		relay->settings.module->seal(relay->settings.sink, NULL);
-	relay->sealed = true;
+	end_batch(relay);
 }
 
 static bool
@@ -275,13 +320,12 @@ has_nacks(const ObxRelay *relay)
 static void
 send_or_seal(ObxRelay *relay)
 {
-	if (relay->sink_up && (!relay->draining || has_nacks(relay)))
+	bool		ends = relay->draining && (relay->flight.keeps_progress || !has_nacks(relay));
+
+	if (relay->sink_up && (ends || relay->giving_back))
+		obx_relay_seal(relay);
+	else if (relay->sink_up && obx_relay_claim(relay))
 		send_all(relay);
-	else if (relay->sink_up && !relay->sealed)
-	{
-		relay->settings.module->seal(relay->settings.sink, NULL);
-		relay->sealed = true;
-	}
 }
 
 void

@@ -8,6 +8,9 @@
 
 #include "base/clock.h"
 
+/* Their positions are in each record of progress. */
+#define MOST_WITH_PROGRESS 100000
+
 static ObxForm
 read_form(ObxConfig *config)
 {
@@ -56,6 +59,10 @@ read_sink(ObxConfig *config, ObxRelaySettings *settings)
 		obx_config_fail(config, "", "sink", "%s", error);
 	else
 		settings->sink = settings->module->open(config, &settings->traits);
+	settings->database.wants_standing = settings->traits.keeps_progress;
+	if (settings->traits.keeps_progress && settings->window > MOST_WITH_PROGRESS)
+		obx_config_fail(config, "", "window", "\"window\" must be at most %d here: the sink keeps"
+						" a list of these events", MOST_WITH_PROGRESS);
 	settings->database.columns = obx_form_columns(settings->form) | settings->traits.columns;
 	free(error);
 }

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "relay/flight.h"
 #include "relay/monitor.h"
+#include "relay/progress.h"
 #include "relay/settings.h"
 
 typedef struct ObxCounters
@@ -70,6 +71,16 @@ typedef struct ObxRelay
 	bool		sink_refused;
 	bool		sink_held;		/* it is up, and takes nothing for now */
 	bool		sealed;
+
+	/* a sink that keeps progress */
+	bool		claimed;		/* others are shut out, and it is known */
+	bool		claiming;
+	bool		giving_back;	/* nothing is sent until what is left is
+								 * released */
+	ObxStanding standing;		/* at the last receipt; "delivered" since */
+	ObxProgress progress;		/* of it "sent" is what former processes, or
+								 * hand-outs, have left */
+	int64_t		left_out;		/* events, counted */
 	ObxBackoff	sink_backoff;
 	char		sink_error[400];
 	ObxText		body;			/* of the event that is sent next */
@@ -94,6 +105,22 @@ extern void obx_relay_ask(ObxRelay *relay);
 
 /* The sink's part. */
 extern void obx_relay_turn_sink(ObxRelay *relay);
+
+/* What the sink has must be read anew before anything is sent. */
+extern void obx_relay_unclaim(ObxRelay *relay);
+
+/* The hand-out's events from "first" to before "count" are acked. */
+extern void obx_relay_note_acked(ObxRelay *relay, const ObxHandout *handout, int first, int count);
+
+/* Where the subscription stands when a lane was won. */
+extern void obx_relay_take_standing(ObxRelay *relay, const ObxStanding *standing);
+
+/* Claims the sink, if that is to be done; true if it can be sent to. */
+extern bool obx_relay_claim(ObxRelay *relay);
+extern void obx_relay_take_claim(ObxRelay *relay, const char *found);
+
+/* Ends what was sent since, together with the progress. */
+extern void obx_relay_seal(ObxRelay *relay);
 
 /* Gives hand-outs up whose lease has run out: they come again. */
 extern void obx_relay_expire(ObxRelay *relay);

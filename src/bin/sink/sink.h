@@ -32,6 +32,8 @@ typedef enum ObxVerdict
 	OBX_HELD,					/* no ticket: the engine takes nothing for
 								 * now; what was sent stands.  CONNECTED ends
 								 * that */
+	OBX_AGAIN,					/* as LATER, and at once: less of it may be
+								 * taken */
 	OBX_NEVER,					/* this ticket is rejected, others are not
 								 * concerned */
 	OBX_FENCED,					/* as LATER, for another process has claimed
