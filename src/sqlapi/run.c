@@ -20,25 +20,20 @@
 #include "base/identity.h"
 #include "base/listener.h"
 #include "base/waiter.h"
-#include "capture/spread.h"
 #include "catalog/names.h"
-#include "catalog/progress.h"
 #include "catalog/registered_type.h"
 #include "catalog/subscription.h"
-#include "catalog/window.h"
 #include "dispatch/guest.h"
 #include "dispatch/pass.h"
 #include "emit/context.h"
-#include "emit/once.h"
 #include "emit/scheduled.h"
-#include "log/ahead.h"
 #include "log/generation.h"
 #include "log/retention.h"
 #include "sequencer/announcement.h"
 #include "sequencer/sequencer.h"
 #include "sqlapi/argument.h"
 #include "subscription/retention_floor.h"
-#include "subscription/upkeep.h"
+#include "worker/housekeeping.h"
 
 PG_FUNCTION_INFO_V1(obx_sql_run);
 PG_FUNCTION_INFO_V1(obx_sql_apply_retention);
@@ -240,62 +235,6 @@ run_all(Run *run)
 }
 
 static void
-prepare_partitions(void)
-{
-	ObxAhead	result;
-	bool		urgent;
-
-	do
-	{
-		result = obx_ahead_prepare(false, &urgent);
-		SPI_commit();
-	} while (result == OBX_AHEAD_MADE);
-}
-
-static void
-apply_retention(void)
-{
-	ObxRetentionRound round = {0};
-	bool		more;
-
-	do
-	{
-		more = obx_retention_step(&round, obx_retention_floor);
-		SPI_commit();
-	} while (more);
-}
-
-/* What somebody works on is left to the next call. */
-static void
-spread_rules(void)
-{
-	ObxSpread	result;
-
-	do
-	{
-		result = obx_spread_step();
-		SPI_commit();
-	} while (result == OBX_SPREAD_MORE);
-}
-
-static void
-keep_house(void)
-{
-	spread_rules();
-	prepare_partitions();
-	apply_retention();
-	while (obx_progress_clean())
-		SPI_commit();
-	while (obx_window_clean())
-		SPI_commit();
-	while (obx_upkeep_clean())
-		SPI_commit();
-	SPI_commit();
-	obx_once_forget();
-	SPI_commit();
-}
-
-static void
 check_context(FunctionCallInfo fcinfo)
 {
 	if (obx_context_current() != NULL)
@@ -349,7 +288,7 @@ obx_sql_run(PG_FUNCTION_ARGS)
 	{
 		be_guests(&run);
 		follow_owners();
-		keep_house();
+		obx_housekeeping_finish(SPI_commit);
 		collect_lanes(&run);
 		run_all(&run);
 	}

@@ -1,10 +1,12 @@
 /*
- * What the sequencer's process does by the clock: partitions ahead of need,
- * retention, superseded rows of progress, keys that are past their window.
+ * Housekeeping: partitions ahead of need, retention, superseded rows of
+ * progress, keys that are past their window.
  *
- * Each task runs in a transaction of its own; one that fails is reported,
- * tried again ever less often, and keeps nothing else from running.  A task
- * that finds nothing to do takes no transaction id and writes nothing.
+ * The sequencer's process does the tasks by the clock, outbox.run() all at once.
+ * A task is done in steps, each in a transaction of its own.  In the sequencer's
+ * process a task that fails is reported, tried again ever less often, and keeps
+ * no other task from running.  A task that finds nothing to do takes no
+ * transaction id and writes nothing.
  */
 #include "postgres.h"
 
@@ -45,23 +47,18 @@ typedef struct Task
 	const char *activity;
 	bool		(*has_work) (void); /* needs no transaction; NULL: always */
 	ObxStage	stage;			/* not before */
-	void		(*perform) (void);
-	int64		(*interval) (void);
+	bool		(*perform) (bool in_background);	/* a step; is more left? */
+	int64		(*interval) (void); /* after the last step */
 	TimestampTz due;
 } Task;
 
 static uint64 known_progress = 0;
 
-/* what the last step of these left */
-static bool progress_left = false;
-static bool windows_left = false;
-
 /* What was found when tables below were looked at, once by each process. */
 static ObxSpread spread = OBX_SPREAD_MORE;
 static int64 spread_delay = 0;
-static bool remnants_left = false;
-static bool partitions_left = false;
-static bool retention_left = false;
+
+static ObxRetentionRound retention_round;
 
 /* how often partitions could not be made although there was none for now */
 static int	partitions_refused = 0;
@@ -75,21 +72,19 @@ bound_interval(int64 interval)
 static int64
 partition_interval(void)
 {
-	if (partitions_left)
-		return STEP_INTERVAL;
 	if (partitions_refused > 0)
 		return partitions_refused <= SOON_ATTEMPTS ? SHORTEST_INTERVAL : LONGEST_INTERVAL / 2;
 	return bound_interval(obx_partition_interval * USECS_PER_SEC / 4);
 }
 
-static void
-prepare_partitions(void)
+static bool
+prepare_partitions(bool in_background)
 {
 	bool		urgent;
-	ObxAhead	result = obx_ahead_prepare(true, &urgent);
+	ObxAhead	result = obx_ahead_prepare(in_background, &urgent);
 
-	partitions_left = result == OBX_AHEAD_MADE;
 	partitions_refused = result == OBX_AHEAD_LATER && urgent ? partitions_refused + 1 : 0;
+	return result == OBX_AHEAD_MADE;
 }
 
 static bool
@@ -103,19 +98,15 @@ retention_interval(void)
 {
 	int64		retention = obx_retention >= 0 ? obx_retention : PG_INT32_MAX;
 
-	if (retention_left)
-		return STEP_INTERVAL;
 	if (obx_max_retention >= 0)
 		retention = Min(retention, obx_max_retention);
 	return bound_interval(retention * USECS_PER_SEC / 10);
 }
 
-static void
-apply_retention(void)
+static bool
+apply_retention(bool in_background)
 {
-	static ObxRetentionRound round;
-
-	retention_left = obx_retention_step(&round, obx_retention_floor);
+	return obx_retention_step(&retention_round, obx_retention_floor);
 }
 
 /* Superseded rows come with progress; some go only when old snapshots have. */
@@ -125,28 +116,34 @@ clean_interval(void)
 	bool		progressed = obx_slot_own->progress != known_progress;
 
 	known_progress = obx_slot_own->progress;
-	if (progress_left || windows_left)
-		return STEP_INTERVAL;
 	return progressed ? CLEAN_INTERVAL : LONGEST_INTERVAL;
 }
 
-static void
-clean_progress(void)
+static bool
+clean_progress(bool in_background)
 {
-	progress_left = obx_progress_clean();
-	windows_left = obx_window_clean();
+	bool		progress_left = obx_progress_clean();
+
+	return obx_window_clean() || progress_left;
 }
 
-static void
-clean_remnants(void)
+static bool
+clean_remnants(bool in_background)
 {
-	remnants_left = obx_upkeep_clean();
+	return obx_upkeep_clean();
 }
 
 static int64
 remnants_interval(void)
 {
-	return remnants_left ? STEP_INTERVAL : LONGEST_INTERVAL;
+	return LONGEST_INTERVAL;
+}
+
+static bool
+forget_keys(bool in_background)
+{
+	obx_once_forget();
+	return false;
 }
 
 static int64
@@ -161,11 +158,12 @@ is_spreading(void)
 	return spread != OBX_SPREAD_DONE;
 }
 
-static void
-spread_rules(void)
+static bool
+spread_rules(bool in_background)
 {
 	spread = obx_spread_step();
 	spread_delay = spread == OBX_SPREAD_LOCKED ? bound_interval(spread_delay * 2) : 0;
+	return spread == OBX_SPREAD_MORE;
 }
 
 static int64
@@ -216,19 +214,34 @@ static Task tasks[] = {
 		.failures = {.what = "could not forget idempotency keys"},
 		.activity = "forgetting idempotency keys",
 		.stage = OBX_STAGE_UNUSED,
-		.perform = obx_once_forget,
+		.perform = forget_keys,
 		.interval = forget_interval
 	},
 };
 
-/* obx_process_run's step */
-static void
-run_task(void *arg)
+/* One step, as obx_process_run() calls it. */
+typedef struct Step
 {
-	const Task *task = arg;
+	const Task *task;
+	bool		is_more_left;
+} Step;
+
+static void
+run_step(void *arg)
+{
+	Step	   *step = arg;
 
 	if (obx_process_lock_extension() == OBX_INSTALLED)
-		task->perform();
+		step->is_more_left = step->task->perform(true);
+}
+
+/* The time until the task is due again, after a step. */
+static int64
+choose_interval(const Task *task, bool is_more_left)
+{
+	int64		interval = task->interval();
+
+	return is_more_left ? Min(interval, STEP_INTERVAL) : interval;
 }
 
 void
@@ -253,17 +266,34 @@ obx_housekeeping_run(ObxStage stage)
 			continue;
 		if (task->due <= now)
 		{
+			Step		step = {.task = task};
 			bool		failed = false;
 
 			if (task->has_work == NULL || task->has_work())
 			{
 				pgstat_report_activity(STATE_RUNNING, task->activity);
-				failed = !obx_process_run(run_task, task, &task->failures);
+				failed = !obx_process_run(run_step, &step, &task->failures);
 			}
 			/* how soon depends on what was left */
-			task->due = failed ? task->failures.retry_at : now + task->interval();
+			task->due = failed ? task->failures.retry_at : now + choose_interval(task, step.is_more_left);
 		}
 		next = Min(next, task->due);
 	}
 	return next;
+}
+
+void
+obx_housekeeping_finish(void (*commit) (void))
+{
+	memset(&retention_round, 0, sizeof(retention_round));
+	for (int i = 0; i < lengthof(tasks); i++)
+	{
+		bool		is_more_left;
+
+		do
+		{
+			is_more_left = tasks[i].perform(false);
+			commit();
+		} while (is_more_left);
+	}
 }

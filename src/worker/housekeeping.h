@@ -1,5 +1,5 @@
 /*
- * What the sequencer's process does by the clock.
+ * Housekeeping: steps that keep a database's log in order.
  */
 #ifndef OBX_HOUSEKEEPING_H
 #define OBX_HOUSEKEEPING_H
@@ -29,6 +29,12 @@ typedef enum ObxStage
  * of its own; returns when next.
  */
 extern TimestampTz obx_housekeeping_run(ObxStage stage);
+
+/*
+ * Does everything there is to do, at once and to the end, for outbox.run();
+ * "commit" ends the transaction after each step.  An error ends it.
+ */
+extern void obx_housekeeping_finish(void (*commit) (void));
 
 /* Subscriptions may have gone: what they left is cleaned up the next time. */
 extern void obx_housekeeping_clean_remnants(void);
