@@ -14,7 +14,7 @@
 #include "base/compat.h"
 #include "base/shmem.h"
 
-#define MAX_REGIONS 8
+#define MAX_REGIONS 16
 
 static const ObxRegion *regions[MAX_REGIONS];
 static int	nregions = 0;
