@@ -10,7 +10,9 @@ outbox_missing()
 		echo "pg_outbox is not in shared_preload_libraries"
 }
 
-outbox_install() { sql -f peers/outbox.sql; }
+# With a partition for now, as every log has but in its first seconds: the
+# default one has one index more.
+outbox_install() { sql -f peers/outbox.sql -c "CALL outbox.run()"; }
 
 outbox_capture() { sql -c "SELECT outbox.capture('$1')" >/dev/null; }
 
