@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "storage/bufmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "tcop/utility.h"
@@ -185,6 +186,24 @@ obx_lltoa(int64 value, char *out)
 #define obx_sequence_record_set(record, rel) ((record)->locator = (rel)->rd_locator)
 #else
 #define obx_sequence_record_set(record, rel) ((record)->node = (rel)->rd_node)
+#endif
+
+/*
+ * A page that was met before is found again without a lookup from 14 on; the
+ * type that names a relation's file was renamed in 16.
+ */
+#if PG_VERSION_NUM >= 160000
+typedef RelFileLocator ObxFile;
+#define obx_file_of(rel) ((rel)->rd_locator)
+#else
+typedef RelFileNode ObxFile;
+#define obx_file_of(rel) ((rel)->rd_node)
+#endif
+#if PG_VERSION_NUM >= 140000
+#define obx_read_recent(file, block, buffer) \
+	(BufferIsValid(buffer) && ReadRecentBuffer((file), MAIN_FORKNUM, (block), (buffer)))
+#else
+#define obx_read_recent(file, block, buffer) ((void) (file), false)
 #endif
 
 /* RelationGetPartitionDesc() learned omit_detached in 14. */

@@ -46,8 +46,9 @@
  *     ACCESS EXCLUSIVE, never waits, proves that no writer is left.
  *   outbox.event_default: ACCESS EXCLUSIVE, for a limited time, while a
  *     partition is attached or dropped.
- *   its sequence of ids: ROW EXCLUSIVE until the transaction ends, even where
- *     its subtransaction aborts, shows who has drawn ids.
+ *   its sequence of ids: ROW EXCLUSIVE while it is open; and where the library
+ *     is not preloaded until the transaction ends, even if its subtransaction
+ *     aborts, since that shows who has drawn ids.
  *   outbox.seen_N: ROW EXCLUSIVE keeps the table of the current turn from being
  *     sealed.
  *   outbox.registered_type: SHARE ROW EXCLUSIVE, one contract at a time.

@@ -10,6 +10,12 @@
  * than one: it locks the page, writes the new value, and logs a value some way
  * ahead, so that not each call needs a WAL record.
  *
+ * The page in shared memory is the counter, and what is logged its high-water
+ * mark.  Where no record is needed, which is most often, the page is found where
+ * it was last and the sequence is neither opened nor locked.  Then nobody may
+ * have given the sequence another file: that is news to be accepted first.  Who
+ * has drawn is said in unwritten.h, or else by a lock on the sequence.
+ *
  * A sequence can be set back: by hand, and by a restore.  That leaves log_cnt
  * at 0, which a draw never does, nor the replay of one; so whoever meets the
  * sequence like that asks what the highest id in use is, and goes on above it.
@@ -26,6 +32,7 @@
 #include "commands/sequence.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/syscache.h"
@@ -34,9 +41,10 @@
 #include "catalog/locks.h"
 #include "catalog/names.h"
 #include "log/counter.h"
+#include "log/unwritten.h"
 
-/* How far ahead of the counter its log is; as much as nextval() does. */
-#define OBX_IDS_LOGGED	32
+/* How far ahead of the counter its log is: what a crash may leave out. */
+#define OBX_IDS_LOGGED	128
 
 /*
  * What a counter that was drawn from has left at least, so that it differs from
@@ -89,14 +97,14 @@ check_counter(Oid relid)
 	checked = relid;
 }
 
-/* Locked until the transaction ends, even if this subtransaction aborts. */
-static Relation
-open_counter(void)
+/*
+ * Says to others that ids are drawn, until the transaction ends, even if this
+ * subtransaction aborts.
+ */
+static void
+enter(Oid relid)
 {
-	Oid			relid = obx_object_require(OBX_EVENT_ID_SEQ);
-
-	check_counter(relid);
-	if (locked_by != obx_my_lxid())
+	if (!obx_unwritten_enter() && locked_by != obx_my_lxid())
 	{
 		ResourceOwner owner = CurrentResourceOwner;
 
@@ -105,22 +113,43 @@ open_counter(void)
 		CurrentResourceOwner = owner;
 		locked_by = obx_my_lxid();
 	}
-	return relation_open(relid, NoLock);
 }
 
-static CounterPage
-lock_page(Relation counter, int mode)
+static Relation
+open_counter(void)
 {
-	CounterPage page = {.counter = counter};
+	Oid			relid = obx_object_require(OBX_EVENT_ID_SEQ);
+
+	check_counter(relid);
+	enter(relid);
+	return relation_open(relid, RowExclusiveLock);
+}
+
+static void
+close_counter(Relation counter)
+{
+	relation_close(counter, RowExclusiveLock);
+}
+
+/* The page is in that buffer; "counter" may be NULL. */
+static CounterPage
+lock_buffer(Relation counter, Buffer buffer, int mode)
+{
+	CounterPage page = {.counter = counter,.buffer = buffer};
 	ItemId		item;
 
-	page.buffer = ReadBuffer(counter, 0);
 	LockBuffer(page.buffer, mode);
 	item = PageGetItemId(BufferGetPage(page.buffer), FirstOffsetNumber);
 	page.tuple = (HeapTupleHeader) PageGetItem(BufferGetPage(page.buffer), item);
 	page.length = ItemIdGetLength(item);
 	page.sequence = (Form_pg_sequence_data) ((char *) page.tuple + page.tuple->t_hoff);
 	return page;
+}
+
+static CounterPage
+lock_page(Relation counter, int mode)
+{
+	return lock_buffer(counter, ReadBuffer(counter, 0), mode);
 }
 
 /* Logs the counter as it will be when "value" has been drawn, or is the next. */
@@ -147,8 +176,8 @@ log_counter(const CounterPage *page, int64 value, bool is_called)
 
 /*
  * Does another transaction have ids that are not in the log yet?  All of them
- * keep the sequence locked to their end, but those that are prepared, which
- * have written theirs.
+ * have entered, and stay to their end, but those that are prepared, which have
+ * written theirs.
  */
 static bool
 has_other_writers(Relation counter)
@@ -156,6 +185,8 @@ has_other_writers(Relation counter)
 	LOCKTAG		tag = obx_lock_counter(RelationGetRelid(counter));
 	int			count;
 
+	if (obx_unwritten_has_others())
+		return true;
 	(void) GetLockConflicts(&tag, ShareLock, &count);
 	return count > 0;
 }
@@ -180,6 +211,83 @@ next_of(const CounterPage *page)
 		page->sequence->last_value;
 }
 
+/*
+ * Can that many ids be drawn from the page without a new record?  After a
+ * checkpoint, replay would not meet what was logged before.
+ */
+static inline bool
+is_logged(const CounterPage *page, int64 count)
+{
+	return page->sequence->is_called && page->sequence->log_cnt - count >= OBX_IDS_LEFT &&
+		PageGetLSN(BufferGetPage(page->buffer)) > GetRedoRecPtr();
+}
+
+static inline void
+set_drawn(const CounterPage *page, int64 last, int64 logged)
+{
+	page->sequence->last_value = last;
+	page->sequence->is_called = true;
+	page->sequence->log_cnt = logged;
+}
+
+#ifndef OBX_PLAIN
+
+/* ---- without opening it ---- */
+
+/* Where the page was last. */
+static struct
+{
+	Oid			relid;			/* InvalidOid: not known */
+	ObxFile		file;
+	Buffer		buffer;
+}			met;
+
+static void
+forget_page(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == met.relid)
+		met.relid = InvalidOid;
+}
+
+static void
+note_page(const CounterPage *page)
+{
+	met.relid = RelationGetRelid(page->counter);
+	met.file = obx_file_of(page->counter);
+	met.buffer = page->buffer;
+}
+
+/* False if that takes more: a record, or a look at what ids are in use. */
+static bool
+draw_noted(int count, int64 *first)
+{
+	Oid			relid = obx_object_require(OBX_EVENT_ID_SEQ);
+	CounterPage page;
+	bool		logged;
+
+	if (met.relid != relid || !obx_unwritten_enter())
+		return false;
+	/* as taking a lock on the sequence would */
+	AcceptInvalidationMessages();
+	if (met.relid != relid || !obx_read_recent(met.file, 0, met.buffer))
+		return false;
+
+	page = lock_buffer(NULL, met.buffer, BUFFER_LOCK_EXCLUSIVE);
+	logged = is_logged(&page, count);
+	if (logged)
+	{
+		*first = page.sequence->last_value + 1;
+		MarkBufferDirty(page.buffer);
+		set_drawn(&page, page.sequence->last_value + count, page.sequence->log_cnt - count);
+	}
+	UnlockReleaseBuffer(page.buffer);
+	return logged;
+}
+
+#endif							/* OBX_PLAIN */
+
+/* ---- drawing ---- */
+
 /* Draws ids of at least "least". */
 static int64
 draw(int count, int64 least)
@@ -192,6 +300,10 @@ draw(int count, int64 least)
 
 	PreventCommandIfReadOnly("nextval()");
 	PreventCommandIfParallelMode("nextval()");
+#ifndef OBX_PLAIN
+	if (least == 0 && draw_noted(count, &first))
+		return first;
+#endif
 	counter = open_counter();
 
 	page = lock_page(counter, BUFFER_LOCK_EXCLUSIVE);
@@ -209,9 +321,7 @@ draw(int count, int64 least)
 		elog(ERROR, "outbox.event_id_seq has no more values");
 	logged = page.sequence->log_cnt - (first - next_of(&page)) - count;
 
-	/* after a checkpoint, replay would not meet what was logged before */
-	if (!page.sequence->is_called ||
-		PageGetLSN(BufferGetPage(page.buffer)) <= GetRedoRecPtr())
+	if (!is_logged(&page, 0))
 		logged = 0;
 
 	/* who sees the page meanwhile waits for the lock, a checkpoint as well */
@@ -222,13 +332,14 @@ draw(int count, int64 least)
 		logged = OBX_IDS_LOGGED;
 		log_counter(&page, first + count - 1 + logged, true);
 	}
-	page.sequence->last_value = first + count - 1;
-	page.sequence->is_called = true;
-	page.sequence->log_cnt = logged;
+	set_drawn(&page, first + count - 1, logged);
 	END_CRIT_SECTION();
+#ifndef OBX_PLAIN
+	note_page(&page);
+#endif
 
 	UnlockReleaseBuffer(page.buffer);
-	relation_close(counter, NoLock);
+	close_counter(counter);
 	return first;
 }
 
@@ -268,7 +379,7 @@ obx_counter_rest(void)
 	counter = open_counter();
 	if (has_other_writers(counter))
 	{
-		relation_close(counter, NoLock);
+		close_counter(counter);
 		return false;
 	}
 	page = lock_page(counter, BUFFER_LOCK_EXCLUSIVE);
@@ -277,6 +388,15 @@ obx_counter_rest(void)
 	log_counter(&page, next_of(&page), false);
 	END_CRIT_SECTION();
 	UnlockReleaseBuffer(page.buffer);
-	relation_close(counter, NoLock);
+	close_counter(counter);
 	return true;
+}
+
+void
+obx_counter_init(void)
+{
+	obx_unwritten_init();
+#ifndef OBX_PLAIN
+	CacheRegisterRelcacheCallback(forget_page, (Datum) 0);
+#endif
 }

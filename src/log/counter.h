@@ -4,6 +4,9 @@
 #ifndef OBX_COUNTER_H
 #define OBX_COUNTER_H
 
+/* From _PG_init. */
+extern void obx_counter_init(void);
+
 /*
  * Assigns that many consecutive ids and returns the first.  The transaction
  * has its xid already; counter.c explains when to call it.

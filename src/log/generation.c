@@ -552,6 +552,7 @@ forget_offset_in_subtransaction(SubXactEvent event, SubTransactionId subxact,
 void
 obx_generation_init(void)
 {
+	obx_counter_init();
 	obx_counter_highest = obx_log_highest_id;
 	RegisterXactCallback(forget_offset, NULL);
 	RegisterSubXactCallback(forget_offset_in_subtransaction, NULL);
