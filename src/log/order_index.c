@@ -16,6 +16,12 @@
  * larger one, or by the high key, or by the end of the index; who else inserts
  * finds and locks the page first, and sees all of them or none.
  *
+ * Where one entry is added, it nearly always belongs into the last leaf page.
+ * That page is remembered where nbtree remembers it, and found again without a
+ * descent.  It still is the last one and the entry belongs there if nothing is
+ * to its right and something in it is smaller; that is what nbtree asks, too.
+ * Then the entry is added with nbtree's own WAL record.
+ *
  * OBX_PLAIN leaves all entries to index_insert().  Knows B-trees; must not know
  * events.
  */
@@ -23,6 +29,8 @@
 
 #include "access/generic_xlog.h"
 #include "access/nbtree.h"
+#include "access/nbtxlog.h"
+#include "access/xloginsert.h"
 #include "catalog/pg_am.h"
 #include "nodes/execnodes.h"
 #include "storage/bufmgr.h"
@@ -150,6 +158,122 @@ add_entries(Relation index, Buffer buffer, OffsetNumber offset, uint64 xid,
 	return added;
 }
 
+/* ---- one entry ---- */
+
+/* The page that was used last, to be found without a lookup. */
+static struct
+{
+	BlockNumber block;
+	Buffer		buffer;
+}			met = {InvalidBlockNumber, InvalidBuffer};
+
+/*
+ * Adds the entry to the page as nbtree does; false if it does not fit.  The
+ * page is locked exclusively and the entry belongs to "offset".
+ */
+static bool
+add_entry(Relation index, Buffer buffer, OffsetNumber offset, OrderTuple *tuple)
+{
+	Page		page = BufferGetPage(buffer);
+
+	if (PageGetFreeSpace(page) < sizeof(OrderTuple))
+		return false;
+
+	START_CRIT_SECTION();
+	if (obx_page_add_item(page, tuple, sizeof(OrderTuple), offset) == InvalidOffsetNumber)
+		elog(PANIC, "could not add an entry to index \"%s\"", RelationGetRelationName(index));
+	MarkBufferDirty(buffer);
+	if (RelationNeedsWAL(index))
+	{
+		xl_btree_insert record = {.offnum = offset};
+		XLogRecPtr	lsn;
+
+		XLogBeginInsert();
+		XLogRegisterData((char *) &record, SizeOfBtreeInsert);
+		XLogRegisterBuffer(0, buffer, REGBUF_STANDARD);
+		XLogRegisterBufData(0, (char *) tuple, sizeof(OrderTuple));
+		lsn = XLogInsert(RM_BTREE_ID, XLOG_BTREE_INSERT_LEAF);
+		PageSetLSN(page, lsn);
+	}
+	END_CRIT_SECTION();
+	return true;
+}
+
+/*
+ * Where in the page does the entry belong, if this is the last leaf page of the
+ * index and the entry belongs here?  Else 0.
+ */
+static OffsetNumber
+find_in_last(Relation index, Page page, const OrderTuple *tuple)
+{
+	BTPageOpaque opaque = (BTPageOpaque) PageGetSpecialPointer(page);
+	OffsetNumber first = P_FIRSTDATAKEY(opaque);
+	OffsetNumber offset = OffsetNumberNext(PageGetMaxOffsetNumber(page));
+
+	if (!P_RIGHTMOST(opaque) || !P_ISLEAF(opaque) || P_IGNORE(opaque) ||
+		P_INCOMPLETE_SPLIT(opaque) || offset <= first)
+		return InvalidOffsetNumber;
+	/* other transactions' entries may be larger, but hardly many */
+	while (offset > first && is_before(index, tuple, page, OffsetNumberPrev(offset)))
+		offset = OffsetNumberPrev(offset);
+	return offset > first ? offset : InvalidOffsetNumber;
+}
+
+/* The remembered page, locked exclusively. */
+static Buffer
+lock_last(Relation index)
+{
+	BlockNumber block = RelationGetTargetBlock(index);
+
+	if (met.block != block || !obx_read_recent(obx_file_of(index), block, met.buffer))
+	{
+		met.block = block;
+		met.buffer = ReadBuffer(index, block);
+	}
+	LockBuffer(met.buffer, BUFFER_LOCK_EXCLUSIVE);
+	_bt_checkpage(index, met.buffer);
+	return met.buffer;
+}
+
+/* The leaf page that the entry belongs to, locked exclusively. */
+static Buffer
+lock_leaf(Relation partition, Relation index, OrderTuple *tuple)
+{
+	BTScanInsert key = _bt_mkscankey(index, &tuple->head);
+	Buffer		buffer;
+
+	obx_bt_search(index, partition, key, &buffer);
+	pfree(key);
+	return buffer;
+}
+
+/*
+ * Adds the entry to the last leaf page; false if that is not as easy.  nbtree
+ * remembers the page of a large index only, and forgets it when it has split.
+ */
+static bool
+append_entry(Relation partition, Relation index, uint64 xid, const ObxOrderEntry *entry)
+{
+	OrderTuple	tuple = make_tuple(xid, entry);
+	bool		remembered = RelationGetTargetBlock(index) != InvalidBlockNumber;
+	Buffer		buffer = remembered ? lock_last(index) : lock_leaf(partition, index, &tuple);
+	BlockNumber block = BufferGetBlockNumber(buffer);
+	OffsetNumber offset = find_in_last(index, BufferGetPage(buffer), &tuple);
+	bool		added = false;
+
+	if (offset != InvalidOffsetNumber)
+	{
+		CheckForSerializableConflictIn(index, NULL, block);
+		added = add_entry(index, buffer, offset, &tuple);
+	}
+	UnlockReleaseBuffer(buffer);
+	if (added && !remembered)
+		RelationSetTargetBlock(index, block);
+	return added;
+}
+
+/* ---- many entries ---- */
+
 /* Fills the leaf page that the first entry belongs to; returns with how many. */
 static int
 fill_leaf(Relation partition, Relation index, uint64 xid, const ObxOrderEntry *entries,
@@ -200,6 +324,11 @@ obx_order_index_insert(Relation partition, Relation index, uint64 xid,
 			i += fill_leaf(partition, index, xid, &entries[i], count - i);
 		if (i == count)
 			break;
+		if (append_entry(partition, index, xid, &entries[i]))
+		{
+			i++;
+			continue;
+		}
 #endif
 		values[1] = Int64GetDatum(entries[i].id);
 		tid = entries[i].tid;
