@@ -18,12 +18,9 @@
 #include "parser/parse_coerce.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
-#include "utils/json.h"
 #include "utils/lsyscache.h"
-#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "base/compat.h"
@@ -124,7 +121,7 @@ obx_value_prepare(ObxValueType *value_type, Oid type)
 		case TIMESTAMPOID:
 		case TIMESTAMPTZOID:
 			value_type->kind = OBX_VALUE_DATETIME;
-			value_type->last = palloc0(sizeof(ObxDateTimeText));
+			value_type->last = palloc0(sizeof(ObxDateText));
 			return;
 		case JSONOID:
 			value_type->kind = OBX_VALUE_JSON;
@@ -292,26 +289,11 @@ write_text(ObxWriter *writer, Datum value)
 	return JENTRY_ISSTRING;
 }
 
-/*
- * Rows that are written together often have the same time, as now() gives it,
- * or the same date; so the last one's text is kept.
- */
 static uint32
 write_datetime(ObxWriter *writer, Datum value, ObxValueType *value_type)
 {
-	ObxDateTimeText *last = value_type->last;
-	int64		number = value_type->type == DATEOID ? DatumGetDateADT(value) :
-	DatumGetTimestamp(value);
-
-	if (last->length == 0 || last->value != number || last->zone != session_timezone)
-	{
-		last->length = 0;
-		JsonEncodeDateTime(last->text, value, value_type->type, NULL);
-		last->length = strlen(last->text);
-		last->value = number;
-		last->zone = session_timezone;
-	}
-	obx_writer_append(writer, last->text, last->length);
+	obx_date_text_set(value_type->last, value, value_type->type);
+	obx_writer_append(writer, value_type->last->string, value_type->last->length);
 	return JENTRY_ISSTRING;
 }
 

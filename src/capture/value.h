@@ -5,9 +5,9 @@
 #define OBX_VALUE_H
 
 #include "fmgr.h"
-#include "pgtime.h"
-#include "utils/datetime.h"
 #include "utils/jsonb.h"
+
+#include "capture/date_text.h"
 
 /* A jsonb that grows; its length word is part of the data. */
 typedef struct ObxWriter
@@ -36,20 +36,11 @@ typedef enum ObxValueKind
 	OBX_VALUE_OUTPUT			/* a string: the output function's result */
 } ObxValueKind;
 
-/* A date or time and its text, which depends on the time zone. */
-typedef struct ObxDateTimeText
-{
-	int64		value;
-	const		pg_tz *zone;
-	int			length;			/* 0: none yet */
-	char text[	MAXDATELEN + 1];
-} ObxDateTimeText;
-
 typedef struct ObxValueType
 {
 	ObxValueKind kind;
 	Oid			type;			/* base type */
-	ObxDateTimeText *last;		/* of dates and times: the one last written */
+	ObxDateText *last;			/* of dates and times: the one last written */
 	FmgrInfo	function;		/* output function, or to_jsonb() */
 	struct ObxValueType *element;	/* of an array */
 	int16		element_length;
