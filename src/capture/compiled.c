@@ -50,6 +50,7 @@ static const char *const type_suffix[OBX_OPERATION_COUNT] = {
 
 /* The newest rule of each trigger. */
 static HTAB *cache = NULL;
+static ObxCompiledRule *last_found = NULL;
 
 /* All rules in memory; stale ones may no longer be in the hash. */
 static dlist_head rules = DLIST_STATIC_INIT(rules);
@@ -224,17 +225,27 @@ compile_rule(Trigger *trigger, Relation rel, const char **name)
 
 /* ---- the cache ---- */
 
+static inline bool
+fits(const ObxCompiledRule *rule, Oid trigger, Oid relation)
+{
+	return rule->trigger == trigger && rule->relation == relation && !rule->stale;
+}
+
 static ObxCompiledRule *
 find_cached(Oid trigger, Oid relation)
 {
 	CacheEntry *entry;
 
+	/* most sessions write to one table again and again */
+	if (last_found != NULL && fits(last_found, trigger, relation))
+		return last_found;
 	if (cache == NULL)
 		return NULL;
 	entry = hash_search(cache, &trigger, HASH_FIND, NULL);
-	if (entry == NULL || entry->rule->stale || entry->rule->relation != relation)
+	if (entry == NULL || !fits(entry->rule, trigger, relation))
 		return NULL;
-	return entry->rule;
+	last_found = entry->rule;
+	return last_found;
 }
 
 static void
@@ -323,6 +334,7 @@ free_stale_rules(void)
 {
 	dlist_mutable_iter iter;
 
+	last_found = NULL;
 	dlist_foreach_modify(iter, &rules)
 	{
 		ObxCompiledRule *rule = dlist_container(ObxCompiledRule, link, iter.cur);

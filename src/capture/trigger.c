@@ -102,6 +102,13 @@ find_rule(FunctionCallInfo fcinfo, TriggerData *data, Firing *firing)
 
 /* ---- comparing ---- */
 
+/* Its bytes are all in the row, as they are. */
+static inline bool
+is_plain_varlena(Datum value)
+{
+	return VARATT_IS_SHORT(DatumGetPointer(value)) || VARATT_IS_4B_U(DatumGetPointer(value));
+}
+
 /*
  * Do two stored values differ?  A value that an update left alone keeps its
  * TOAST pointer, so equal pointers save fetching it.
@@ -111,6 +118,10 @@ values_differ(const ObxComparedColumn *column, Datum old, Datum new)
 {
 	if (column->by_value)
 		return old != new;
+	if (column->length == -1 && is_plain_varlena(old) && is_plain_varlena(new))
+		return VARSIZE_ANY_EXHDR(DatumGetPointer(old)) != VARSIZE_ANY_EXHDR(DatumGetPointer(new)) ||
+			memcmp(VARDATA_ANY(DatumGetPointer(old)), VARDATA_ANY(DatumGetPointer(new)),
+				   VARSIZE_ANY_EXHDR(DatumGetPointer(old))) != 0;
 	if (column->length == -1 &&
 		VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(old)) &&
 		VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(new)) &&

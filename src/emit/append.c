@@ -166,18 +166,22 @@ static void
 remove_events(int first, int count)
 {
 	BufferedEvent removed[OBX_BUFFER_EVENTS];
+	int			behind = buffer.count - first - count;
 
 	for (int i = 0; i < count; i++)
 	{
 		ExecClearTuple(buffer.events[first + i].slot);
 		buffer.bytes -= buffer.events[first + i].size;
 	}
-	memcpy(removed, &buffer.events[first], count * sizeof(BufferedEvent));
-	memmove(&buffer.events[first], &buffer.events[first + count],
-			(buffer.count - first - count) * sizeof(BufferedEvent));
+	if (behind > 0)
+	{
+		memcpy(removed, &buffer.events[first], count * sizeof(BufferedEvent));
+		memmove(&buffer.events[first], &buffer.events[first + count],
+				behind * sizeof(BufferedEvent));
+		memcpy(&buffer.events[first + behind], removed, count * sizeof(BufferedEvent));
+	}
 	buffer.numbered -= Min(Max(buffer.numbered - first, 0), count);
 	buffer.count -= count;
-	memcpy(&buffer.events[buffer.count], removed, count * sizeof(BufferedEvent));
 
 	if (buffer.count == 0)
 		MemoryContextReset(buffer.memory);

@@ -61,7 +61,8 @@ static void
 insert_order_entries(Relation partition, Relation index, TupleTableSlot **slots, const int64 *ids,
 					 int count)
 {
-	ObxOrderEntry *entries = palloc(count * sizeof(ObxOrderEntry));
+	ObxOrderEntry one;
+	ObxOrderEntry *entries = count == 1 ? &one : palloc(count * sizeof(ObxOrderEntry));
 
 	for (int i = 0; i < count; i++)
 	{
@@ -69,7 +70,8 @@ insert_order_entries(Relation partition, Relation index, TupleTableSlot **slots,
 		entries[i].tid = slots[i]->tts_tid;
 	}
 	obx_order_index_insert(partition, index, obx_generation_own_xid(), entries, count);
-	pfree(entries);
+	if (entries != &one)
+		pfree(entries);
 }
 
 /* Into an index that an administrator added. */
@@ -102,10 +104,26 @@ insert_index_entries(Relation partition, Relation index, TupleTableSlot **slots,
 	FreeExecutorState(estate);
 }
 
+static void
+insert_into_index(Relation partition, Oid indexid, TupleTableSlot **slots, const int64 *ids,
+				  int count)
+{
+	Relation	index = index_open(indexid, RowExclusiveLock);
+
+	/* one that CREATE INDEX CONCURRENTLY has not built yet has no pages */
+	if (!index->rd_index->indisready)
+		;
+	else if (obx_order_index_is(index))
+		insert_order_entries(partition, index, slots, ids, count);
+	else
+		insert_index_entries(partition, index, slots, count);
+	index_close(index, NoLock);
+}
+
 void
 obx_write_rows(Relation partition, TupleTableSlot **slots, const int64 *ids, int count)
 {
-	List	   *indexes = RelationGetIndexList(partition);
+	List	   *indexes;
 	ListCell   *lc;
 
 	if (count == 1)
@@ -113,18 +131,14 @@ obx_write_rows(Relation partition, TupleTableSlot **slots, const int64 *ids, int
 	else
 		table_multi_insert(partition, slots, count, GetCurrentCommandId(true), 0, NULL);
 
-	foreach(lc, indexes)
+	/* there is one, most often: no copy of the list then */
+	if (partition->rd_indexvalid && list_length(partition->rd_indexlist) == 1)
 	{
-		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
-
-		/* one that CREATE INDEX CONCURRENTLY has not built yet has no pages */
-		if (!index->rd_index->indisready)
-			;
-		else if (obx_order_index_is(index))
-			insert_order_entries(partition, index, slots, ids, count);
-		else
-			insert_index_entries(partition, index, slots, count);
-		index_close(index, NoLock);
+		insert_into_index(partition, linitial_oid(partition->rd_indexlist), slots, ids, count);
+		return;
 	}
+	indexes = RelationGetIndexList(partition);
+	foreach(lc, indexes)
+		insert_into_index(partition, lfirst_oid(lc), slots, ids, count);
 	list_free(indexes);
 }
