@@ -218,6 +218,7 @@ publish(1);
 is(run_relay(configure_rabbit("exchange = forbidden\n"), "$dir/forbidden", '--once'), 3, 'no right: exit code');
 like(read_file("$dir/forbidden.err"), qr/ACCESS_REFUSED/, 'is told');
 is(lag(), 1, 'nothing is skipped');
+is($node->safe_psql($db, q{SELECT lanes_held FROM outbox.status WHERE name = 'out'}), 0, 'and what it had is given back at once');
 foreach ([ "unconfirmed = 0\n", qr/"unconfirmed" must be/ ], [ "routing_key = '{colour}'\n", qr/in braces/ ],
 	[ "url = 'http://x'\n", qr/"url" must be/ ], [ "colour = red\n", qr/there is no setting "colour" in the section "rabbitmq"/ ],
 	[ "ca_file = $dir/ca.pem\n", qr/amqps/ ])

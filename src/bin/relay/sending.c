@@ -104,13 +104,16 @@ take_failure(ObxRelay *relay, const ObxSinkResult *result)
 		obx_backoff_refuse(&relay->sink_backoff);
 	else
 		obx_backoff_fail(&relay->sink_backoff);
-	if (result->verdict == OBX_GONE || (refused && relay->mode != OBX_RELAY_FOREVER))
+	if (relay->mode == OBX_RELAY_CHECK)
+		obx_relay_finish(relay, OBX_EXIT_REFUSED);
+	else if (result->verdict == OBX_GONE || (refused && relay->mode == OBX_RELAY_ONCE))
 	{
-		obx_error("sink %s: %s", relay->settings.module->name, result->text);
-		obx_relay_finish(relay, OBX_EXIT_REFUSED);
+		/* what is under way goes back first: another one may have it at once */
+		relay->exit = OBX_EXIT_REFUSED;
+		relay->draining = true;
 	}
-	else if (relay->mode == OBX_RELAY_CHECK)
-		obx_relay_finish(relay, OBX_EXIT_REFUSED);
+	if (relay->exit == OBX_EXIT_REFUSED)
+		obx_error("sink %s: %s", relay->settings.module->name, result->text);
 }
 
 /* What was sent stands, so that it stays ours, and is waited for. */
