@@ -223,5 +223,20 @@ foreach my $node ($unloaded, $young, $source)
 	effects_are_exact($node, 'restored', 'quick', "$where: exactly once");
 }
 
+# docs/migrations.md: a file of the structure for version control, which has
+# nothing that changes from day to day, and captures where it is loaded
+client_ok($unloaded, 'pg_dump of the structure without the log', 'pg_dump', '--schema-only', '--exclude-schema=outbox',
+	'-f', "$dir/structure.sql", 'early');
+unlike(PostgreSQL::Test::Cluster->can('new') ? PostgreSQL::Test::Utils::slurp_file("$dir/structure.sql")
+	: TestLib::slurp_file("$dir/structure.sql"),
+	qr/event_p\d|"subscription /, 'no partition and no subscription is in it');
+$unloaded->safe_psql('postgres', 'CREATE DATABASE structure');
+$unloaded->safe_psql('structure', 'CREATE EXTENSION pg_outbox');
+client_ok($unloaded, 'it is loaded behind CREATE EXTENSION', 'psql', '-X', '-q', '-o', '/dev/null', '-v', 'ON_ERROR_STOP=1',
+	'-d', 'structure', '-f', "$dir/structure.sql");
+insert_orders($unloaded, 'structure', 3);
+is($unloaded->safe_psql('structure', 'SELECT count(*), min(source) FROM outbox.event'), '3|public.orders',
+	'tables are captured in it');
+
 $_->stop foreach ($source, $other, $unloaded, $young);
 done_testing();
