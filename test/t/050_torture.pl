@@ -407,7 +407,7 @@ sub start_pgbench
 sub start_load
 {
 	$runs++;
-	$load = start_pgbench('pgbench', '-c', $clients, '-j', 2, '--max-tries', 10,
+	$load = start_pgbench('pgbench', '-c', $clients, '-j', 2, `pgbench --help` =~ /--max-tries/ ? ('--max-tries', 10) : (),
 		'--random-seed', $seed + $runs, '-D', "run=$runs", @files);
 	return;
 }

@@ -41,9 +41,10 @@ subtest 'foreign tables' => sub
 	$node->safe_psql('there', q{
 		CREATE TABLE item (id integer PRIMARY KEY, v text, n numeric, made timestamptz DEFAULT '2000-01-01 00:00+00');
 		CREATE TABLE part_far (id integer, region text, v text)});
+	my $batches = $node->safe_psql('here', 'SHOW server_version_num') < 140000 ? '' : ", batch_size '10'";
 	$node->safe_psql('here', qq{
 		CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw
-			OPTIONS (host '$socket', port '$port', dbname 'there', batch_size '10');
+			OPTIONS (host '$socket', port '$port', dbname 'there'$batches);
 		CREATE USER MAPPING FOR CURRENT_USER SERVER far;
 		CREATE FOREIGN TABLE item (id integer NOT NULL, v text, n numeric) SERVER far;
 		SELECT outbox.capture('item', key => '{id}')});

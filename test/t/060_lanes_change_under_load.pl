@@ -85,9 +85,11 @@ append_to("$scripts/consume.sql", q{
 SELECT consume(:count);
 });
 
+# pgbench tries again from 15 on
+my @tries = `pgbench --help` =~ /--max-tries/ ? ('--max-tries', 100) : ();
 my %load = (
 	publish => start_pgbench('publish', '-c', 3, '-R', 400, '-T', $seconds),
-	consume => start_pgbench('consume', '-c', 2, '-R', 100, '-T', $seconds, '--max-tries', 100));
+	consume => start_pgbench('consume', '-c', 2, '-R', 100, '-T', $seconds, @tries));
 
 # ---- changes ----
 

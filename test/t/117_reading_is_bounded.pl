@@ -174,7 +174,11 @@ is($node->safe_psql($db, q{
 		PERFORM set_config('test.read', read || ' up to ' || (outbox.head() - place), false);
 	END $$;
 	SELECT current_setting('test.read')}), '5000 up to 0', 'a large transaction is read in parts');
-cmp_ok(events_fetched() - $before, '<', 20000, 'each goes on where the one before ended');
+SKIP:
+{
+	skip 'statistics come when they like before 15', 1 if $node->safe_psql($db, 'SHOW server_version_num') < 150000;
+	cmp_ok(events_fetched() - $before, '<', 20000, 'each goes on where the one before ended');
+}
 
 $node->stop;
 done_testing();

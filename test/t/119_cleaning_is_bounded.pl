@@ -118,8 +118,12 @@ is($node->safe_psql($db, 'SELECT max(n) FROM (SELECT count(*) AS n FROM outbox.p
 	1001, 'superseded progress goes, but for the last 1000');
 is($node->safe_psql($db, 'SELECT count(*) FROM outbox.progress'), $rows - 5 * 3000,
 	'and nothing else');
-# deleting them, and a few looks at each lane
-cmp_ok(progress_read() - $before, '<', 5 * 3000 * 2 + 502 * 20, 'what is kept is not walked over');
+SKIP:
+{
+	skip 'statistics come when they like before 15', 1 if $node->safe_psql($db, 'SHOW server_version_num') < 150000;
+	# deleting them, and a few looks at each lane
+	cmp_ok(progress_read() - $before, '<', 5 * 3000 * 2 + 502 * 20, 'what is kept is not walked over');
+}
 
 $node->stop;
 done_testing();

@@ -38,7 +38,7 @@ sub upgrade
 
 	my $new = new_server("new_$mode", stopped => 1);
 	my $directory = File::Temp->newdir();
-	my $bin = $old->config_data('--bindir');
+	chomp(my $bin = `pg_config --bindir`);
 	# where it writes scripts and logs
 	chdir $directory->dirname or die $!;
 	my $upgraded = $old->command_ok([ "$bin/pg_upgrade", '-b', $bin, '-B', $bin, '-d', $old->data_dir,

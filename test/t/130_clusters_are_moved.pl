@@ -94,7 +94,7 @@ sub upgrade
 	my $before = fill($old);
 	my $new = new_server("new_$mode", stopped => 1);
 	my $directory = File::Temp->newdir();
-	my $bin = $old->config_data('--bindir');
+	chomp(my $bin = `pg_config --bindir`);
 
 	$old->stop;
 	# where it writes scripts and logs
