@@ -12,14 +12,15 @@ ARG PG_MAJOR
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev make \
         "postgresql-server-dev-${PG_MAJOR}" libpq-dev \
-        pkg-config libncurses-dev libcurl4-openssl-dev libssl-dev
+        pkg-config libncurses-dev libcurl4-openssl-dev libssl-dev \
+        librabbitmq-dev libqpid-proton11-dev librdkafka-dev
 COPY . /src
 RUN make -C /src PG_CONFIG="/usr/lib/postgresql/${PG_MAJOR}/bin/pg_config" DESTDIR=/out install
 
 FROM postgres:${PG_MAJOR}-bookworm
 # what the program pg_outbox and its sinks were built with
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends libncursesw6 libcurl4 \
+    && apt-get install -y --no-install-recommends libncursesw6 libcurl4 librabbitmq4 libqpid-proton11 librdkafka1 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/ /
 RUN sed -i \

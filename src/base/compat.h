@@ -468,6 +468,15 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 #define obx_is_decoding() ((MyPgXact->vacuumFlags & PROC_IN_LOGICAL_DECODING) != 0)
 #endif
 
+/* In the range table, a statement's first target; not positive if it has none. */
+#if PG_VERSION_NUM >= 190000
+#define obx_statement_target(statement) \
+	bms_next_member((statement)->resultRelationRelids, -1)
+#else
+#define obx_statement_target(statement) \
+	((statement)->resultRelations != NIL ? linitial_int((statement)->resultRelations) : 0)
+#endif
+
 /* Foreign tables can have triggers for TRUNCATE from 16 on. */
 #if PG_VERSION_NUM >= 160000
 #define obx_can_have_truncate_trigger(relkind) ((void) (relkind), true)

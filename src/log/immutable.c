@@ -112,9 +112,8 @@ is_inserted_into(Relation rel)
 	const PlannedStmt *statement = find_statement(CMDTAG_INSERT);
 
 	return statement != NULL && statement->commandType == CMD_INSERT &&
-		statement->resultRelations != NIL &&
-		rt_fetch(linitial_int(statement->resultRelations),
-				 statement->rtable)->relid == RelationGetRelid(rel);
+		obx_statement_target(statement) > 0 &&
+		rt_fetch(obx_statement_target(statement), statement->rtable)->relid == RelationGetRelid(rel);
 }
 
 static bool

@@ -19,9 +19,8 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-#include <amqp.h>
-
 #include "base/clock.h"
+#include "sink/rabbitmq_library.h"
 
 #define SECTION			"rabbitmq"
 #define MOST_UNCONFIRMED 100000

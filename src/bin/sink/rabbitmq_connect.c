@@ -8,12 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <amqp_framing.h>
-#include <amqp_ssl_socket.h>
-#include <amqp_tcp_socket.h>
 #include <openssl/ssl.h>
 
 #include "base/clock.h"
+#include "sink/rabbitmq_library.h"
 
 #define FRAME_SIZE 131072
 

@@ -8,8 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <amqp.h>
-
+#include "sink/rabbitmq_library.h"
 #include "sink/sink.h"
 
 #define OBX_RABBITMQ_CHANNEL	1

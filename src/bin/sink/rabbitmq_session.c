@@ -14,10 +14,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <amqp.h>
-#include <amqp_framing.h>
-
 #include "base/clock.h"
+#include "sink/rabbitmq_library.h"
 
 #define BETWEEN_READS	64		/* letters */
 #define BYTES_BETWEEN_READS (64 * 1024)
