@@ -196,7 +196,7 @@ obx_identity_restore(const ObxIdentity *former)
 
 /* ---- other people's code in a session that knows more roles ---- */
 
-static bool holding = false;
+static bool pinned = false;
 
 /*
  * XactCallback.  What a transaction defers to its end (triggers, cursors WITH
@@ -204,17 +204,17 @@ static bool holding = false;
  * by itself.
  */
 static void
-release_at_end(XactEvent event, void *arg)
+unpin_at_end(XactEvent event, void *arg)
 {
-	if (!holding || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
+	if (!pinned || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
 		return;
-	holding = false;
+	pinned = false;
 	if (event == XACT_EVENT_COMMIT)
 		SetUserIdAndSecContext(GetUserId(), 0);
 }
 
 void
-obx_identity_hold(void)
+obx_identity_pin(void)
 {
 	static bool registered = false;
 
@@ -222,10 +222,10 @@ obx_identity_hold(void)
 		return;
 	if (!registered)
 	{
-		RegisterXactCallback(release_at_end, NULL);
+		RegisterXactCallback(unpin_at_end, NULL);
 		registered = true;
 	}
-	holding = true;
+	pinned = true;
 	SetUserIdAndSecContext(GetUserId(), SECURITY_LOCAL_USERID_CHANGE);
 }
 

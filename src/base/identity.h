@@ -58,6 +58,6 @@ extern void obx_identity_restore(const ObxIdentity *former);
  * that it deferred to its end: after SET ROLE or SET SESSION AUTHORIZATION,
  * other people's code could go back to the role that has logged in.
  */
-extern void obx_identity_hold(void);
+extern void obx_identity_pin(void);
 
 #endif

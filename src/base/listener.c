@@ -291,7 +291,7 @@ obx_listener_is_owed(void)
 }
 
 void
-obx_listener_settle(void)
+obx_listener_forget(void)
 {
 	uint32		used;
 	Place	   *place;

@@ -22,13 +22,13 @@ extern void obx_listener_arm(void);
 /* There is something new; false: nobody in our database listens. */
 extern bool obx_listener_note(void);
 
-/* Does anybody wait for it?  Until obx_listener_arm() that is so no more. */
+/* Does anybody wait for it?  Until obx_listener_arm(), nobody does any more. */
 extern bool obx_listener_take(void);
 
-/* Something was noted and not taken. */
+/* Was something noted and not taken? */
 extern bool obx_listener_is_owed(void);
 
-/* It was announced. */
-extern void obx_listener_settle(void);
+/* Forgets what was noted: it was announced. */
+extern void obx_listener_forget(void);
 
 #endif							/* OBX_LISTENER_H */

@@ -121,7 +121,7 @@ obx_owner_put(ObxOwned kind, const char *owned, Oid role)
 }
 
 void
-obx_owner_settle(ObxOwned kind, const char *owned, Oid role)
+obx_owner_restore(ObxOwned kind, const char *owned, Oid role)
 {
 	Oid			type;
 

@@ -17,7 +17,7 @@ typedef enum ObxOwned
 extern void obx_owner_put(ObxOwned kind, const char *owned, Oid role);
 
 /* The same for one that a restore has brought. */
-extern void obx_owner_settle(ObxOwned kind, const char *owned, Oid role);
+extern void obx_owner_restore(ObxOwned kind, const char *owned, Oid role);
 
 /* Nothing stands for it any more. */
 extern void obx_owner_drop(ObxOwned kind, const char *owned);

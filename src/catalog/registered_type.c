@@ -214,7 +214,7 @@ obx_registered_type_follow_drop(const char *type)
 }
 
 void
-obx_registered_type_settle_owners(void)
+obx_registered_type_restore_owners(void)
 {
 	ListCell   *lc;
 
@@ -222,6 +222,6 @@ obx_registered_type_settle_owners(void)
 	{
 		const ObxRegisteredType *type = lfirst(lc);
 
-		obx_owner_settle(OBX_OWNED_EVENT_TYPE, type->type, type->registered_by);
+		obx_owner_restore(OBX_OWNED_EVENT_TYPE, type->type, type->registered_by);
 	}
 }

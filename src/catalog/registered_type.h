@@ -43,6 +43,6 @@ extern bool obx_registered_type_delete(const char *type);
  */
 extern void obx_registered_type_follow_owners(void);
 extern bool obx_registered_type_follow_drop(const char *type);
-extern void obx_registered_type_settle_owners(void);
+extern void obx_registered_type_restore_owners(void);
 
 #endif							/* OBX_REGISTERED_TYPE_H */

@@ -60,7 +60,7 @@ typedef struct ObxSubscription
 	Datum		start_snapshot; /* pg_snapshot, 0 for none */
 	int64		first_position; /* where its lanes began */
 	int			nhistory;
-	int64	   *history;		/* numbers that dispatch/history.c knows */
+	int64	   *history;		/* numbers that dispatch/former_lanes.c reads */
 	TimestampTz created_at;
 
 	/* aggregates: what is emitted, and what makes a window complete */

@@ -34,7 +34,7 @@ struct ObxCompletion
 /* ---- analysis ---- */
 
 static void
-report_until(void *arg)
+report_condition(void *arg)
 {
 	const ObxSubscription *subscription = arg;
 
@@ -62,7 +62,7 @@ find_state(ParseState *pstate, ColumnRef *column, Node *found)
 }
 
 static Node *
-analyze_until(const ObxSubscription *subscription)
+analyze_condition(const ObxSubscription *subscription)
 {
 	static const ObxExpressionKind kind = {
 		.name = "condition \"until\"",
@@ -74,7 +74,7 @@ analyze_until(const ObxSubscription *subscription)
 	};
 	ErrorContextCallback callback = {
 		.previous = error_context_stack,
-		.callback = report_until,
+		.callback = report_condition,
 		.arg = unconstify(ObxSubscription *, subscription)
 	};
 	ParseState *pstate = make_parsestate(NULL);
@@ -91,7 +91,7 @@ analyze_until(const ObxSubscription *subscription)
 void
 obx_completion_check(const ObxSubscription *subscription)
 {
-	(void) analyze_until(subscription);
+	(void) analyze_condition(subscription);
 }
 
 ObxCompletion *
@@ -107,7 +107,7 @@ obx_completion_open(const ObxSubscription *subscription)
 	until->memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox until",
 										  ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(until->memory);
-	until->expression = analyze_until(subscription);
+	until->expression = analyze_condition(subscription);
 	until->parameters = makeParamList(1);
 	until->parameters->params[0].ptype = JSONBOID;
 	MemoryContextSwitchTo(old);
@@ -133,7 +133,7 @@ obx_completion_holds(ObxCompletion *until, Jsonb *state)
 {
 	ErrorContextCallback callback = {
 		.previous = error_context_stack,
-		.callback = report_until,
+		.callback = report_condition,
 		.arg = unconstify(ObxSubscription *, until->subscription)
 	};
 	ParamExternData *parameter = &until->parameters->params[0];

@@ -142,7 +142,7 @@ add_note(Notes *notes, const Note *new)
 
 /* So many of its ends are written. */
 static void
-settle_note(Notes *notes, const Note *written)
+count_written(Notes *notes, const Note *written)
 {
 	for (int i = 0; i < NOTES; i++)
 	{
@@ -171,7 +171,7 @@ end_transaction(XactEvent event, void *arg)
 		notes = lock_notes(LW_EXCLUSIVE);
 		if (event == XACT_EVENT_COMMIT)
 			for (int i = 0; i < nblamed; i++)
-				settle_note(notes, &blamed[i]);
+				count_written(notes, &blamed[i]);
 		else
 			for (int i = 0; i < nreceived; i++)
 				add_note(notes, received[i].count > 0 ? &received[i] : &total[i]);

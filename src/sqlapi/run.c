@@ -64,7 +64,7 @@ typedef struct Run
 static void
 begin_transaction(void)
 {
-	obx_identity_hold();
+	obx_identity_pin();
 }
 
 /* What handlers have left that lives on is not the caller's. */
@@ -212,7 +212,7 @@ announce(int64 head)
 	(void) obx_listener_take();
 	(void) obx_announcement_send(head, true);
 	SPI_commit();
-	obx_listener_settle();
+	obx_listener_forget();
 }
 
 /* Sequences and serves until there is nothing to do. */

@@ -279,9 +279,9 @@ settle(void)
 
 		if (is_astray(&subscription, head))
 			stop_lanes(subscription);
-		obx_owner_settle(OBX_OWNED_SUBSCRIPTION, subscription->name, subscription->owner);
+		obx_owner_restore(OBX_OWNED_SUBSCRIPTION, subscription->name, subscription->owner);
 	}
-	obx_registered_type_settle_owners();
+	obx_registered_type_restore_owners();
 	drop_orphans();
 	obx_doorbell_arm_configuration();
 	return find_highest_id();

@@ -1,5 +1,5 @@
 /*
- * From which position on events are still needed.
+ * The first position that is still needed: retention keeps events from there on.
  */
 #include "postgres.h"
 
@@ -14,7 +14,7 @@
 int64
 obx_retention_floor(void)
 {
-	int64		needed = PG_INT64_MAX;
+	int64		oldest_needed = PG_INT64_MAX;
 	ListCell   *lc;
 
 	foreach(lc, obx_subscription_list())
@@ -23,19 +23,19 @@ obx_retention_floor(void)
 		int64		oldest = obx_delivery_oldest(subscription->id);
 
 		if (oldest > 0)
-			needed = Min(needed, oldest);
+			oldest_needed = Min(oldest_needed, oldest);
 		for (int lane = 0; lane < subscription->concurrency; lane++)
 		{
 			ObxProgress progress;
 
 			if (obx_progress_find(subscription->id, lane, &progress))
-				needed = Min(needed, progress.position + 1);
+				oldest_needed = Min(oldest_needed, progress.position + 1);
 		}
 	}
-	return needed;
+	return oldest_needed;
 }
 
-/* In a copy, every handler would do again what it does in the original. */
+/* In a copied database, each handler would repeat what it does in the original. */
 static void
 pause_all(void)
 {

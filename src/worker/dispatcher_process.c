@@ -187,7 +187,7 @@ obx_dispatcher_main(Datum arg)
 
 	obx_slot_attach(OBX_ROLE_DISPATCHER);
 	obx_process_connect(obx_slot_own->database, obx_slot_own->owner, "pg_outbox dispatcher");
-	obx_process_settle(false);
+	obx_process_override_settings(false);
 	obx_slot_set_connected();
 	obx_generation_leave_loaded(true);
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "pg_outbox dispatcher",

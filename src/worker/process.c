@@ -57,7 +57,7 @@ override(const char *name, const char *value)
 }
 
 void
-obx_process_settle(bool synchronous)
+obx_process_override_settings(bool synchronous)
 {
 	override("role", "none");	/* ALTER ROLE ... SET role */
 	override("default_transaction_isolation", "read committed");

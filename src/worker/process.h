@@ -13,7 +13,7 @@
 extern void obx_process_connect(Oid database, Oid owner, const char *application);
 
 /* Settings that a database or a role may have and we cannot work under. */
-extern void obx_process_settle(bool synchronous);
+extern void obx_process_override_settings(bool synchronous);
 
 /*
  * Top of every loop: resets the latch, serves interrupts, reads the files of

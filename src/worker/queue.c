@@ -39,7 +39,7 @@
 ObxQueue   *obx_queue = NULL;
 
 /* What this dispatcher has in its hands; index -1 for nothing. */
-static ObxLaneClaim held = {.index = -1};
+static ObxLaneClaim current_claim = {.index = -1};
 
 static void initialize_queue(void *region, LWLockPadded *locks);
 
@@ -166,13 +166,13 @@ abandon_lanes(void)
 			}
 		}
 	}
-	else if (held.index >= 0)
+	else if (current_claim.index >= 0)
 	{
-		ObxQueuedLane *lane = &obx_queue->lanes[held.index];
+		ObxQueuedLane *lane = &obx_queue->lanes[current_claim.index];
 
 		if (obx_slot_own->leave == OBX_LEAVE_NOT)
 			obx_suspect_note(obx_slot_own);
-		if (lane->generation != held.generation)
+		if (lane->generation != current_claim.generation)
 			return;
 		if (obx_slot_own->leave == OBX_LEAVE_NOT)
 		{
@@ -307,7 +307,7 @@ obx_queue_claim(ObxLaneClaim *claim, TimestampTz *look_at)
 		claim->suspect = suspect != NULL ? suspect->position : 0;
 		claim->careful = suspect != NULL && suspect->careful > 0 ? suspect->careful : best->careful;
 		strlcpy(claim->name, best->name, NAMEDATALEN);
-		held = *claim;
+		current_claim = *claim;
 		own->subscription = best->subscription;
 		own->lane = best->lane;
 		own->cheap = best->cheap;
@@ -407,7 +407,7 @@ obx_queue_release(const ObxLaneClaim *claim, const ObxPassResult *result, bool c
 	bool		is_served = result->outcome == OBX_PASS_IDLE || result->outcome == OBX_PASS_MORE;
 
 	LWLockAcquire(obx_slots->lock, LW_EXCLUSIVE);
-	held.index = -1;
+	current_claim.index = -1;
 	obx_slot_own->subscription = 0;
 	obx_slot_own->under_way = 0;
 	suspect = obx_suspect_find(obx_slot_own->database, claim->subscription, claim->lane);

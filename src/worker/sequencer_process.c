@@ -100,7 +100,7 @@ static TimestampTz blocked_until = 0;
 static int64 blocked_delay = 0;
 static TimestampTz gathering_until = 0;
 static uint32 known_configuration = 0;
-static TimestampTz needed_at = 0;	/* the last round found nothing due before */
+static TimestampTz next_due = 0;	/* the last round found nothing due before */
 static bool worked = false;		/* and gave positions */
 static bool overflow_reported = false;
 static TimestampTz announced_at = 0;
@@ -283,7 +283,7 @@ announce(TimestampTz now)
 		return now + ANNOUNCEMENT_BLOCKED;
 	announced_at = now;
 	announcement_wanted = false;
-	obx_listener_settle();
+	obx_listener_forget();
 	return DT_NOEND;
 }
 
@@ -352,7 +352,7 @@ make_round(void)
 	ObxLoading	loading;
 
 	worked = false;
-	needed_at = now;			/* where it ends early, it is not done */
+	next_due = now;				/* where it ends early, it is not done */
 
 	/* the polls that come first after it see what rang meanwhile */
 	loading = obx_loading_look(now, &next);
@@ -388,9 +388,9 @@ make_round(void)
 
 	now = obx_clock_now();
 	next = obx_queue_refresh(head, now);
-	needed_at = Min(next, obx_scheduled_due());
+	next_due = Min(next, obx_scheduled_due());
 	if (sequence_failures.retry_at != 0)
-		needed_at = Min(needed_at, sequence_failures.retry_at);
+		next_due = Min(next_due, sequence_failures.retry_at);
 	next = Min(next, obx_pool_adjust(now));
 	next = Min(next, obx_housekeeping_run(choose_stage(loading)));
 	next = Min(next, Min(next_move, Min(poll_at, reread_at)));
@@ -408,7 +408,7 @@ obx_sequencer_main(Datum arg)
 
 	obx_slot_attach(OBX_ROLE_SEQUENCER);
 	obx_process_connect(obx_slot_own->database, InvalidOid, "pg_outbox sequencer");
-	obx_process_settle(true);
+	obx_process_override_settings(true);
 	obx_slot_set_connected();
 
 	context = AllocSetContextCreate(TopMemoryContext, "pg_outbox sequencer",
@@ -429,7 +429,7 @@ obx_sequencer_main(Datum arg)
 
 		obx_slot_begin_round();
 		next = make_round();
-		obx_slot_end_round(next, needed_at, worked);
+		obx_slot_end_round(next, next_due, worked);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		MemoryContextReset(context);
 		obx_process_wait(next);
