@@ -14,7 +14,7 @@
  */
 extern void obx_command_run(const char *command);
 
-/* The same in two steps, for who changes what was parsed. */
+/* The same in two steps, for callers that change the parsed command. */
 extern Node *obx_command_parse(const char *command);
 extern void obx_command_run_parsed(Node *parsed, const char *command);
 

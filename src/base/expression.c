@@ -177,7 +177,7 @@ analyze(ParseState *pstate, const char *text, const ObxExpressionKind *kind, Oid
 	return expression;
 }
 
-/* The parser's errors have neither a detail nor a hint, but for a few. */
+/* Most of the parser's errors have neither a detail nor a hint. */
 Node *
 obx_expression_analyze(ParseState *pstate, const char *text, const ObxExpressionKind *kind,
 					   Oid owner)

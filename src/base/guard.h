@@ -31,8 +31,8 @@ typedef enum ObxFault
 extern ErrorData *obx_guard_call(ObxGuarded function, void *arg, MemoryContext result);
 
 /*
- * The same for whoever has to clean up first: returns every error, and must be
- * followed by ReThrowError() where *fault is OBX_FAULT_SESSION.
+ * The same for callers that have to clean up first: it returns every error,
+ * and must be followed by ReThrowError() where *fault is OBX_FAULT_SESSION.
  */
 extern ErrorData *obx_guard_catch(ObxGuarded function, void *arg, MemoryContext result,
 								  ObxFault *fault);

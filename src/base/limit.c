@@ -72,8 +72,8 @@ check_time(void)
 		expired = deadline_owner;
 
 	/*
-	 * What runs may catch the cancel and go on.  It gets another one every
-	 * second; in the end a worker's session goes with it.
+	 * The code that runs may catch the cancel and go on.  It gets another one
+	 * every second; in the end a worker ends its session.
 	 */
 	kill(MyProcPid, left < -ENDED_AFTER && MyBackendType == B_BG_WORKER ? SIGTERM : SIGINT);
 	arm_timer(GetCurrentTimestamp() + CANCELLED_AGAIN, CANCELLED_AGAIN);

@@ -7,10 +7,10 @@
  * until it ends.  In doubt it keeps its place: a notification too many is read
  * by nobody, one too few would be waited for.
  *
- * A place has two flags.  "waits": somebody has come to the end of the log and
- * was told of nothing since then.  "owed": something is new that nobody was
- * told of.  Who raises the one then looks at the other, so both cannot be up
- * for long; all fields are atomics, as with the doorbell.
+ * A place has two flags.  "waits": a listener has come to the end of the log
+ * and was not notified since then.  "owed": there is something new, and no
+ * notification has announced it.  Who raises the one then looks at the other,
+ * so both cannot be up for long; all fields are atomics, as with the doorbell.
  *
  * Must not know what is announced, nor when.
  */

@@ -24,9 +24,10 @@ extern char *obx_traceparent;
 extern char *obx_headers;
 
 /*
- * Whether they are text of the database's encoding; what is given when a session
- * begins is read before that is known.  To be asked for by whoever makes them part
- * of an event: raises an error if they are not.
+ * Are they text of the database's encoding?  The settings that a session
+ * begins with are read before that is known.  Code that makes them part of an
+ * event calls obx_settings_verify() first, which raises an error if they are
+ * not.
  */
 extern bool obx_settings_verified;
 extern void obx_settings_verify(void);

@@ -53,8 +53,8 @@ extern void obx_table_delete(Relation table, HeapTuple tuple);
 
 /*
  * Begins a scan with the given keys (attribute numbers are the table's).
- * snapshot NULL takes a new one, which sees all that is committed now and
- * what the transaction itself did.
+ * snapshot NULL takes a new one, which sees all transactions that are
+ * committed now, and the changes of our own.
  */
 extern void obx_scan_begin(ObxScan *scan, Oid table, LOCKMODE lockmode, Oid index,
 						   Snapshot snapshot, ScanKey keys, int nkeys,

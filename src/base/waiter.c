@@ -23,7 +23,7 @@
 /* Those beyond look by their timers. */
 #define WAITERS 1024
 
-/* Written by who waits. */
+/* Only the process that waits writes it. */
 typedef struct Waiter
 {
 	pg_atomic_uint32 procno;	/* whose latch to set, plus one; 0: free */

@@ -8,10 +8,10 @@
 #include "utils/rel.h"
 
 /*
- * Emits the next rows of a captured table, at most about batch_size of them,
- * and remembers how far it came; returns how many there were.  0: that was
- * all, and the next call starts over.  The rows stay locked until the
- * transaction ends.  Reads as the table's owner, in a restricted operation.
+ * Emits the next rows of a captured table, about batch_size of them at most,
+ * and remembers the last one; returns their number.  0: that was all, and the
+ * next call starts over.  The rows stay locked until the transaction ends.
+ * Reads as the table's owner, in a restricted operation.
  */
 extern int64 obx_backfill_batch(Relation rel, int batch_size);
 

@@ -31,7 +31,7 @@ typedef struct ObxComparedColumn
 	int16		length;
 } ObxComparedColumn;
 
-/* Read-only once made, but for "stale". */
+/* Only "stale" changes after it was made. */
 typedef struct ObxCompiledRule
 {
 	dlist_node	link;

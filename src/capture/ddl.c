@@ -69,7 +69,10 @@ require_named(Relation rel, const ObxRule *rule, List *names, const char *role)
 	}
 }
 
-/* What the table's own rules name must be there, and its name fit for types. */
+/*
+ * Checks that the columns which the table's own rules name exist, and that its
+ * name can be part of a type.
+ */
 static void
 check_rules(Relation rel)
 {
@@ -91,8 +94,8 @@ check_rules(Relation rel)
 }
 
 /*
- * Who owns a captured partitioned table has EXECUTE on the functions, to make
- * partitions.  It is not for making rules past outbox.capture().
+ * The owner of a captured partitioned table has EXECUTE on the functions, to
+ * make partitions.  Nobody may use it to make rules without outbox.capture().
  */
 static void
 check_maker(const ObxRuleTrigger *trigger)
@@ -475,8 +478,8 @@ permit_for(Node *command)
 
 /*
  * outbox.capture_permit_partitions(): before a command that may make or attach
- * a partition.  Nobody tells of REASSIGN OWNED, after which the new owner lacks
- * what PostgreSQL is about to ask for.
+ * a partition.  No event trigger fires for REASSIGN OWNED, after which the new
+ * owner lacks the right that PostgreSQL is about to check.
  */
 Datum
 obx_sql_capture_permit_partitions(PG_FUNCTION_ARGS)

@@ -26,7 +26,7 @@ extern ObxCondition *obx_rule_resolve(Relation rel, ObxRule *rule);
  */
 extern void obx_rule_create(Relation rel, ObxRule *rule);
 
-/* Drops the rules of that name, or all; returns how many rules there were. */
+/* Drops the rules of that name, or all rules; returns the number of rules dropped. */
 extern int	obx_rule_drop(Relation rel, const char *name);
 
 #endif							/* OBX_DEFINE_H */

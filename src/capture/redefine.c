@@ -2,9 +2,9 @@
  * A rule that is there already, against one that is asked for: what differs, in
  * words.
  *
- * A condition is compared as it was written, and as it was understood: the same
- * text means something else in another search_path.  Triggers that were
- * disabled or dropped are a difference, too, for who asks for a rule wants to
+ * A condition is compared as it was written, and as it was understood: the
+ * same text means something else in another search_path.  A disabled or
+ * dropped trigger is a difference too: the caller asks for a rule in order to
  * have the changes captured.
  *
  * Must not know events.

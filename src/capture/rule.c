@@ -2,7 +2,7 @@
  * A capture rule as it was asked for: to and from the JSON argument of its
  * triggers, and its column names resolved against a table.
  *
- * The argument is all that is stored of a rule.  So rules need no table of
+ * Nothing but the argument is stored of a rule.  So rules need no table of
  * their own, go with the table, and come back with a dump of it.
  *
  * Must not know events.

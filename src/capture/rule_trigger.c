@@ -250,10 +250,10 @@ obx_rule_list_tables(void)
 
 /*
  * Opens the partitioned tables from there down, with their partition keys.
- * Whoever needs a key first evaluates what is constant in its expressions, which
- * are code of the table's owner: that is done here, as each one's owner.  As
- * long as a table is open, its key stays.  Locks are those that CREATE TRIGGER
- * takes.
+ * The first use of a key evaluates the constants in its expressions, which are
+ * code of the table's owner: so it happens here, as the owner of each table.
+ * As long as a table is open, its key stays.  Locks are those that CREATE
+ * TRIGGER takes.
  */
 static List *
 open_partitioned(Oid relid)

@@ -4,11 +4,11 @@
  * The event triggers give tables below their rules when a command makes them,
  * see inherit.c.  But pg_upgrade restores a database in an order of its own:
  * its tables are there before our event triggers, and pg_dump leaves clones of
- * triggers out.  So whoever begins to serve a database looks once whether
- * tables below lack anything.
+ * triggers out.  So a sequencer, when it begins to serve a database, looks
+ * once whether tables below lack anything.
  *
- * Locks: those of inherit.c, without waiting, so that nobody waits for whoever
- * gives positions, nor the other way round.
+ * Locks: those of inherit.c, without waiting, so that no session waits for the
+ * sequencer, nor the sequencer for a session.
  */
 #include "postgres.h"
 

@@ -230,7 +230,7 @@ write_number_text(ObxWriter *writer, char *digits)
 	return JENTRY_ISNUMERIC;
 }
 
-/* A stored number is already what a jsonb holds, but for its length word. */
+/* A stored number differs from the number in a jsonb only in its length word. */
 static uint32
 write_numeric(ObxWriter *writer, Datum value)
 {

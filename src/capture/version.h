@@ -21,7 +21,7 @@ extern int	obx_version_begin(Relation rel);
  */
 extern void obx_version_follow(Oid relid, Node *command);
 
-/* From _PG_init: versions that a restore left out are recorded anew. */
+/* From _PG_init: versions that a restore left out are recorded again. */
 extern void obx_version_init(void);
 
 #endif							/* OBX_VERSION_H */

@@ -1,5 +1,6 @@
 /*
- * Whose a subscription or a registered type is, as PostgreSQL knows it.
+ * The owner of a subscription or a registered type, as PostgreSQL knows it: a
+ * shell type, which stands for it, has that owner.
  */
 #ifndef OBX_OWNER_H
 #define OBX_OWNER_H
@@ -11,15 +12,16 @@ typedef enum ObxOwned
 } ObxOwned;
 
 /*
- * What stands for that of the name belongs to the role from now on; it is made
- * if need be.  Nothing is done for a role that does not exist.
+ * Makes the role the owner of the type that stands for the named object, and
+ * creates that type if it is missing.  Does nothing for a role that does not
+ * exist.
  */
 extern void obx_owner_put(ObxOwned kind, const char *owned, Oid role);
 
 /* The same for one that a restore has brought. */
 extern void obx_owner_restore(ObxOwned kind, const char *owned, Oid role);
 
-/* Nothing stands for it any more. */
+/* Drops the type that stands for it. */
 extern void obx_owner_drop(ObxOwned kind, const char *owned);
 
 /* The role that it belongs to, InvalidOid if nothing stands for it. */

@@ -8,8 +8,8 @@
 #include "catalog/positions.h"
 
 /*
- * So many positions may be gone from the middle of a list before it is written
- * anew.
+ * When so many positions are gone from the middle of a list, it is written
+ * again.
  */
 #define GONE_LIST 64
 

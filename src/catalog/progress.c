@@ -67,8 +67,8 @@ enum
 #define SHORT_LIST 16
 
 /*
- * A list is written anew after so many versions: long before the one that has
- * it may be cleaned away.
+ * After so many versions a list is written again: long before the version that
+ * has it may be deleted.
  */
 #define LIST_KEPT (OBX_PROGRESS_HISTORY / 2)
 
@@ -243,7 +243,7 @@ obx_progress_find(int32 subscription, int32 lane, ObxProgress *progress)
 	return tuple != NULL;
 }
 
-/* The list of that version, of which the last ones are left, but for those gone. */
+/* The list of that version: its last positions are left, except those that are gone. */
 static void
 load_positions(const ObxProgress *progress, int column, ObxPositions *positions)
 {

@@ -38,8 +38,9 @@ extern void obx_registered_type_put(const ObxRegisteredType *type);
 extern bool obx_registered_type_delete(const char *type);
 
 /*
- * What stands for types (owner.h) got another owner, or was dropped: the rows
- * follow.  Or a restore has brought rows and what stands for them.
+ * The types of owner.h that stand for event types got another owner, or were
+ * dropped: the rows follow.  The last function is for a restore, which has
+ * loaded both.
  */
 extern void obx_registered_type_follow_owners(void);
 extern bool obx_registered_type_follow_drop(const char *type);

@@ -1,9 +1,10 @@
 /*
  * Rows of outbox.schedule: events that are not due yet.
  *
- * Inserted once and deleted once.  A scan goes on from a place, so that who
- * takes rows from the front does not meet the index entries of those that are
- * gone over and over: while the xmin horizon is held back, these stay.
+ * A row is inserted once and deleted once.  A scan goes on from a place, so
+ * that taking rows from the front does not visit the index entries of deleted
+ * rows again and again: while the xmin horizon is held back, these entries
+ * stay.
  */
 #include "postgres.h"
 

@@ -3,9 +3,9 @@
  *
  * A batch writes a version of each window that it changed.  As with progress,
  * versions are inserted and the newest is found at the near end of an index,
- * whatever lies behind it.  A window that is complete leaves a version that is
- * not open: without it, finding that the key has no window would mean to step
- * over all versions that there were.
+ * whatever lies behind it.  A complete window leaves a version that is not
+ * open: without it, a search would step over all former versions to find that
+ * the key has no window.
  *
  * Must not know what is folded, nor when it is complete.
  */
@@ -130,7 +130,7 @@ obx_window_write(ObxInserter *inserter, const ObxWindow *window)
 
 /* ---- finding ---- */
 
-/* Who finds a window goes on to write it, and locks the table for that at once. */
+/* A caller that finds a window goes on to write it, so the table is locked for that at once. */
 
 static void
 init_subscription_key(ScanKey key, StrategyNumber strategy, RegProcedure function,

@@ -44,7 +44,8 @@ extern void obx_window_find(int32 subscription, text *key, ObxWindow *window);
 
 /*
  * Writes versions; one that is not open says that the key has no window any
- * more.  The caller holds the lane's lock, as whoever reads in order to write.
+ * more.  The caller holds the lane's lock, also for reading a window in order
+ * to write it.
  */
 extern void obx_window_write(ObxInserter *inserter, const ObxWindow *window);
 

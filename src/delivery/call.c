@@ -1,5 +1,5 @@
 /*
- * What surrounds every call of a subscriber.
+ * The frame around every call of a subscriber.
  *
  * Settings that the call changes are undone by a nest level of their own;
  * deferred constraints fire before it counts as done, so that their failure

@@ -1,9 +1,9 @@
 /*
- * What makes an aggregate's window complete.
+ * The condition that makes an aggregate's window complete.
  *
- * Like a filter, the condition is analysed anew for each batch, so that what
- * has happened to the functions it names is noticed, and planned within the
- * first call.  "state" is a parameter of it, the only name it knows.
+ * Like a filter, the condition is analysed anew for each batch, so that
+ * changes of the functions it names are noticed, and planned within the first
+ * call.  "state" is a parameter of it, the only name it knows.
  *
  * Must not know windows.
  */

@@ -1,6 +1,6 @@
 /*
- * What makes an aggregate's window complete: a boolean SQL expression over the
- * state.
+ * The condition that makes an aggregate's window complete: a boolean SQL
+ * expression over the state.
  */
 #ifndef OBX_COMPLETION_H
 #define OBX_COMPLETION_H

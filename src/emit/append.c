@@ -96,8 +96,9 @@ static ExecutorFinish_hook_type previous_executor_finish = NULL;
 /* ---- writing ---- */
 
 /*
- * A table that has the log's columns: the partition that will be written to,
- * for nobody is to wait here for who drops another one.
+ * Opens a table that has the log's columns: the partition that will be written
+ * to, so that no producer waits here for a process that drops another
+ * partition.
  */
 static Relation
 open_any(void)
@@ -218,7 +219,7 @@ find_held(int first)
 	return buffer.count;
 }
 
-/* What was held stands now, and must be what the contract of its type says. */
+/* Held events can no longer be retracted: they must now fulfil the contracts of their types. */
 static void
 check_held(int first, int end)
 {

@@ -222,7 +222,7 @@ prepare_contract(Contract *contract)
 	table_close(log, AccessShareLock);
 }
 
-/* What is plain does not go stale. */
+/* A plain contract does not go stale. */
 static void
 require_prepared(Contract *contract)
 {
@@ -356,8 +356,8 @@ load_types(void)
 }
 
 /*
- * News that come while they are loaded are of changes since then.  They are for
- * the next event: to begin anew at once might never end.
+ * News that come while they are loaded are of changes since then.  They
+ * concern the next event: to load again at once might never end.
  */
 static void
 require_types(void)

@@ -186,7 +186,7 @@ obx_once_leave(ObxOnce *claim)
 	obx_lock_release(claim->lock, ExclusiveLock);
 }
 
-/* Whoever asks for the key meets the row that is being deleted, and waits. */
+/* A session that asks for the key meets the row that is being deleted, and waits. */
 void
 obx_once_complete(Datum key, TimestampTz time, int64 event_id)
 {

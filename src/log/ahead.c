@@ -110,8 +110,9 @@ find_gap(TimestampTz time, TimestampTz earliest, TimestampTz ahead, int64 interv
 }
 
 /*
- * The last time among the default partition's events of the place's times.  By
- * the index, whatever the planner of whoever calls run() would do.
+ * The last time among the default partition's events of the place's times.  It
+ * uses the index, whatever plan the settings of the caller of run() would
+ * give.
  */
 static bool
 find_default_time(const Place *place, TimestampTz *last)

@@ -1,8 +1,8 @@
 /*
- * What others have made that depends on a table of ours.
+ * Objects of others that depend on a table of ours.
  *
- * Who makes a view on a table needs no right on it, and may have had USAGE on
- * its row type.
+ * A role needs no right on a table to make a view on it, and may have had
+ * USAGE on its row type.
  */
 #include "postgres.h"
 

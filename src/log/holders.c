@@ -1,11 +1,11 @@
 /*
- * Who keeps the log's tables from being locked, for long.
+ * The processes that keep the log's tables from being locked for long.
  *
  * A transaction that stays open keeps its locks, and no right is needed for a
  * weak one: to prepare a statement is enough.  Partitions are made and dropped
- * without waiting, so somebody could prevent both for ever, unseen.  Whoever
- * works with the tables for a moment at a time is not meant: only processes
- * that were met at each attempt are.
+ * without waiting, so somebody could prevent both for ever, unseen.  A process
+ * that uses the tables only for moments is not meant: only processes that held
+ * a lock at each attempt are.
  *
  * Must not know what the lock is for.
  */

@@ -1,13 +1,13 @@
 /*
  * The row of outbox.segment at a position.
  *
- * While a snapshot is held, what retention has deleted stays in the index, and
- * whoever looks for the last row before a position walks over all of it where
- * the position itself is deleted.  But segments are deleted from the first one
- * on and in no other way: one row that the snapshot sees as deleted says that
- * everything before it is, too.  So a probe looks at rows whether they are
- * visible or not, and ends at that one.  Rows that were never inserted, by
- * transactions that aborted, say nothing, and are passed over.
+ * While a snapshot is held, the rows that retention has deleted stay in the
+ * index, and a search for the last row before a deleted position walks over
+ * all of them.  But segments are deleted from the first one on and in no other
+ * way: one row that the snapshot sees as deleted says that everything before
+ * it is, too.  So a probe looks at rows whether they are visible or not, and
+ * ends at that one.  Rows that were never inserted, by transactions that
+ * aborted, say nothing, and are passed over.
  *
  * Must not know what segments are for.
  */

@@ -1,5 +1,5 @@
 /*
- * Hand-outs that ended without a word: whose fault that is.
+ * Hand-outs that ended without an ack or nack: which event is blamed for it.
  */
 #ifndef OBX_BLAME_H
 #define OBX_BLAME_H
@@ -14,10 +14,10 @@
  */
 extern void obx_blame_handout(ObxPullLane *work);
 
-/* One that is handed out ended its consumer alone. */
+/* The event was handed out alone, and its consumer ended without a word. */
 extern void obx_blame_event(ObxPullLane *work, int64 position, TimestampTz ended);
 
-/* One of so many did, from that position on. */
+/* One of so many events, from that position on, ended its consumer. */
 extern void obx_blame_several(ObxPullLane *work, int64 position, int count, TimestampTz ended);
 
 /* The first that is handed out. */

@@ -347,7 +347,7 @@ collect_new(ObxPullLane *work, int limit)
 	return true;
 }
 
-/* What is read on the way is owed. */
+/* Events that are read on the way are owed. */
 bool
 obx_collect_read_to(ObxPullLane *work, int64 to)
 {

@@ -21,8 +21,8 @@ extern bool obx_collect_next(ObxPullLane *work, int max_events);
 extern int64 *obx_collect_positions(const ObxBatch *batch);
 
 /*
- * For who has the lane loaded: reads the log up to a position, and what is to
- * be handed out of it is owed; false where the lane must not come there yet.
+ * Reads the log up to a position for a lane that is loaded; the events to be
+ * handed out are owed.  False where the lane must not read that far yet.
  */
 extern bool obx_collect_read_to(ObxPullLane *work, int64 to);
 

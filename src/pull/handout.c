@@ -116,7 +116,7 @@ serve_lane(ObxPullLane *work, int max_events, int64 lease, ObxHandout *handout)
 	return found;
 }
 
-/* Reads the lane anew under its lock; false if nothing may be taken from it. */
+/* Reads the lane again under its lock; false if nothing may be taken from it. */
 static bool
 is_free(ObxPullLane *work, int32 id, int lane)
 {
@@ -183,7 +183,7 @@ obx_handout_receive(const ObxSubscription *subscription, int max_events, int64 l
 /* Somebody has the lane's lock: until the transaction ends, of which nobody tells us. */
 #define OBX_HANDOUT_LOCKED_AGAIN (20 * 1000)
 
-/* What is due but cannot be had yet is looked at no more often. */
+/* An event that is due but cannot be had yet is looked for after this time. */
 #define OBX_HANDOUT_DUE_AGAIN (50 * 1000)
 
 static void

@@ -26,16 +26,17 @@ extern bool obx_handout_receive(const ObxSubscription *subscription, int max_eve
 								int64 lease, ObxHandout *handout);
 
 /*
- * Likewise what comes next in the lane of a receipt, under that; a lease goes
- * for all that is handed out under it, even if there is nothing to add.
+ * Hands out the next events in the lane of a receipt, under the same receipt.
+ * The lease holds for everything that is handed out under it, even if there is
+ * nothing to add.
  */
 extern bool obx_handout_go_on(const ObxSubscription *subscription, int64 receipt,
 							  int max_events, int64 lease, ObxHandout *handout);
 
 /*
- * Would receive hand out anything now?  If so, the transaction must be undone;
- * else it may be committed, and keeps what was found out.  *next is lowered to
- * when that may change by time, in microseconds from now.
+ * Would receive hand out anything now?  If so, the transaction must be rolled
+ * back; otherwise it may commit, which keeps the findings.  Lowers *next to
+ * the time when the answer may change, in microseconds from now.
  */
 extern bool obx_handout_is_ready(const ObxSubscription *subscription, int64 *next);
 

@@ -81,7 +81,7 @@ obx_pull_lane_is_visible(const ObxProgress *progress)
 							 GetTransactionSnapshot()) == progress->version;
 }
 
-/* Lanes in which fewer deliveries are open are read anew by each call. */
+/* A lane with fewer open deliveries is read again by each call. */
 #define OBX_PULL_LANE_KEPT 100
 
 void

@@ -55,9 +55,9 @@ extern ObxBatch *obx_pull_lane_make_batch(ObxPullLane *work, int size);
 extern void obx_pull_lane_place(const ObxProgress *progress, int64 *position, int64 *id);
 
 /*
- * Moves the position behind all that is dealt with: to before the first one
- * owed, and where none is left, to how far the log was read.  What was read
- * must not be read again: it was acked, or has a row.
+ * Moves the position behind all events that are dealt with: before the first
+ * one that is owed or, if none is left, to the place up to which the log was
+ * read.  An event that was read is not read again: it was acked, or has a row.
  */
 extern void obx_pull_lane_pass(ObxProgress *progress);
 
@@ -66,7 +66,7 @@ extern void obx_pull_lane_write(ObxPullLane *work);
 
 /*
  * Forgets what is handed out and what was read: the lane goes on after
- * progress->position.  For whoever moves that, under the lane's lock.
+ * progress->position.  The caller moves that, under the lane's lock.
  */
 extern void obx_pull_lane_drop(ObxProgress *progress);
 

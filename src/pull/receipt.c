@@ -1,6 +1,6 @@
 /*
- * What became of events that were handed out: ack, nack, and that their
- * consumer keeps them for longer or gives them back.
+ * Receipts: the consumer acks or nacks the events that were handed out, keeps
+ * them for longer, or gives them back.
  *
  * Must not know SQL's arguments, nor rights.
  */

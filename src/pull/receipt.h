@@ -1,5 +1,5 @@
 /*
- * What became of events that were handed out.
+ * Receipts: the consumer says what became of events that were handed out.
  */
 #ifndef OBX_RECEIPT_H
 #define OBX_RECEIPT_H
@@ -11,9 +11,9 @@
 #include "pull/lane.h"
 
 /*
- * Finds the receipt's lane, takes its lock and reads it under that; ereports
- * for a receipt that has run out.  For going on, one that was acked to its end
- * is as good.
+ * Finds the receipt's lane, takes its lock and reads it under that lock;
+ * ereports for a receipt that has run out. "to_go_on" accepts a receipt whose
+ * events are all acked.
  */
 extern void obx_receipt_require(ObxPullLane *work, const ObxSubscription *subscription,
 								int64 receipt, bool to_go_on);
@@ -41,11 +41,11 @@ extern void obx_receipt_ack(const ObxSubscription *subscription, int64 receipt,
 extern void obx_receipt_nack(const ObxSubscription *subscription, int64 receipt,
 							 const ObxNack *nack);
 
-/* The lease of all that is handed out ends after so many microseconds. */
+/* Lets the lease of all events that are handed out end after so many microseconds. */
 extern TimestampTz obx_receipt_extend(const ObxSubscription *subscription, int64 receipt,
 									  int64 lease);
 
-/* What is left of the hand-out goes back. */
+/* Gives back the rest of the hand-out. */
 extern void obx_receipt_release(const ObxSubscription *subscription, int64 receipt);
 
 #endif							/* OBX_RECEIPT_H */

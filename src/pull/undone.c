@@ -1,11 +1,12 @@
 /*
  * Hand-outs whose transactions were undone.
  *
- * Of a hand-out without a lease, a rollback leaves nothing in tables, be it
- * said by the consumer or because its session ended.  So it is noted in shared
- * memory, and who receives from the lane next writes what follows from it:
- * that has an effect when his transaction commits, and the notes stay till
- * then.  They do not survive the server, which may have been the cause.
+ * When the transaction of a hand-out without a lease rolls back, because the
+ * consumer asked for it or because its session ended, nothing is left in
+ * tables.  So the rollback is noted in shared memory, and the next consumer
+ * that receives from the lane writes the consequences: they take effect when
+ * its transaction commits, and the notes stay until then.  They do not survive
+ * the server, which may have been the cause.
  *
  * A lane has one note of several events, the last one, and one of each event
  * that was alone: its transaction may be undone again before the attempts of

@@ -10,9 +10,10 @@
 extern void obx_undone_init(void);
 
 /*
- * What the current transaction has of a lane, to be known if it is undone; what
- * is left of it after an ack that no savepoint undoes; and that it was given back, or has a
- * lease now: then its end says nothing.
+ * Notes the hand-out of a lane that the current transaction has, for the case
+ * that it is undone; notes what is left of it after an ack that no savepoint
+ * undoes; and forgets it when it was given back or has a lease now, because
+ * then the end of the transaction says nothing.
  */
 extern void obx_undone_note(const ObxProgress *progress);
 extern void obx_undone_follow(const ObxProgress *progress);

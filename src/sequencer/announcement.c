@@ -2,10 +2,11 @@
  * Telling those who LISTEN that the log has grown.
  *
  * The server has one lock for all transactions that notify, which they hold
- * until they have committed: over the flush of their WAL, and over the wait for
- * a synchronous standby.  So a producer must not notify, and whoever does so
- * here neither waits for the lock nor for the disk.  What a notification tells
- * of is on disk already; a crash ends those who would have heard it.
+ * until they have committed: over the flush of their WAL, and over the wait
+ * for a synchronous standby.  So a producer must not notify, and the process
+ * that notifies here waits neither for the lock nor for the disk.  The events
+ * that a notification announces are on disk already; a crash ends the sessions
+ * that would have heard it.
  *
  * Must not know who listens.
  */

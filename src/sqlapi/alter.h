@@ -8,8 +8,9 @@
 
 /*
  * Stores what a subscription is to be from now on, and moves its lanes if that
- * needs to.  The caller holds its lock and has checked the rest; "function"
- * names who asks.  If "types" stay, they are the same pointer.
+ * is needed.  The caller holds its lock and has checked the rest; "function"
+ * is the calling SQL function, for messages.  If "types" stay, they are the
+ * same pointer.
  */
 extern void obx_alter_apply(const ObxSubscription *old, ObxSubscription *new,
 							const char *function);

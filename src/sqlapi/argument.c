@@ -290,8 +290,8 @@ obx_argument_lock_subscription(FunctionCallInfo fcinfo, const char *name)
 	obx_subscription_lock(subscription->id);
 
 	/*
-	 * as whoever had it before has left it, also by a session that had not
-	 * loaded us
+	 * see what the last holder of the lock has left, also a session that had
+	 * not loaded our library
 	 */
 	(void) obx_subscription_follow_owner(subscription->id, true);
 	subscription = obx_subscription_require(subscription->name);

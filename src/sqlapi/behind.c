@@ -19,7 +19,7 @@
 #include "worker/refusal.h"
 #include "worker/slot.h"
 
-/* What the slots say of our database. */
+/* The workers of our database, from the slots. */
 typedef struct Workers
 {
 	bool		sequencer;
@@ -80,7 +80,7 @@ look_at_workers(Workers *workers, int32 subscription, Oid owner)
 	LWLockRelease(obx_slots->lock);
 }
 
-/* ObxDeliveryVisitor: the first one that is to be tried again. */
+/* ObxDeliveryVisitor: finds the first delivery that waits for its retry. */
 static bool
 find_retry(ObxDelivery *delivery, void *arg)
 {

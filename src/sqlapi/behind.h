@@ -8,22 +8,23 @@
 
 #include "catalog/subscription.h"
 
-/* Why the subscription has not dealt with all up to the position. */
+/* Explains why the subscription has not handled all events up to the position. */
 extern void obx_behind_explain(StringInfo out, const ObxSubscription *subscription,
 							   int64 position);
 
-/* Of a paused subscription: "paused", by whom and since when. */
+/* Explains a paused subscription: "paused", the role that paused it, and since when. */
 extern void obx_behind_explain_pause(StringInfo out, const ObxSubscription *subscription);
 
 /*
- * What the workers of a subscription with so many lanes lack, NULL if nothing.
+ * What the workers of a subscription with so many lanes need and do not have;
+ * NULL if nothing.
  */
 extern const char *obx_behind_find_obstacle(int32 subscription, Oid owner, int lanes);
 
-/* What the workers are to it. */
+/* Explains the state of its workers. */
 extern void obx_behind_explain_workers(StringInfo out, const ObxSubscription *subscription);
 
-/* Why events that are committed have no positions. */
+/* Explains why committed events have no positions. */
 extern void obx_behind_explain_log(StringInfo out);
 
 #endif							/* OBX_BEHIND_H */

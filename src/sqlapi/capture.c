@@ -307,7 +307,7 @@ typedef enum IfExists
 	IF_EXISTS_REPLACE
 } IfExists;
 
-/* The lock of what is to be done, NoLock for nothing; "changes" is what differs. */
+/* The lock that the change needs, NoLock if there is none; "changes" lists the differences. */
 static LOCKMODE
 find_needed_lock(Relation rel, const ObxRule *rule, IfExists reaction, char **changes)
 {
@@ -328,9 +328,9 @@ find_needed_lock(Relation rel, const ObxRule *rule, IfExists reaction, char **ch
 
 /*
  * The table under the lock that is needed, and the rule that is asked for.  A
- * migration that runs again, and finds all as it is to be, holds up nobody.  A
- * stronger lock is taken after the weaker one was given back, since a lock that
- * is upgraded meets those that want to upgrade theirs.
+ * migration that runs again and finds everything in place delays nobody.  A
+ * stronger lock is taken after the weaker one was given back, since a lock
+ * that is upgraded meets those that want to upgrade theirs.
  */
 static Relation
 open_for_rule(FunctionCallInfo fcinfo, IfExists reaction, ObxRule *rule, LOCKMODE *needed,

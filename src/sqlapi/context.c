@@ -1,5 +1,5 @@
 /*
- * What a handler may ask of the call it is in.
+ * Functions by which a handler learns about its current call.
  */
 #include "postgres.h"
 

@@ -1,9 +1,9 @@
 /*
  * outbox.why_not_delivered(): where an event is, in words.
  *
- * Runs as the extension's owner.  An event that is not committed is in nobody's
- * snapshot: then the transactions are named that have written to the log and
- * are open, one of which it may be.
+ * Runs as the extension's owner.  No snapshot sees an event that is not
+ * committed: then the function names the open transactions that have written
+ * to the log, one of which may have emitted it.
  */
 #include "postgres.h"
 

@@ -1,6 +1,6 @@
 /*
- * What is asked of a subscription, from arguments: for subscribe() all of it,
- * for alter_subscription() what is not NULL.
+ * The properties of a subscription, from arguments: subscribe() takes all of
+ * them, alter_subscription() those that are not NULL.
  *
  * A handler's name is looked up in the caller's search_path; its rights, and
  * all of a filter, are the owner's matter.
@@ -184,8 +184,8 @@ fill_filter(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subscript
 }
 
 /*
- * What stays of the former owner's is looked at anew as the new one: in its
- * search_path, for the former's is the former's to fill, and with its rights.
+ * Checks the properties that stay for the new owner: with its rights and in
+ * its search_path, because the former owner can create objects in its own.
  */
 static void
 check_taken_over(FunctionCallInfo fcinfo, ObxSubscription *subscription)
@@ -361,7 +361,7 @@ obx_options_fill(FunctionCallInfo fcinfo, ObxOptions mode, ObxSubscription *subs
 															&subscription->ntypes);
 	if (subscription->kind == OBX_KIND_AGGREGATE)
 		obx_options_check_types(subscription);
-	/* before whom it concerns is asked for their rights */
+	/* before the rights of the owner are checked */
 	if (mode == OBX_OPTIONS_ALTER)
 		fill_owner(fcinfo, subscription);
 	fill_target(fcinfo, subscription);

@@ -1,5 +1,5 @@
 /*
- * What is asked of a subscription, from arguments.
+ * The properties of a subscription, from arguments.
  */
 #ifndef OBX_OPTIONS_H
 #define OBX_OPTIONS_H

@@ -83,7 +83,7 @@ check_headers(Jsonb *headers)
 				 errhint("Pass something like {\"name\": \"value\"}.")));
 }
 
-/* The columns of the event; checked, but for what it inherits. */
+/* Fills and checks all columns of the event, except inherited ones. */
 static void
 fill_event(const PublishArguments *publication, Datum *values, bool *nulls)
 {

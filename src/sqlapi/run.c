@@ -67,7 +67,7 @@ begin_transaction(void)
 	obx_identity_pin();
 }
 
-/* What handlers have left that lives on is not the caller's. */
+/* Removes objects that handlers have left in the session: they are not the caller's. */
 static void
 commit_transaction(void)
 {
@@ -178,7 +178,7 @@ serve_lanes(Run *run, bool *exhausted)
 	return handled;
 }
 
-/* Nobody may have told of a REASSIGN OWNED: run() may be the first call here. */
+/* A REASSIGN OWNED may have gone unnoticed: run() may be the first call in this session. */
 static void
 follow_owners(void)
 {

@@ -34,9 +34,9 @@ check_name(const char *name)
 }
 
 /*
- * Who makes or removes a subscription has its name until the end, so two
- * migrations that run at once find what the other one has made.  Nobody keeps
- * the name of another role's subscription.
+ * A transaction that makes or removes a subscription has its name locked until
+ * it ends, so that of two migrations that run at once, each finds what the
+ * other has made.  A call that makes nothing releases the name at once.
  */
 static bool
 find_existing(FunctionCallInfo fcinfo, int if_exists, const char *name,
@@ -89,7 +89,7 @@ obx_subscribe_begin(FunctionCallInfo fcinfo, int if_exists, ObxSubscription *sub
 	return true;
 }
 
-/* The default is right for order, and a surprise for whoever starts a second one. */
+/* The default keeps the order, but surprises users who start a second consumer. */
 static void
 tell_of_turns(const ObxSubscription *subscription)
 {

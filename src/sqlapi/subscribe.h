@@ -1,5 +1,5 @@
 /*
- * What all functions that make a subscription have in common.
+ * Shared by all functions that make a subscription.
  */
 #ifndef OBX_SUBSCRIBE_H
 #define OBX_SUBSCRIBE_H
@@ -18,8 +18,8 @@ extern bool obx_subscribe_begin(FunctionCallInfo fcinfo, int if_exists,
 								ObxSubscription *subscription, ObxSubscription **existing);
 
 /*
- * Makes it, or alters the existing one, where all that is asked of it is filled
- * in.  "start" is the number of that argument.
+ * Makes the subscription, or alters the existing one, after all its properties
+ * are filled in.  "start" is the number of that argument.
  */
 extern void obx_subscribe_finish(FunctionCallInfo fcinfo, int start, const char *function,
 								 ObxSubscription *subscription, ObxSubscription *existing);

@@ -93,7 +93,7 @@ is_done(Wait *wait)
 /* What is said of a wait in vain: as many of those behind, and how many more. */
 #define OBX_WAIT_NAMED 10
 
-/* Names those who are behind, and says why. */
+/* Names the subscriptions that are behind, and says why. */
 static void
 warn_of_behind(const Wait *wait)
 {

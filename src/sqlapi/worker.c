@@ -106,8 +106,9 @@ find_refused_since(Oid owner)
 }
 
 /*
- * Owners of subscriptions as whom no worker can connect.  They are no
- * processes, and there may be more of them than anything shared has room for.
+ * Rows for owners of subscriptions when no worker can connect as them.  There
+ * is no process for them, and there may be more of them than shared memory has
+ * room for.
  */
 static void
 put_refused(ReturnSetInfo * result)

@@ -4,7 +4,7 @@
  *
  * A redriven event is a retry like any other; where an event of its key is
  * open before it, it waits behind that, and those after it wait behind it.
- * What was delivered of its key since is not repeated.
+ * Later events of its key that were delivered meanwhile are not repeated.
  *
  * Locks: those of the lanes concerned, in the order of their numbers, until
  * the transaction ends; a batch under way is waited for.
@@ -30,7 +30,7 @@
 #include "log/read.h"
 #include "subscription/dead_letter.h"
 
-/* What was discarded is noted in versions of progress, at most so much in each. */
+/* Versions of progress note discarded events, at most so many in each. */
 #define OBX_SETTLED_NOTED 1000
 
 typedef struct Change Change;
@@ -174,7 +174,7 @@ lock_lanes(Change *change)
 		(void) obx_progress_find(subscription, lane, &change->progress[lane]);
 }
 
-/* Lanes that were divided anew may have left a number that there is none of. */
+/* A lane number may be one that no longer exists, after the lanes were divided again. */
 static void
 advance(ObxProgress *progress)
 {
@@ -243,7 +243,7 @@ change_all(const ObxSubscription *subscription, ChangeDelivery what)
 	return change.count;
 }
 
-/* What has failed at the position, its lane locked; ereports if nothing has. */
+/* The failed delivery at the position, with its lane locked; ereports if there is none. */
 static ObxDelivery *
 require_failed(const ObxSubscription *subscription, int64 position)
 {

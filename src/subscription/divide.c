@@ -1,10 +1,10 @@
 /*
  * All lanes of a subscription at once: moving them, and dividing them anew.
  *
- * Lanes divided anew begin where the hindmost of the former ones stood.  What
- * the others had passed already is remembered in the subscription's history
- * and skipped; what was open moves to its new lane.  So nothing has to wait
- * until the lanes have met.
+ * New lanes begin at the position of the hindmost former lane.  What the
+ * others had passed already is remembered in the subscription's history and
+ * skipped; what was open moves to its new lane.  So nothing has to wait until
+ * the lanes have met.
  *
  * Locks: the subscription's, held by the caller, and those of all lanes, in
  * the order of their numbers: a batch under way is waited for, and no other
@@ -77,8 +77,9 @@ oldest_kept(void)
 /* ---- seeking ---- */
 
 /*
- * With start => 'now', what had been committed before was not delivered; it
- * comes first, but for transactions that were sequenced together.
+ * With start => 'now', events that had been committed before were not
+ * delivered; they come first, except in transactions that were sequenced
+ * together.
  */
 static int64
 first_delivered(const ObxSubscription *subscription, int64 last)
@@ -187,8 +188,8 @@ obx_divide_seek(ObxSubscription *subscription, int64 position, ObxDropped *dropp
 /* ---- dividing anew ---- */
 
 /*
- * What was read for consumers and is not acked becomes open deliveries, as if
- * it had been parked: the lane stands behind it then.
+ * Events that were read for consumers and are not acked become open
+ * deliveries, as if they had been parked: then the lane stands behind them.
  */
 static void
 take_back(const ObxSubscription *subscription, ObxProgress *progress)
@@ -278,7 +279,7 @@ move_delivery(ObxDelivery *delivery, void *arg)
 	return true;
 }
 
-/* What is open, and dead letters. */
+/* Moves open deliveries and dead letters to their new lanes. */
 static void
 move_deliveries(const ObxSubscription *old, const ObxSubscription *new)
 {
@@ -304,7 +305,7 @@ find_hindmost(const ObxProgress *lanes, int count)
 	return hindmost;
 }
 
-/* Of lanes that there were, too, as long as their rows are kept. */
+/* Includes former lanes, as long as their rows are kept. */
 static int64
 highest_version(int32 subscription)
 {

@@ -15,9 +15,9 @@ typedef struct ObxDropped
 } ObxDropped;
 
 /*
- * Makes "position" the next one that all lanes deal with, and writes that to
- * *subscription and its row.  The caller holds the subscription's lock; waits
- * for the lanes'.
+ * Makes "position" the next one of all lanes, and writes it to *subscription
+ * and its row.  The caller holds the subscription's lock; waits for the
+ * lanes'.
  */
 extern void obx_divide_seek(ObxSubscription *subscription, int64 position, ObxDropped *dropped);
 
@@ -25,9 +25,9 @@ extern void obx_divide_seek(ObxSubscription *subscription, int64 position, ObxDr
 extern bool obx_divide_is_needed(const ObxSubscription *old, const ObxSubscription *new);
 
 /*
- * Makes the lanes those of *new, which is the same subscription as *old but
- * for what was asked of it; the caller writes its row.  No event is lost or
- * dealt with twice.  Locks as above.
+ * Makes the lanes those of *new, which is the same subscription as *old with
+ * other properties; the caller writes its row.  No event is lost or handled
+ * twice.  Locks as above.
  */
 extern void obx_divide_lanes(const ObxSubscription *old, ObxSubscription *new);
 

@@ -32,8 +32,9 @@ obx_lifecycle_pin_retention(void)
 }
 
 /*
- * What has ended now, with the own transaction as running: a snapshot does
- * not list it, but the events of the transaction that subscribes are wanted.
+ * A snapshot of the transactions that have ended now, with our own listed as
+ * running: PostgreSQL's snapshots do not list it, but the events of the
+ * transaction that subscribes are wanted.
  */
 static Datum
 make_start_snapshot(void)

@@ -1,5 +1,5 @@
 /*
- * The life of a subscription: made, paused, resumed, removed.
+ * The life of a subscription: made, changed, paused, resumed, removed.
  */
 #ifndef OBX_LIFECYCLE_H
 #define OBX_LIFECYCLE_H

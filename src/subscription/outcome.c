@@ -1,14 +1,14 @@
 /*
- * What became of an event in a subscription, as far as is known.
+ * The outcome of an event in a subscription, as far as it is known.
  *
  * Success leaves no record of its own, so this is put together: a row in
  * outbox.delivery says what is open or dead.  Otherwise the lane's position
  * says whether the event has been dealt with, and the versions of its progress
  * that are kept say when: the one that came past the event is its batch's, and
- * the one that ended its row in outbox.delivery, if it had one, names it.
- * What a filter did to an event is in no record; a batch that delivered
- * nothing delivered not this one either, and else the filter is asked, as it is
- * now, if it runs nothing of the user's.
+ * the one that ended its row in outbox.delivery, if it had one, names it.  No
+ * record says that a filter left an event out.  If the batch delivered
+ * nothing, it did not deliver this event; otherwise the filter is evaluated as
+ * it is now, if it runs no code of a user.
  *
  * Must not know who asks.
  */

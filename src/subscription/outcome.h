@@ -1,5 +1,5 @@
 /*
- * What became of an event in a subscription, as far as is known.
+ * The outcome of an event in a subscription, as far as it is known.
  */
 #ifndef OBX_OUTCOME_H
 #define OBX_OUTCOME_H

@@ -204,7 +204,7 @@ is_astray(ObxSubscription **subscription, int64 head)
 	return false;
 }
 
-/* The subscription stands until somebody says where it shall go on. */
+/* The subscription stands still until somebody says where it should go on. */
 static void
 stop_lanes(const ObxSubscription *subscription)
 {

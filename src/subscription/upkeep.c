@@ -1,5 +1,5 @@
 /*
- * What subscriptions that are gone left behind.
+ * Cleaning up after subscriptions and lanes that are gone.
  *
  * unsubscribe() deletes a bounded number of rows, and none where a lane is
  * being served; and lanes divided anew may be fewer.  A row of progress marks
@@ -11,8 +11,8 @@
  * deleted before would be walked over again.
  *
  * Locks: the subscription's own, so that nobody makes lanes meanwhile.  A lane
- * whose lock is free once is free for good: whoever takes it later finds the
- * subscription gone, or the lane.
+ * whose lock is free once is free for good: a process that takes it later
+ * finds the subscription or the lane gone.
  */
 #include "postgres.h"
 

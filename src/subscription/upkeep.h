@@ -1,5 +1,5 @@
 /*
- * What subscriptions that are gone left behind.
+ * Cleaning up after subscriptions and lanes that are gone.
  */
 #ifndef OBX_UPKEEP_H
 #define OBX_UPKEEP_H
@@ -8,7 +8,7 @@
  * Deletes rows of progress, deliveries and windows that belong to no
  * subscription any more, and progress of lanes that are gone, where no pass is
  * using it: a bounded number of them, and goes on there with the next call.
- * True if there are more.  Waits for nobody's transaction.
+ * True if there are more.  Never waits for another transaction.
  */
 extern bool obx_upkeep_clean(void);
 

@@ -2,10 +2,11 @@
  * Which lanes are cheap.
  *
  * A dispatcher keeps what it has read of the log for the lanes that come next.
- * One that costs less than the reading, because next to nothing matches, is
- * better left to whom has read already than taken by a process that reads for
- * it.  Who happens to come first, and so reads, is no heavier for that; and
- * what reading costs is measured, because machines differ.
+ * If a lane costs less than the reading, because next to nothing matches, a
+ * dispatcher that has read already should take it, and not a process that
+ * would have to read for it.  The lane that comes first, and so causes the
+ * reading, does not count as expensive for that.  The cost of reading is
+ * measured, because machines differ.
  *
  * Must not know what becomes of lanes that are cheap.
  */

@@ -5,8 +5,8 @@
 #define OBX_CHEAP_LANE_H
 
 /*
- * Around a pass, which moved its lane by "read" positions: true if what it cost,
- * but for reading the log, was little for each.
+ * Around a pass that moved its lane by "read" positions: true if its cost for
+ * each position, without reading the log, was small.
  */
 extern void obx_cheap_lane_begin(void);
 extern bool obx_cheap_lane_end(int64 read);

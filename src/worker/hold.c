@@ -1,13 +1,13 @@
 /*
  * Holds: keeping workers out of a database for the rest of a transaction.
  *
- * Whoever drops, copies or renames a database, or drops or updates the
- * extension in it, must not meet our workers, nor wait for a handler of
- * theirs.  A hold stands in shared memory with the process id of its owner:
+ * A command that drops, copies or renames a database, or drops or updates the
+ * extension in it, must not meet our workers, nor wait for one of their
+ * handlers.  A hold stands in shared memory with the process id of its owner:
  * the launcher starts nothing in that database, and a worker on its way turns
- * back.  Workers are asked to leave between two events; who does not within a
- * moment is in the middle of a handler and is terminated, which its transaction
- * survives as any handler's failure: it never happened.
+ * back.  Workers are asked to leave between two events.  A worker that does
+ * not leave within a moment is in the middle of a handler and is terminated:
+ * its transaction rolls back, as after any failure of a handler.
  *
  * Holds end with the transaction, or with the process.
  */
@@ -35,7 +35,7 @@
 static bool holding = false;
 static bool exit_registered = false;
 
-/* What is to be renewed at commit. */
+/* The workers to be renewed at commit. */
 static bool renewing = false;
 static bool renew_sequencers = false;
 static Oid	renew_database = InvalidOid;
@@ -128,7 +128,7 @@ place_hold(Oid database)
 	holding = true;
 	for (int i = 0; i < OBX_HOLDS; i++)
 	{
-		/* should there be no room, the workers leave all the same */
+		/* if there is no room, the workers leave all the same */
 		if (obx_slots->holds[i].database == InvalidOid)
 		{
 			obx_slots->holds[i].database = database;

@@ -16,7 +16,7 @@ extern void obx_hold_take(Oid database);
 /*
  * When the transaction commits, workers of that database and of that owner
  * (InvalidOid: of any) are replaced by new ones, which read their settings
- * anew; sequencers only if asked for.
+ * again; sequencers only if asked for.
  */
 extern void obx_hold_renew_later(Oid database, Oid owner, bool sequencers);
 

@@ -134,7 +134,7 @@ note_rest(Database *database, const ObxSlot *slot, TimestampTz now)
 	turns_reported = true;
 }
 
-/* What the end of a sequencer means for its database. */
+/* Learns from the end of a sequencer when its database needs the next one. */
 static void
 note_exit(Database *database, const ObxSlot *slot, TimestampTz now)
 {
@@ -196,7 +196,7 @@ collect_exits(TimestampTz now)
 	}
 }
 
-/* A launcher that starts anew cannot follow what its predecessor began. */
+/* A launcher that has been restarted cannot follow up the starts of its predecessor. */
 static void
 take_over(void)
 {
@@ -402,7 +402,7 @@ start_due(TimestampTz now)
 			starting++;
 		else if (database->probe > 0)
 		{
-			/* for a look that is likely in vain, nobody shall make room */
+			/* no worker should make room for a look that is likely in vain */
 			database->start_at = now + FIRST_PROBE;
 		}
 		else

@@ -4,9 +4,9 @@
  * A restore that is not one transaction shows half of the log: events whose
  * segments are still to come, progress whose subscriptions are.  Nothing says
  * when it is over; so the sequencer waits until pg_restore has left the
- * database, and nothing has been written to our tables for a while.  Whoever
- * emits an event or subscribes meanwhile says that it is over, and so does
- * outbox.run().
+ * database, and nothing has been written to our tables for a while.  A session
+ * that emits an event or subscribes meanwhile shows that it is over, and so
+ * does outbox.run().
  *
  * A load may begin between a look and what is done after it.  Therefore the
  * look is only for patience; that nothing is done to a log that is being loaded

@@ -161,7 +161,10 @@ need_of(const Owner *owner)
 	return Max(owner->ready - owner->idle - owner->starting, 0);
 }
 
-/* Who is next: first those who have nobody, then the one that waits longest. */
+/*
+ * The owner that gets the next dispatcher: first owners without one, then the
+ * one that waits longest.
+ */
 static Owner *
 find_neediest(Pool *pool)
 {
@@ -338,7 +341,7 @@ start_dispatcher(void *arg)
 				 errhint("Workers connect as the owner of a subscription. Give the role what it lacks, or let another role subscribe.")));
 }
 
-/* What the ends of dispatchers mean, and that others got in.  Not locked. */
+/* Learns from dispatchers that have ended, and from others that could connect. Not locked. */
 static void
 collect_exits(TimestampTz now)
 {
@@ -373,7 +376,7 @@ collect_exits(TimestampTz now)
 	pfree(admitted);
 }
 
-/* True if a dispatcher should and may be started now, and for whom. */
+/* True if a dispatcher should and may be started now; *owner is the one it is for. */
 static bool
 find_start(TimestampTz now, Oid *owner, TimestampTz *next)
 {

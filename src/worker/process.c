@@ -1,5 +1,5 @@
 /*
- * What all worker processes share: their session, their waits, their errors.
+ * Shared by all worker processes: their session, their waits, their errors.
  *
  * A worker is an ordinary session that reads no client.  It ends on SIGTERM
  * like one: at once, rolling back what it does.  It waits on its latch only,

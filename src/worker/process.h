@@ -1,5 +1,5 @@
 /*
- * What all worker processes share: their session, their waits, their errors.
+ * Shared by all worker processes: their session, their waits, their errors.
  */
 #ifndef OBX_PROCESS_H
 #define OBX_PROCESS_H

@@ -38,7 +38,7 @@
 
 ObxQueue   *obx_queue = NULL;
 
-/* What this dispatcher has in its hands; index -1 for nothing. */
+/* The lane that this dispatcher has claimed; index -1 for none. */
 static ObxLaneClaim current_claim = {.index = -1};
 
 static void initialize_queue(void *region, LWLockPadded *locks);
@@ -52,8 +52,8 @@ static ObxRegion queue_region = {
 
 /*
  * Had the server been shut down?  If not, a handler may have brought it down.
- * In one postmaster's life, shared memory is made anew only after a crash; then
- * it is known what was under way (suspect.h).
+ * In one postmaster's life, shared memory is initialized again only after a
+ * crash; then suspect.h knows what was under way.
  */
 static bool
 is_clean_start(void)
@@ -149,7 +149,10 @@ abandon_lanes(void)
 	ObxAssertLocked();
 	if (obx_slot_own->role == OBX_ROLE_SEQUENCER)
 	{
-		/* the next one begins anew; passes that still run harm nobody */
+		/*
+		 * the next one begins from the start; passes that still run do no
+		 * harm
+		 */
 		for (int i = 0; i < OBX_REFUSED; i++)
 			if (obx_slots->refused[i].database == obx_slot_own->database)
 				memset(&obx_slots->refused[i], 0, sizeof(ObxRefused));
@@ -325,7 +328,7 @@ obx_queue_claim(ObxLaneClaim *claim, TimestampTz *look_at)
 	return best != NULL;
 }
 
-/* What a pass found decides when its lane is looked at again. */
+/* The result of a pass decides when its lane is looked at again. */
 static void
 reschedule_lane(ObxQueuedLane *lane, const ObxLaneClaim *claim, const ObxPassResult *result,
 				int64 head, TimestampTz now)

@@ -83,8 +83,8 @@ typedef struct ObxWantedLane
 /*
  * Sequencer: makes our database's lanes these, which are sorted by
  * subscription and lane.  With "afresh", all of them are looked at again.
- * Returns how many find no place now: then it is to be called again soon, and
- * those that have nothing to do give their places to them.  Not locked.
+ * Returns the number of lanes without a place: then call it again soon; lanes
+ * with nothing to do give their places to them.  Not locked.
  */
 extern int	obx_queue_reconcile(const ObxWantedLane *wanted, int count, bool afresh);
 

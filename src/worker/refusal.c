@@ -1,5 +1,5 @@
 /*
- * Refusals: owners as whom no worker can connect.
+ * Refusals: owners for which no worker can connect.
  *
  * Workers connect as the owner of subscriptions.  One that cannot (NOLOGIN, no
  * CONNECT, a limit of connections) is remembered by the sequencer of its
@@ -7,9 +7,9 @@
  * nothing that others share.  Entries go with the owner's last subscription, so
  * there are no more of them than owners.
  *
- * What outbox.worker shows is found out from the catalogs by who asks; since
- * when, and what only a try can tell, stands in a shared table as far as it
- * fits (slot.h).
+ * The session that reads outbox.worker finds most of it in the catalogs; the
+ * time since when, and reasons that only an attempt can show, stand in a
+ * shared table as far as they fit (slot.h).
  */
 #include "postgres.h"
 

@@ -1,5 +1,5 @@
 /*
- * Refusals: owners as whom no worker can connect.
+ * Refusals: owners for which no worker can connect.
  */
 #ifndef OBX_REFUSAL_H
 #define OBX_REFUSAL_H
@@ -15,7 +15,10 @@ extern const char *obx_refusal_find_obstacle(Oid owner);
 /* Sequencer: one more try was in vain; returns how many in a row. */
 extern int	obx_refusal_note(Oid owner, TimestampTz now);
 
-/* Sequencer: no worker is to be started for the owner before; 0 for none. */
+/*
+ * For the sequencer: the time before which no worker should be started for the
+ * owner; 0 for none.
+ */
 extern TimestampTz obx_refusal_until(Oid owner);
 
 /* Sequencer: the owner got in. */

@@ -23,7 +23,7 @@
 /* So long after there was a lane too many, databases keep to their shares. */
 #define SHORT_MEMORY (30 * USECS_PER_SEC)
 
-/* What an owner of our database has of its places. */
+/* The places of our database that an owner has. */
 typedef struct OwnerShare
 {
 	Oid			owner;
@@ -50,7 +50,7 @@ compare_wanted(const void *left, const void *right)
 	return a->lane < b->lane ? -1 : a->lane > b->lane;
 }
 
-/* What the queue's lane of our database is wanted for; NULL: it is not. */
+/* The wanted lane for a lane of our database in the queue; NULL if it is not wanted. */
 static const ObxWantedLane *
 find_wanted(const ObxQueuedLane *lane, const ObxWantedLane *wanted, int count)
 {
@@ -187,7 +187,7 @@ compare_oids(const void *left, const void *right)
 	return a < b ? -1 : a > b;
 }
 
-/* Who owns what is wanted; all may have as much as they want. */
+/* Lists the owners of the wanted lanes; each may have as many as it wants. */
 static void
 make_shares(const ObxWantedLane *wanted, int count, Shares *shares)
 {

@@ -48,9 +48,9 @@
 
 /*
  * A segment costs a commit, and its readers another, whether it has one
- * transaction or a hundred.  So after one of several, which came while the one
- * before was appended, commits are gathered for a while, the longer the more
- * there were.  Where they come one by one, nothing waits.
+ * transaction or a hundred.  So after a round with several commits, which came
+ * during the round before, the sequencer gathers commits for a while: the more
+ * there were, the longer.  Where they come one by one, nothing waits.
  */
 #define GATHERING_PER_TRANSACTION 500
 #define LONGEST_GATHERING OBX_MS(5)
@@ -72,7 +72,7 @@
 
 PGDLLEXPORT void obx_sequencer_main(Datum arg);
 
-/* What one round finds out. */
+/* The findings of one round. */
 typedef struct Round
 {
 	ObxInstalled installed;

@@ -1,11 +1,11 @@
 /*
  * Slots: which worker processes there are, and what was asked of them.
  *
- * The array is the truth that survives every single process: a launcher or a
- * sequencer that starts anew finds there what its predecessor had started.
- * Only handles of workers that have not come up yet are private, since they
- * matter only until then; a slot left in STARTING by a starter that died is
- * freed by its successor, and its generation turns the late worker away.
+ * The array survives every single process: a restarted launcher or sequencer
+ * finds in it the workers that its predecessor had started.  Only handles of
+ * workers that have not come up yet are private, since they matter only until
+ * then; a slot left in STARTING by a starter that died is freed by its
+ * successor, and its generation turns the late worker away.
  *
  * Nothing is allocated or reported, and no other lock taken, under the lock.
  */
@@ -62,9 +62,9 @@ static ObxRegion slot_region = {
 
 /*
  * In the postmaster, at its start and after every crash of the server.  The
- * crash may come from what a dispatcher calls, and no process remembers; so
- * the postmaster does, and dispatchers wait the longer the more crashes there
- * were, or clients would never get a word in.
+ * crash may come from a handler, and no process remembers it.  So the
+ * postmaster counts crashes, and the more there were, the longer dispatchers
+ * wait: otherwise clients could never connect.
  */
 static void
 initialize_slots(void *region, LWLockPadded *locks)

@@ -1,10 +1,11 @@
 /*
  * Slots: which worker processes there are, and what was asked of them.
  *
- * A slot is claimed by who starts a worker, attached by the worker, marked as
- * exited by the worker's exit callback, and freed by who starts workers of
- * that kind (the launcher for sequencers, the sequencer for dispatchers), so
- * that no exit goes unseen, whoever restarts in between.
+ * The process that starts a worker claims a slot for it; the worker attaches
+ * to it, and its exit callback marks it as exited.  The process that starts
+ * workers of that kind (the launcher for sequencers, the sequencer for
+ * dispatchers) frees it, so that no exit goes unseen, also when that process
+ * restarts in between.
  *
  *     FREE -> STARTING -> IDLE <-> BUSY -> EXITED -> FREE
  *                 \______________________/^
@@ -100,7 +101,7 @@ typedef struct ObxStarved
 	TimestampTz since;
 } ObxStarved;
 
-/* Owners as whom no worker could connect, as far as they fit. */
+/* Owners for which no worker could connect, as many as fit. */
 #define OBX_REFUSED 256
 
 typedef struct ObxRefused

@@ -2,12 +2,12 @@
  * Suspects: events that were being handled when a dispatcher ended without
  * having been asked to.
  *
- * A dispatcher keeps in its slot which event it calls for, so where it ends,
- * by whatever way, that is known: its exit callback notes it, and where it
- * gets none, the whole server begins anew, with the slots still there for the
- * postmaster to look at before it lays out memory again.  Only such an event
- * can have ended its session, so only such a one has its attempt counted
- * before the next call.
+ * A dispatcher keeps in its slot the event that its handler is called for, so
+ * that it is known however the process ends: its exit callback notes the
+ * event.  If the callback cannot run, the whole server restarts, and the
+ * postmaster finds the slots before it initializes shared memory again.  Only
+ * such an event can have ended its session, so only such a one has its attempt
+ * counted before the next call.
  *
  * Where that cannot be known (several events in one call; at the commit; the
  * server as a whole has died), it is found by and by: one event is taken and
@@ -28,7 +28,7 @@
 
 static ObxSuspect *suspects = NULL;
 
-/* In the postmaster: what there was before memory was made anew. */
+/* In the postmaster: the contents from before shared memory was initialized again. */
 static ObxSuspect saved[SUSPECTS];
 static bool is_saved = false;
 
