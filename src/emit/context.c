@@ -44,9 +44,21 @@ empty_object(void)
 	return empty;
 }
 
+static bool
+has_header(Jsonb *headers, const char *name)
+{
+	JsonbValue	key = {.type = jbvString};
+
+	key.val.string.val = unconstify(char *, name);
+	key.val.string.len = strlen(name);
+	return findJsonbValueFromContainer(&headers->root, JB_FOBJECT, &key) != NULL;
+}
+
 static Jsonb *
 delete_header(Jsonb *headers, const char *name)
 {
+	if (!has_header(headers, name))
+		return headers;
 	return DatumGetJsonbP(DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(headers),
 											  PointerGetDatum(cstring_to_text(name))));
 }
@@ -61,6 +73,17 @@ merge_headers(Jsonb *under, Jsonb *over)
 		return under;
 	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(under),
 											  JsonbPGetDatum(over)));
+}
+
+/* Nothing else, as in most captured events?  Then there is nothing to inherit. */
+static bool
+has_own_only(Jsonb *headers)
+{
+	int			count = 0;
+
+	for (int i = 0; i < lengthof(own_headers); i++)
+		count += has_header(headers, own_headers[i]);
+	return count == JB_ROOT_COUNT(headers);
 }
 
 /* what the handled event hands down, traceparent included */
@@ -82,7 +105,8 @@ obx_context_enter(const ObxContext *context)
 	inherited.headers = NULL;
 	current = context;
 
-	if (context->headers != NULL && JB_ROOT_COUNT(context->headers) > 0)
+	if (context->headers != NULL && JB_ROOT_COUNT(context->headers) > 0 &&
+		!has_own_only(context->headers))
 	{
 		Jsonb	   *headers = inherited_headers();
 
