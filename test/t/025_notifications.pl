@@ -59,7 +59,7 @@ is(ask($got[2][1], "j->>'headers', j->>'correlation_id', j->'causation_id', j ? 
 	SELECT outbox.publish('WholeLong', jsonb_build_object('a', repeat('x', 9000)), 'k') > 0;
 	SELECT outbox.publish('WholeLong', jsonb_build_object('a', repeat('x', 5000)), 'k', headers => jsonb_build_object('h', repeat('y', 5500))) > 0;
 	SELECT outbox.publish('WholeLong', '{}', repeat('"', 2000), repeat('\', 200)) > 0;
-	SET outbox.correlation_id = '} . ('"' x 5000) . q{';
+	SET outbox.correlation_id = '} . ("\x01" x 2000) . q{';
 	SELECT outbox.publish('WholeLong', '{}', repeat('"', 2000), repeat('\', 200)) > 0;
 	SELECT outbox.publish('WholeFits', to_jsonb(repeat('x', 7000)), 'k') > 0;
 	SELECT outbox.publish('WholeEscapes', to_jsonb(repeat(chr(1), 3000)), 'k') > 0;
