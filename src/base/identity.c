@@ -1,5 +1,5 @@
 /*
- * Whose rights code runs with.
+ * The rights that code runs with.
  *
  * The one rule: code that a role wrote or can plant (functions, casts, CHECKs
  * of domains, operators, defaults, event triggers, objects in its search_path)

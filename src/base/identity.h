@@ -1,5 +1,5 @@
 /*
- * Whose rights code runs with.
+ * The rights that code runs with.
  */
 #ifndef OBX_IDENTITY_H
 #define OBX_IDENTITY_H

@@ -2,15 +2,16 @@
  * Sessions that LISTEN for what is new in the log: is anybody there, and does
  * anybody wait?
  *
- * PostgreSQL tells nobody which sessions listen.  So LISTEN and UNLISTEN of our
- * channel are watched, and a session that listens has a place in shared memory
- * until it ends.  In doubt it keeps its place: a notification too many is read
- * by nobody, one too few would be waited for.
+ * PostgreSQL offers no list of the sessions that listen.  So base/hook.h
+ * watches LISTEN and UNLISTEN of our channel, and a session that listens has a
+ * place in shared memory until it ends.  In doubt it keeps its place: a
+ * superfluous notification does no harm, a missing one would be waited for.
  *
  * A place has two flags.  "waits": a listener has come to the end of the log
  * and was not notified since then.  "owed": there is something new, and no
- * notification has announced it.  Who raises the one then looks at the other,
- * so both cannot be up for long; all fields are atomics, as with the doorbell.
+ * notification has announced it.  A process that raises one of them then looks
+ * at the other, so both cannot be up for long; all fields are atomics, as with
+ * the doorbell.
  *
  * Must not know what is announced, nor when.
  */
@@ -104,7 +105,7 @@ leave_at_exit(int code, Datum arg)
 	leave();
 }
 
-/* At commit.  Who begins to listen waits for the first thing. */
+/* At commit.  A session that begins to listen waits for the first new event. */
 static void
 enter(void)
 {

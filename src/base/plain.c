@@ -1,5 +1,5 @@
 /*
- * Whose code an expression runs.
+ * The roles whose code an expression runs.
  *
  * An expression that one role wrote and another evaluates is safe where it runs
  * nothing but PostgreSQL's own code.  Code of users hides behind more than

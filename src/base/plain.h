@@ -1,5 +1,5 @@
 /*
- * Whose code an expression runs.
+ * The roles whose code an expression runs.
  */
 #ifndef OBX_PLAIN_H
 #define OBX_PLAIN_H

@@ -1,5 +1,5 @@
 /*
- * Whose a subscription or a registered type is, as PostgreSQL knows it.
+ * The owner of a subscription or a registered type, as PostgreSQL knows it.
  *
  * A row of ours cannot be among the objects that a role owns.  So an object
  * stands for each of them: a type in our schema that is only a shell, which

@@ -1,8 +1,9 @@
 /*
  * Rows of outbox.schema_version: which columns a captured table had.
  *
- * Rows are only ever added.  Who adds one holds a lock on the captured table
- * that excludes others.  Must not know what makes a version.
+ * Rows are only ever added.  The caller holds a lock on the captured table, so
+ * that only one process adds its versions.  Must not know what makes a
+ * version.
  */
 #include "postgres.h"
 

@@ -3,7 +3,7 @@
  *
  * They are looked at as they are now, whatever snapshot the transaction has,
  * and with those of open transactions: to tell "not done" from "perhaps being
- * done".  Who looks and then writes excludes others himself.
+ * done".  A caller that looks and then writes takes a lock of its own.
  */
 #include "postgres.h"
 

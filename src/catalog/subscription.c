@@ -449,9 +449,9 @@ obx_subscription_delete(const ObxSubscription *subscription)
 /* ---- owners ---- */
 
 /*
- * The row as it is now, and the owner as it is now.  Who gives a subscription
- * to another role holds the lock until all sessions have been told: before that,
- * their caches may still have the former owner.
+ * The row as it is now, and the owner as it is now.  A command that gives a
+ * subscription to another role holds the lock until all sessions have been
+ * told: before that, their caches may still have the former owner.
  */
 bool
 obx_subscription_follow_owner(int32 id, bool wait)

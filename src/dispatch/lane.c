@@ -75,7 +75,7 @@ empty_lane(ObxLane *lane)
 	lane->stale = NIL;
 }
 
-/* Whoever has loaded a lane may use it until its transaction ends. */
+/* A caller that has loaded a lane may use it until its transaction ends. */
 static void
 forget_unused(void)
 {

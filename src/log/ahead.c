@@ -11,11 +11,11 @@
  * after.
  *
  * Partitions are made well before they are needed, so the lock is taken with
- * NOWAIT: who fails tries again later.  But where there is none for now, every
- * producer uses the default partition, and there might never be a moment
- * without one: then the lock is waited for, for so short a time that producers
- * behind it hardly notice, again and again.  Only who does so at intervals may
- * wait: run() may be called without a pause.
+ * NOWAIT: an attempt that fails is repeated later.  But where there is none
+ * for now, every producer uses the default partition, and there might never be
+ * a moment without one: then the lock is waited for, for so short a time that
+ * producers behind it hardly notice, again and again.  Only the sequencer,
+ * which does so at intervals, may wait: run() may be called without a pause.
  *
  * The next partition fills the first gap at or after now, up to the next one
  * there is.  One that was made by a clock that was wrong is in nobody's way.
@@ -258,9 +258,9 @@ make_partition(void *arg)
 }
 
 /*
- * Undone with the nest level.  Whoever calls run() must not decide how and
- * where the log is stored: events are written as heap tuples, and the parent
- * says in which tablespace.
+ * Undone with the nest level.  The settings of the caller of run() must not
+ * decide how and where the log is stored: events are written as heap tuples,
+ * and the parent says in which tablespace.
  */
 static void
 set_storage(Relation log)

@@ -3,9 +3,9 @@
  *
  * The parent's descriptor has those of all partitions, and is built anew by
  * every session whenever there is one more or less, which takes milliseconds
- * where there are many.  Who needs one partition only, and has an idea which,
- * asks the catalogs about that one: bounds never overlap, so it is the right
- * one if its bounds say so.
+ * where there are many.  A caller that needs only one partition, and has an
+ * idea which one, asks the catalogs about that one: bounds never overlap, so
+ * it is the right one if its bounds say so.
  *
  * Must not know which partitions there are, nor who makes them.
  */

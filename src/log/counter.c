@@ -11,14 +11,15 @@
  * ahead, so that not each call needs a WAL record.
  *
  * The page in shared memory is the counter, and what is logged its high-water
- * mark.  Where no record is needed, which is most often, the page is found where
- * it was last and the sequence is neither opened nor locked.  Then nobody may
- * have given the sequence another file: that is news to be accepted first.  Who
- * has drawn is said in unwritten.h, or else by a lock on the sequence.
+ * mark.  Where no record is needed, which is most often, the page is found
+ * where it was last and the sequence is neither opened nor locked.  Then
+ * nobody may have given the sequence another file: that is news to be accepted
+ * first.  unwritten.h knows which processes have drawn, or else a lock on the
+ * sequence shows it.
  *
  * A sequence can be set back: by hand, and by a restore.  That leaves log_cnt
- * at 0, which a draw never does, nor the replay of one; so whoever meets the
- * sequence like that asks what the highest id in use is, and goes on above it.
+ * at 0, which a draw never does, nor the replay of one; so a draw that finds
+ * it at 0 looks for the highest id in use, and goes on above it.
  *
  * Must not know events.
  */

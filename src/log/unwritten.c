@@ -1,13 +1,13 @@
 /*
  * Sessions that have drawn ids which may not be in the log yet.
  *
- * Who finds the counter set back must know whether ids are in use that it
- * cannot see.  A lock on the sequence would tell, but costs every transaction
- * a twentieth of what its event costs.  So each process has a place in shared
- * memory, where it writes its database before it draws and from which it takes
- * it back when the transaction has ended.  A place is written by its process
- * only.  Who has no place, because the library was not preloaded, takes the
- * lock.
+ * A process that finds the counter set back must know whether there are ids in
+ * use that it cannot see.  A lock on the sequence would tell, but costs every
+ * transaction a twentieth of what its event costs.  So each process has a
+ * place in shared memory, where it writes its database before it draws and
+ * from which it takes it back when the transaction has ended.  A place is
+ * written by its process only.  A process without a place, because the library
+ * was not preloaded, takes the lock.
  *
  * A process that is killed takes the shared memory along; one that ends in any
  * other way ends its transaction.

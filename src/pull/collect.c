@@ -1,10 +1,10 @@
 /*
  * Collecting what a lane hands out next.
  *
- * What comes first in the log is handed out first: retries that are due, but
- * not before what is owed and comes before them, because that may be of the
- * same key; then what is owed; then what is new.  Who goes on under a receipt
- * gets what comes next behind what it has.
+ * Events are handed out in the order of the log: retries that are due, but not
+ * before owed events with earlier positions, because these may have the same
+ * key; then owed events; then new ones.  A consumer that goes on under a
+ * receipt gets the events after those it has.
  *
  * Locks: the lane's.  Must not know receipts, nor who receives.
  */

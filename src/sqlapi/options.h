@@ -8,7 +8,7 @@
 
 #include "catalog/subscription.h"
 
-/* Whose arguments; the value is by how much those behind "filter" are shifted. */
+/* The function whose arguments are read; the value shifts the numbers of those after "filter". */
 typedef enum ObxOptions
 {
 	OBX_OPTIONS_ALTER = 0,		/* alter_subscription(): NULL is unchanged */

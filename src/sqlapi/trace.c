@@ -2,8 +2,8 @@
  * outbox.trace(): the events of a correlation as a tree, and what became of
  * each in every subscription that asked for it.
  *
- * Runs as the extension's owner: it reads the log for whoever may call it.
- * Evaluates nothing of the user's.
+ * Runs as the extension's owner: it reads the log for every role that may call
+ * it.  It evaluates no code of users.
  */
 #include "postgres.h"
 

@@ -121,7 +121,7 @@ has_work(Oid database)
 
 /* ---- the first to give way ---- */
 
-/* Who needs a process; see obx_room_make(). */
+/* The process that is needed; see obx_room_make(). */
 typedef struct Request
 {
 	Oid			database;		/* InvalidOid for a sequencer */
