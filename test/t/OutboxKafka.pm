@@ -67,7 +67,8 @@ sub kafka_home
 {
 	my $home = $ENV{PG_OUTBOX_KAFKA} // '/usr/local/share/pg_outbox/kafka';
 
-	return (undef, "no Kafka in $home: tools/setup kafka installs it") if !glob("$home/kafka_2.13-*.jar");
+	my ($jar) = glob("$home/kafka_2.13-*.jar");
+	return (undef, "no Kafka in $home: tools/setup kafka installs it") if !$jar;
 	return (undef, 'there is no java') if !grep { -x "$_/java" } split(/:/, $ENV{PATH});
 	return ($home, undef);
 }
