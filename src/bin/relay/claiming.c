@@ -93,7 +93,10 @@ obx_relay_take_claim(ObxRelay *relay, const char *found)
 	if (!readable ||
 		!obx_progress_reconcile(&relay->progress, found != NULL, &relay->standing, &why))
 		contradict(relay, OBX_EXIT_PROGRESS, why.data);
-	else
+	/* what was acked before the lane was won will not come */
+	if (relay->standing.open == 0)
+		obx_progress_remove_to(&relay->progress, relay->standing.position);
+	if (!relay->finished)
 		obx_log("the sink is claimed: it has events up to position %lld, of which %d are not known to be acked",
 				(long long) relay->progress.position, relay->progress.nsent);
 	obx_text_free(&why);

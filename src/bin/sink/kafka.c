@@ -39,6 +39,8 @@ typedef struct Kafka
 	bool		in_transaction;
 	bool		is_full;		/* of what goes in one */
 	bool		is_sealed;		/* being committed */
+	char	   *unsent;			/* the record of progress, while the queue has
+								 * no room for it */
 	size_t		bytes;
 
 	int			most;			/* messages at once */
@@ -121,6 +123,8 @@ static void
 forget_sent(Kafka *sink)
 {
 	sink->in_transaction = sink->is_full = sink->is_sealed = false;
+	free(sink->unsent);
+	sink->unsent = NULL;
 	sink->bytes = 0;
 	sink->forgotten = sink->confirmed = sink->told = sink->newest;
 	memset(sink->awaited, 0, sizeof(sink->awaited));
@@ -141,6 +145,7 @@ forget_kafka(void *context)
 		sink->is_up = false;
 	sink->rejection.ticket = 0;
 	sink->outcome.fault = OBX_KAFKA_NO_FAULT;
+	sink->tells_up = false;
 	forget_sent(sink);
 }
 
@@ -227,6 +232,36 @@ take_outcome(Kafka *sink, ObxKafkaOutcome *outcome)
 	sink->outcome.job = outcome->job;
 }
 
+/* The record of progress is a message of the transaction, and the last one. */
+static void
+end_transaction(Kafka *sink)
+{
+	rd_kafka_resp_err_t error;
+
+	error = rd_kafka_producev(obx_kafka_client_handle(sink->client),
+							  RD_KAFKA_V_TOPIC(sink->settings.progress_topic),
+							  RD_KAFKA_V_PARTITION(0),
+							  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+							  RD_KAFKA_V_KEY(sink->progress_key, strlen(sink->progress_key)),
+							  RD_KAFKA_V_VALUE(sink->unsent, strlen(sink->unsent)),
+							  RD_KAFKA_V_END);
+	if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+		return;
+	free(sink->unsent);
+	sink->unsent = NULL;
+	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		obx_kafka_client_start(sink->client, OBX_KAFKA_COMMIT, NULL);
+		return;
+	}
+	sink->outcome = (ObxKafkaOutcome)
+	{
+		.fault = obx_kafka_fault_of(error) == OBX_KAFKA_MESSAGE ? OBX_KAFKA_DENIED : obx_kafka_fault_of(error)
+	};
+	snprintf(sink->outcome.text, sizeof(sink->outcome.text), "%s: %s", sink->settings.progress_topic,
+			 rd_kafka_err2str(error));
+}
+
 static void
 work_kafka(void *context)
 {
@@ -240,6 +275,8 @@ work_kafka(void *context)
 		take_outcome(sink, &outcome);
 	if (!sink->settings.is_transactional)
 		advance(sink);
+	if (sink->unsent != NULL && sink->outcome.fault == OBX_KAFKA_NO_FAULT)
+		end_transaction(sink);
 	if (sink->wanted != OBX_KAFKA_NO_JOB && !obx_kafka_client_is_busy(sink->client))
 	{
 		obx_kafka_client_start(sink->client, sink->wanted, sink->progress_key);
@@ -397,34 +434,16 @@ send_kafka(void *context, const ObxMessage *message)
 	return true;
 }
 
-/* The record of progress is a message of the transaction. */
 static void
 seal_kafka(void *context, const char *progress)
 {
 	Kafka	   *sink = context;
-	rd_kafka_resp_err_t error;
 
-	if (!sink->settings.is_transactional || !sink->in_transaction || sink->is_sealed)
+	if (!sink->in_transaction || sink->is_sealed)
 		return;
-	error = rd_kafka_producev(obx_kafka_client_handle(sink->client),
-							  RD_KAFKA_V_TOPIC(sink->settings.progress_topic),
-							  RD_KAFKA_V_PARTITION(0),
-							  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY | RD_KAFKA_MSG_F_BLOCK),
-							  RD_KAFKA_V_KEY(sink->progress_key, strlen(sink->progress_key)),
-							  RD_KAFKA_V_VALUE((void *) progress, strlen(progress)),
-							  RD_KAFKA_V_END);
-	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		sink->is_sealed = true;
-		obx_kafka_client_start(sink->client, OBX_KAFKA_COMMIT, NULL);
-		return;
-	}
-	sink->outcome = (ObxKafkaOutcome)
-	{
-		.fault = obx_kafka_fault_of(error) == OBX_KAFKA_MESSAGE ? OBX_KAFKA_DENIED : obx_kafka_fault_of(error)
-	};
-	snprintf(sink->outcome.text, sizeof(sink->outcome.text), "%s: %s", sink->settings.progress_topic,
-			 rd_kafka_err2str(error));
+	sink->is_sealed = true;
+	sink->unsent = obx_copy_string(progress);
+	end_transaction(sink);
 }
 
 /* ---- connecting, results ---- */
@@ -493,7 +512,7 @@ tell_fault(Kafka *sink, ObxSinkResult *result)
 	snprintf(result->text, sizeof(result->text), "%s", sink->outcome.text);
 	sink->outcome.fault = OBX_KAFKA_NO_FAULT;
 	if (result->verdict != OBX_AGAIN)
-		sink->is_up = false;
+		sink->is_up = sink->tells_up = false;
 	forget_sent(sink);
 	return true;
 }
@@ -540,6 +559,8 @@ wait_for_kafka(void *context, struct pollfd *descriptors, int max, int64_t * unt
 	if (sink->tells_up || sink->outcome.fault != OBX_KAFKA_NO_FAULT || sink->rejection.ticket > 0 ||
 		sink->told < sink->confirmed)
 		*until = 0;
+	if (sink->unsent != NULL && *until > obx_now() + 10 * OBX_MILLISECOND)
+		*until = obx_now() + 10 * OBX_MILLISECOND;
 	if (sink->client == NULL || max < 1)
 		return 0;
 	descriptors[0] = (struct pollfd)
@@ -573,6 +594,7 @@ close_kafka(void *context)
 	obx_kafka_settings_free(&sink->settings);
 	free(sink->progress_key);
 	free(sink->found);
+	free(sink->unsent);
 	free(sink);
 }
 

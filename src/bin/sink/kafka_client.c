@@ -152,7 +152,12 @@ hear_error(rd_kafka_t * handle, int error, const char *reason, void *opaque)
 {
 	ObxKafkaClient *client = opaque;
 	char		fatal[300];
+	char		said[300];
+	const char *after = strstr(reason, " (after ");
+	int			length = after != NULL ? (int) (after - reason) : (int) strlen(reason);
 
+	/* how long it took makes it another message each time */
+	snprintf(said, sizeof(said), "%.*s", length, reason);
 	if (error == RD_KAFKA_RESP_ERR__FATAL)
 	{
 		rd_kafka_resp_err_t cause = rd_kafka_fatal_error(handle, fatal, sizeof(fatal));
@@ -164,9 +169,9 @@ hear_error(rd_kafka_t * handle, int error, const char *reason, void *opaque)
 	else if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
 		client->is_down = true;
 	else if (obx_kafka_fault_of(error) == OBX_KAFKA_DENIED)
-		note_fault(client, OBX_KAFKA_DENIED, 0, "", reason);
+		note_fault(client, OBX_KAFKA_DENIED, 0, "", said);
 	else if (client->fault == OBX_KAFKA_NO_FAULT)
-		snprintf(client->text, sizeof(client->text), "%s", reason);
+		snprintf(client->text, sizeof(client->text), "%s", said);
 }
 
 /* Threads of the library; broken connections are told by hear_error(). */
