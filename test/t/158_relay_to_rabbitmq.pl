@@ -333,6 +333,14 @@ foreach my $how (qw(killed stopped))
 	ok(all_is_acked(600), "the broker is $how, and comes back");
 }
 is(stop_relay($relay, 'TERM'), 0, 'it is stopped');
+$relay = start_relay(configure_rabbit("heartbeat = 1s\ntimeout = 2s\n"), "$dir/frozen");
+ok(wait_for(sub { read_file("$dir/frozen.err") =~ /sink rabbitmq is ready/ }), 'with a short heartbeat');
+kill('STOP', read_file("$rabbit->{dir}/pid"));
+publish(200);
+ok(wait_for(sub { read_file("$dir/frozen.err") =~ /the connection is lost: .*heartbeat/ }), 'a broker that is frozen is told');
+kill('CONT', read_file("$rabbit->{dir}/pid"));
+ok(all_is_acked(200), 'when it thaws, the relay goes on');
+is(stop_relay($relay, 'TERM'), 0, 'it is stopped');
 like(read_file("$dir/kill.err"), qr/could not connect to 127\.0\.0\.1:\d+|the connection is lost|CONNECTION_FORCED/, 'it said what it missed');
 ($missing, $repeated, $disorder) = account($first, $published, map { $_->{id} } drain('orders'));
 is("$missing $disorder", '0 0', 'nothing was lost, nothing is out of order');
@@ -343,8 +351,11 @@ cmp_ok($repeated, '<=', 10 * 1000, 'and no more came again than was under way');
 
 foreach my $round (1 .. 4)
 {
+	my $said = -s "$dir/stop.err" // 0;
 	$relay = start_relay($config, "$dir/stop");
 	publish(300);
+	# before, it does not catch signals yet
+	wait_for(sub { (-s "$dir/stop.err" // 0) > $said });
 	$published += 300;
 	sleep rand(0.3);
 	is(stop_relay($relay, 'TERM'), 0, "round $round: the relay is stopped");

@@ -206,6 +206,14 @@ ok(wait_for(sub { read_file("$dir/outcomes.err") =~ /could not connect to 127\.0
 $peer = start_peer($port);
 ok(all_is_acked(), 'and waited for');
 is(stop_relay($relay, 'TERM'), 0, 'it is stopped');
+$relay = start_relay(configure_amqp("heartbeat = 1s\n"), "$dir/frozen");
+ok(wait_for(sub { read_file("$dir/frozen.err") =~ /sink amqp is ready/ }), 'with a short heartbeat');
+kill('STOP', $peer);
+publish(100);
+ok(wait_for(sub { read_file("$dir/frozen.err") =~ /the connection is lost: amqp:resource-limit-exceeded: local-idle-timeout/ }), 'a peer that is frozen is told');
+kill('CONT', $peer);
+ok(all_is_acked(), 'when it thaws, the relay goes on');
+is(stop_relay($relay, 'TERM'), 0, 'it is stopped');
 foreach my $round (1 .. 6)
 {
 	$relay = start_relay($config, "$dir/kill");
@@ -222,8 +230,11 @@ note("$repeated events came again");
 $before = $published;
 foreach my $round (1 .. 3)
 {
+	my $said = -s "$dir/stop.err" // 0;
 	$relay = start_relay($config, "$dir/stop");
 	publish(300);
+	# before, it does not catch signals yet
+	wait_for(sub { (-s "$dir/stop.err" // 0) > $said });
 	sleep rand(0.3);
 	is(stop_relay($relay, 'TERM'), 0, "round $round: the relay is stopped");
 }
