@@ -144,7 +144,7 @@ CREATE TABLE outbox.delivery (
     CONSTRAINT delivery_pkey PRIMARY KEY (subscription, "position")
 );
 CREATE INDEX delivery_open_idx ON outbox.delivery (subscription, lane, open, "position");
-CREATE INDEX delivery_key_idx ON outbox.delivery (subscription, lane, key_hash, "position");
+CREATE INDEX delivery_key_idx ON outbox.delivery (subscription, lane, open, key_hash, "position");
 COMMENT ON TABLE outbox.delivery IS
     'exceptions only: events that await a retry, are parked behind their key, or are dead letters';
 COMMENT ON COLUMN outbox.delivery.state IS 'retry, parked or dead';

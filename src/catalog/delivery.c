@@ -153,8 +153,8 @@ begin_scan(ObxScan *scan, ObxObject index, ScanKey keys, int nkeys, LOCKMODE loc
 				   obx_object_require(index), NULL, keys, nkeys, ForwardScanDirection);
 }
 
-/* Shows what a scan finds, and ends it. */
-static void
+/* Shows what a scan finds, and ends it; false if the visitor did. */
+static bool
 visit_rows(ObxScan *scan, ObxDeliveryVisitor visit, void *arg)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "pg_outbox delivery",
@@ -173,6 +173,7 @@ visit_rows(ObxScan *scan, ObxDeliveryVisitor visit, void *arg)
 	}
 	obx_scan_end(scan);
 	MemoryContextDelete(memory);
+	return goes_on;
 }
 
 void
@@ -183,7 +184,86 @@ obx_delivery_visit_open(int32 subscription, int32 lane, ObxDeliveryVisitor visit
 
 	begin_scan(&scan, OBX_DELIVERY_OPEN_IDX, keys, init_lane_keys(keys, subscription, lane),
 			   AccessShareLock);
-	visit_rows(&scan, visit, arg);
+	(void) visit_rows(&scan, visit, arg);
+}
+
+/* What is known while first ones are visited. */
+typedef struct FirstOnes
+{
+	ObxDeliveryVisitor visit;
+	void	   *arg;
+	int			most;
+	int			seen;			/* of the key: */
+	bool		has_key;		/* false: none yet */
+	int64		key_hash;
+} FirstOnes;
+
+/* ObxDeliveryVisitor: ends where the key has more than are asked for. */
+static bool
+visit_first(ObxDelivery *delivery, void *arg)
+{
+	FirstOnes  *first = arg;
+
+	if (delivery->key.has)
+	{
+		if (!first->has_key || first->key_hash != delivery->key.hash)
+			first->seen = 0;
+		first->has_key = true;
+		first->key_hash = delivery->key.hash;
+		if (first->seen++ == first->most)
+			return false;
+	}
+	return first->visit(delivery, first->arg);
+}
+
+/*
+ * One scan visits key after key; where a key has more, another scan begins
+ * behind it.  NULL is behind all keys in the index, but no comparison finds it.
+ */
+void
+obx_delivery_visit_first(int32 subscription, int32 lane, int most, ObxDeliveryVisitor visit,
+						 void *arg)
+{
+	FirstOnes	first = {.visit = visit,.arg = arg,.most = most};
+	ScanKeyData keys[4];
+	int			nkeys = init_lane_keys(keys, subscription, lane);
+	ObxScan		scan;
+
+	begin_scan(&scan, OBX_DELIVERY_KEY_IDX, keys, nkeys, AccessShareLock);
+	if (visit_rows(&scan, visit_first, &first))
+		return;
+	do
+	{
+		/* a scan changes its keys */
+		(void) init_lane_keys(keys, subscription, lane);
+		ScanKeyInit(&keys[nkeys], KEY_HASH + 1, BTGreaterStrategyNumber, F_INT8GT,
+					Int64GetDatum(first.key_hash));
+		begin_scan(&scan, OBX_DELIVERY_KEY_IDX, keys, nkeys + 1, AccessShareLock);
+	} while (!visit_rows(&scan, visit_first, &first));
+
+	(void) init_lane_keys(keys, subscription, lane);
+	ScanKeyEntryInitialize(&keys[nkeys], SK_ISNULL | SK_SEARCHNULL, KEY_HASH + 1, InvalidStrategy,
+						   InvalidOid, InvalidOid, InvalidOid, (Datum) 0);
+	begin_scan(&scan, OBX_DELIVERY_KEY_IDX, keys, nkeys + 1, AccessShareLock);
+	(void) visit_rows(&scan, visit, arg);
+}
+
+void
+obx_delivery_visit_behind(int32 subscription, int32 lane, const int64 *key_hash, int64 position,
+						  ObxDeliveryVisitor visit, void *arg)
+{
+	ScanKeyData keys[5];
+	int			nkeys = init_lane_keys(keys, subscription, lane);
+	ObxScan		scan;
+
+	if (key_hash != NULL)
+		ScanKeyInit(&keys[nkeys++], KEY_HASH + 1, BTEqualStrategyNumber, F_INT8EQ,
+					Int64GetDatum(*key_hash));
+	ScanKeyInit(&keys[nkeys++], POSITION + 1, BTGreaterStrategyNumber, F_INT8GT,
+				Int64GetDatum(position));
+	begin_scan(&scan, key_hash != NULL ? OBX_DELIVERY_KEY_IDX : OBX_DELIVERY_OPEN_IDX, keys, nkeys,
+			   AccessShareLock);
+	(void) visit_rows(&scan, visit, arg);
 }
 
 bool
@@ -243,7 +323,7 @@ obx_delivery_visit(int32 subscription, ObxDeliveryVisitor visit, void *arg)
 	ObxScan		scan;
 
 	begin_subscription_scan(&scan, &key, subscription, AccessShareLock);
-	visit_rows(&scan, visit, arg);
+	(void) visit_rows(&scan, visit, arg);
 }
 
 int64

@@ -56,6 +56,17 @@ extern void obx_delivery_visit(int32 subscription, ObxDeliveryVisitor visit, voi
 extern void obx_delivery_visit_open(int32 subscription, int32 lane, ObxDeliveryVisitor visit,
 									void *arg);
 
+/*
+ * Of the open ones of a lane, key by key, the first ones of each, so many at
+ * most; and all of those without a key.
+ */
+extern void obx_delivery_visit_first(int32 subscription, int32 lane, int most,
+									 ObxDeliveryVisitor visit, void *arg);
+
+/* The open ones of a lane behind a position; of one key, unless that is NULL. */
+extern void obx_delivery_visit_behind(int32 subscription, int32 lane, const int64 *key_hash,
+									  int64 position, ObxDeliveryVisitor visit, void *arg);
+
 /* Does one of them, up to a position, wait for its delivery? */
 extern bool obx_delivery_is_waiting(int32 subscription, int32 lane, int64 position);
 

@@ -43,6 +43,7 @@ static const char *const object_name[OBX_OBJECT_COUNT] = {
 	[OBX_DELIVERY] = "delivery",
 	[OBX_DELIVERY_PKEY] = "delivery_pkey",
 	[OBX_DELIVERY_OPEN_IDX] = "delivery_open_idx",
+	[OBX_DELIVERY_KEY_IDX] = "delivery_key_idx",
 	[OBX_WINDOW] = "aggregate_window",
 	[OBX_WINDOW_KEY_IDX] = "aggregate_window_key_idx",
 	[OBX_WINDOW_DUE_IDX] = "aggregate_window_due_idx",

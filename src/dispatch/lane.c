@@ -4,8 +4,9 @@
  * Most lanes have none, and then this costs one comparison of versions.  If
  * many events are parked, loading them for every batch would cost more with
  * each parked event.  So loaded rows are kept, and follow the writes of this
- * process: the cost of a batch depends on its own events, not on the waiting
- * ones.
+ * process; and of each key only the first ones are loaded, the others when
+ * those are dealt with.  The cost of a batch depends on its own events, not on
+ * the waiting ones, also in a process that has not served the lane before.
  *
  * In the list of a key the first delivery is a retry (or a dead letter that
  * blocks), and those behind it are parked; only retries are in the heap.
@@ -13,7 +14,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "common/hashfn.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -22,7 +22,6 @@
 #include "catalog/names.h"
 #include "dispatch/lane.h"
 #include "dispatch/settle.h"
-#include "log/event.h"
 
 /*
  * A process may serve any number of lanes in its life, and remembers about so
@@ -73,6 +72,7 @@ empty_lane(ObxLane *lane)
 	lane->open = lane->waiting = NULL;
 	lane->later = lane->due = NULL;
 	lane->stale = NIL;
+	lane->is_partial = false;
 }
 
 /* A caller that has loaded a lane may use it until its transaction ends. */
@@ -180,6 +180,8 @@ require_waiting(ObxLane *lane, const ObxDelivery *delivery)
 		dlist_init(&waiting->open);
 		dlist_init(&waiting->retries);
 		waiting->stale = false;
+		waiting->has_more = false;
+		waiting->loaded_to = 0;
 		waiting->last_item = -1;
 	}
 	return waiting;
@@ -192,13 +194,14 @@ find_waiting(const ObxLane *lane, int64 key_hash)
 		hash_search(lane->waiting, &key_hash, HASH_FIND, NULL);
 }
 
+/* NULL if it is parked, with a key of which not all were loaded. */
 static ObxOpen *
 find_open(const ObxLane *lane, int64 position)
 {
 	ObxOpen    *open = lane->open == NULL ? NULL :
 	hash_search(lane->open, &position, HASH_FIND, NULL);
 
-	if (open == NULL)
+	if (open == NULL && !lane->is_partial)
 		elog(ERROR, "delivery of position " INT64_FORMAT " is not open", position);
 	return open;
 }
@@ -267,10 +270,12 @@ note_stale(ObxLane *lane, ObxWaiting *waiting)
 	MemoryContextSwitchTo(old);
 }
 
+/* Its waiting ones, NULL for none. */
 static ObxWaiting *
 add_open(ObxLane *lane, const ObxDelivery *delivery)
 {
 	ObxOpen    *open;
+	bool		found;
 
 	if (lane->open == NULL)
 	{
@@ -286,7 +291,12 @@ add_open(ObxLane *lane, const ObxDelivery *delivery)
 		lane->due = pairingheap_allocate(compare_positions, NULL);
 		MemoryContextSwitchTo(old);
 	}
-	open = hash_search(lane->open, &delivery->position, HASH_ENTER, NULL);
+	open = hash_search(lane->open, &delivery->position, HASH_ENTER, &found);
+	if (found)
+	{
+		set_state(lane, open, delivery->state, delivery->next_at);
+		return open->waiting;
+	}
 	open->event_id = delivery->event_id;
 	open->xid = delivery->xid;
 	open->state = OBX_DELIVERY_PARKED;
@@ -298,24 +308,96 @@ add_open(ObxLane *lane, const ObxDelivery *delivery)
 	return open->waiting;
 }
 
-/* ObxDeliveryVisitor: a retry noted by a clock that was ahead is due. */
-static bool
-load_open(ObxDelivery *delivery, void *arg)
+/* A retry noted by a clock that was ahead is due. */
+static ObxWaiting *
+load_open(ObxLane *lane, ObxDelivery *delivery)
 {
-	ObxLane    *lane = arg;
 	bool		has_own_wait = lane->has_own_waits && delivery->failed_at != 0;
 
 	if (delivery->state == OBX_DELIVERY_RETRY &&
 		((!has_own_wait && obx_clock_was_ahead(delivery->next_at, lane->longest_wait)) ||
 		 obx_clock_was_ahead(delivery->failed_at, 0)))
 		delivery->next_at = lane->looked_at;
-	(void) add_open(lane, delivery);
-	return true;
+	return add_open(lane, delivery);
 }
 
+/* So many of a key are loaded at a time. */
+#define FIRST_LOADED	16
+#define MORE_LOADED		200
+
+typedef struct Loading
+{
+	ObxLane    *lane;
+	ObxWaiting *waiting;
+	int			count;			/* of them */
+	int			most;
+	bool		ends;			/* with so many of them */
+} Loading;
+
+/* ObxDeliveryVisitor: one of some that are loaded in the order of positions. */
+static bool
+load_some(ObxDelivery *delivery, void *arg)
+{
+	Loading    *loading = arg;
+	ObxWaiting *waiting = load_open(loading->lane, delivery);
+
+	if (waiting == NULL)
+		return true;
+	if (waiting != loading->waiting)
+		loading->count = 0;
+	loading->waiting = waiting;
+	waiting->loaded_to = delivery->position;
+	waiting->has_more = ++loading->count == loading->most;
+	if (waiting->has_more)
+		loading->lane->is_partial = true;
+	return !(loading->ends && waiting->has_more);
+}
+
+/* Loads those up to a position, and some behind it. */
+static void
+load_behind(ObxLane *lane, ObxWaiting *waiting, int64 position)
+{
+	while (waiting->has_more && waiting->loaded_to < position)
+	{
+		Loading		loading = {
+			.lane = lane,.waiting = waiting,.most = MORE_LOADED,.ends = true
+		};
+		bool		strict = lane->ordering == OBX_ORDERING_STRICT;
+
+		waiting->has_more = false;
+		obx_delivery_visit_behind(lane->key.subscription, lane->key.lane,
+								  strict ? NULL : &waiting->key_hash, waiting->loaded_to,
+								  load_some, &loading);
+	}
+}
+
+/* Loads the first ones of each key. */
+static void
+load_first(ObxLane *lane)
+{
+	bool		strict = lane->ordering == OBX_ORDERING_STRICT;
+	Loading		loading = {.lane = lane,.most = FIRST_LOADED,.ends = strict};
+
+	if (lane->ordering == OBX_ORDERING_KEY)
+		obx_delivery_visit_first(lane->key.subscription, lane->key.lane, FIRST_LOADED, load_some,
+								 &loading);
+	else
+		obx_delivery_visit_behind(lane->key.subscription, lane->key.lane, NULL, PG_INT64_MIN,
+								  load_some, &loading);
+}
+
+/* One that is parked behind others that are not loaded is loaded with them. */
 void
 obx_lane_add(ObxLane *lane, const ObxDelivery *delivery)
 {
+	ObxWaiting *waiting = lane->open == NULL ? NULL : require_waiting(lane, delivery);
+
+	if (waiting != NULL && waiting->has_more && waiting->loaded_to < delivery->position)
+	{
+		if (delivery->state == OBX_DELIVERY_PARKED)
+			return;
+		load_behind(lane, waiting, delivery->position);
+	}
 	note_stale(lane, add_open(lane, delivery));
 }
 
@@ -324,6 +406,8 @@ obx_lane_remove(ObxLane *lane, int64 position)
 {
 	ObxOpen    *open = find_open(lane, position);
 
+	if (open == NULL)
+		return;
 	remove_retry(lane, open);
 	if (open->waiting != NULL)
 	{
@@ -343,7 +427,15 @@ obx_lane_change(ObxLane *lane, const ObxDelivery *delivery)
 		obx_lane_remove(lane, delivery->position);
 		return;
 	}
+	if (lane->is_partial)
+	{
+		ObxWaiting *waiting = require_waiting(lane, delivery);
+
+		if (waiting != NULL)
+			load_behind(lane, waiting, delivery->position);
+	}
 	open = find_open(lane, delivery->position);
+	Assert(open != NULL);
 	set_state(lane, open, delivery->state, delivery->next_at);
 	note_stale(lane, open->waiting);
 }
@@ -365,7 +457,7 @@ obx_lane_load(const ObxSubscription *subscription, int32 lane_number, int64 vers
 		lane->version = -1;
 		lane->ordering = subscription->ordering;
 		empty_lane(lane);
-		obx_delivery_visit_open(subscription->id, lane_number, load_open, lane);
+		load_first(lane);
 		lane->version = version;
 		lane->catalog = catalog;
 	}
@@ -391,7 +483,14 @@ obx_lane_is_blocked_at(const ObxLane *lane, ObxOrderKey key, int64 position)
 bool
 obx_lane_has(const ObxLane *lane, int64 position)
 {
-	return lane->open != NULL && hash_search(lane->open, &position, HASH_FIND, NULL) != NULL;
+	const ObxDelivery *delivery;
+
+	if (lane->open != NULL && hash_search(lane->open, &position, HASH_FIND, NULL) != NULL)
+		return true;
+	if (!lane->is_partial)
+		return false;
+	delivery = obx_delivery_find(lane->key.subscription, position);
+	return delivery != NULL && delivery->open && delivery->lane == lane->key.lane;
 }
 
 TimestampTz
@@ -414,11 +513,15 @@ obx_lane_first_strict(const ObxLane *lane)
 
 /* What is parked behind it and would be next of its key, NULL for none. */
 static ObxOpen *
-next_parked(ObxOpen *open)
+next_parked(ObxLane *lane, ObxOpen *open)
 {
 	ObxOpen    *next;
 
-	if (open->waiting == NULL || !dlist_has_next(&open->waiting->open, &open->node))
+	if (open->waiting == NULL)
+		return NULL;
+	if (!dlist_has_next(&open->waiting->open, &open->node))
+		load_behind(lane, open->waiting, open->waiting->loaded_to + 1);
+	if (!dlist_has_next(&open->waiting->open, &open->node))
 		return NULL;
 	next = dlist_container(ObxOpen, node, dlist_next_node(&open->waiting->open, &open->node));
 	return next->state == OBX_DELIVERY_PARKED ? next : NULL;
@@ -450,7 +553,7 @@ obx_lane_list_due(ObxLane *lane, TimestampTz now, int64 before, int limit, int *
 	while (*count < limit && !pairingheap_is_empty(due) && first_of(due)->position < before)
 	{
 		ObxOpen    *open = first_of(due);
-		ObxOpen    *next = next_parked(open);
+		ObxOpen    *next = next_parked(lane, open);
 
 		pairingheap_remove_first(due);
 		open->is_due = false;
@@ -463,7 +566,7 @@ obx_lane_list_due(ObxLane *lane, TimestampTz now, int64 before, int limit, int *
 	}
 	for (int i = 0; i < *count; i++)
 	{
-		ObxOpen    *next = next_parked(list[i]);
+		ObxOpen    *next = next_parked(lane, list[i]);
 
 		if (next != NULL && next->is_due)
 		{
@@ -472,11 +575,11 @@ obx_lane_list_due(ObxLane *lane, TimestampTz now, int64 before, int limit, int *
 		}
 	}
 	for (int i = 0; i < *count; i++)
-		if (list[i]->state == OBX_DELIVERY_RETRY)
-		{
-			list[i]->is_due = true;
+	{
+		list[i]->is_due = list[i]->state == OBX_DELIVERY_RETRY;
+		if (list[i]->is_due)
 			pairingheap_add(due, &list[i]->retry);
-		}
+	}
 	return list;
 }
 
@@ -536,69 +639,12 @@ obx_lane_refresh_heads(ObxLane *lane)
 
 		waiting->stale = false;
 		if (dlist_is_empty(&waiting->open))
+			load_behind(lane, waiting, waiting->loaded_to + 1);
+		if (dlist_is_empty(&waiting->open))
 			hash_search(lane->waiting, &waiting->key_hash, HASH_REMOVE, NULL);
 		else
 			refresh_head(lane, waiting);
 	}
 	list_free(lane->stale);
 	lane->stale = NIL;
-}
-
-/* ---- keys ---- */
-
-static int64
-hash_text(text *key)
-{
-	return (int64) hash_bytes_extended((const unsigned char *) VARDATA_ANY(key),
-									   VARSIZE_ANY_EXHDR(key), 0);
-}
-
-void
-obx_event_key(TupleTableSlot *event, ObxOrderKey *key)
-{
-	bool		isnull;
-	Datum		datum = slot_getattr(event, OBX_EVENT_KEY + 1, &isnull);
-
-	key->has = !isnull;
-	key->hash = 0;
-	if (!isnull)
-		key->hash = hash_text(DatumGetTextPP(datum));
-}
-
-int64
-obx_lane_hash_of_group(text *key)
-{
-	return key == NULL ? 0 : hash_text(key);
-}
-
-void
-obx_lane_key(const ObxSubscription *subscription, ObxOrderKey *key)
-{
-	if (subscription->ordering == OBX_ORDERING_NONE)
-	{
-		key->has = false;
-		key->hash = 0;
-	}
-	if (subscription->kind == OBX_KIND_AGGREGATE)
-		key->has = true;
-}
-
-void
-obx_lane_key_of_event(const ObxSubscription *subscription, TupleTableSlot *event,
-					  ObxOrderKey *key)
-{
-	obx_event_key(event, key);
-	obx_lane_key(subscription, key);
-}
-
-int
-obx_lane_of_event(int concurrency, ObxOrderKey key, int64 event_id)
-{
-	uint64		hash;
-
-	if (concurrency == 1)
-		return 0;
-	hash = key.has ? (uint64) key.hash : (uint64) hash_bytes_extended((unsigned char *) &event_id,
-																	  sizeof(event_id), 0);
-	return (int) (hash % (uint64) concurrency);
 }

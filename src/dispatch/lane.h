@@ -6,6 +6,7 @@
 
 #include "catalog/delivery.h"
 #include "catalog/subscription.h"
+#include "dispatch/lane_key.h"
 #include "executor/tuptable.h"
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
@@ -20,7 +21,8 @@ typedef struct ObxLaneKey
 
 /*
  * Open deliveries that wait for one another: those of one key, or under
- * "strict" all.
+ * "strict" all.  Any number can be parked behind the first one, so they are
+ * loaded when their turn comes.
  */
 typedef struct ObxWaiting
 {
@@ -29,6 +31,9 @@ typedef struct ObxWaiting
 	dlist_head	retries;		/* those of them that are retries: none or the
 								 * first, once fresh */
 	bool		stale;			/* changed: in the list of the lane */
+	bool		has_more;		/* there may be parked ones that are not
+								 * loaded, behind: */
+	int64		loaded_to;		/* all up to this position are loaded */
 	int			last_item;		/* scratch of who collects a batch */
 } ObxWaiting;
 
@@ -70,6 +75,7 @@ typedef struct ObxLane
 	int64		longest_wait;	/* for a retry */
 	bool		has_own_waits;	/* or longer, if a consumer said so */
 	MemoryContext memory;		/* holds what follows; NULL: nothing does */
+	bool		is_partial;		/* some key had more than was loaded */
 	HTAB	   *open;			/* of ObxOpen, by position; NULL for none */
 	HTAB	   *waiting;		/* of ObxWaiting, by key */
 	pairingheap *later;			/* retries, the one due next first */
@@ -164,24 +170,5 @@ extern void obx_subscription_lock(int32 subscription);
 
 /* The same, but false if someone has it. */
 extern bool obx_subscription_lock_nowait(int32 subscription);
-
-/* The lane of an event, among "concurrency" lanes. */
-extern int	obx_lane_of_event(int concurrency, ObxOrderKey key, int64 event_id);
-
-/*
- * The key by which an event of the subscription waits for others, or none
- * under "none".  For an aggregate, events without a key are one group.
- */
-extern void obx_lane_key_of_event(const ObxSubscription *subscription, TupleTableSlot *event,
-								  ObxOrderKey *key);
-
-/* The hash of the event's own key, in place. */
-extern void obx_lane_key(const ObxSubscription *subscription, ObxOrderKey *key);
-
-/* The same for a key that an aggregate folds by; NULL for none. */
-extern int64 obx_lane_hash_of_group(text *key);
-
-/* The ordering key of an event, by a hash, the same in every process and version. */
-extern void obx_event_key(TupleTableSlot *event, ObxOrderKey *key);
 
 #endif							/* OBX_LANE_H */

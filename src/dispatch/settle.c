@@ -84,7 +84,9 @@ obx_settle_key(const ObxSubscription *subscription, const ObxDelivery *delivery)
 	int64		key;
 
 	if (get_waiting_key(subscription->ordering, delivery, &key))
-		obx_delivery_visit_open(subscription->id, delivery->lane, settle_row, &settling);
+		obx_delivery_visit_behind(subscription->id, delivery->lane,
+								  subscription->ordering == OBX_ORDERING_STRICT ? NULL : &key,
+								  PG_INT64_MIN, settle_row, &settling);
 }
 
 void

@@ -180,6 +180,26 @@ fail_owed_item(ObxPullLane *work, FailingOwed *failing, ObxItem *item)
 }
 
 /*
+ * Where to look at next, at or behind a place among those handed out.  Where no
+ * key has failed, nothing between here and the next that fails waits for one.
+ */
+static int
+find_next(const ObxPullLane *work, const FailingOwed *failing, int at)
+{
+	const ObxProgress *progress = &work->progress;
+	int			next;
+
+	if (hash_get_num_entries(failing->keys) > 0 &&
+		work->subscription->ordering == OBX_ORDERING_KEY)
+		return at;
+	if (failing->next == failing->npositions)
+		return progress->nhanded;
+	next = obx_positions_find(&progress->owed, progress->nhanded,
+							  failing->positions[failing->next]);
+	return Max(next, at);
+}
+
+/*
  * Walks from the first that fails: those of its key behind it are parked, and
  * get rows with it.  Under "strict" what is behind it is still owed, but not
  * before it is dealt with.
@@ -191,6 +211,7 @@ fail_owed(ObxPullLane *work, const int64 *positions, int npositions, const Error
 	ObxProgress *progress = &work->progress;
 	ObxBatch   *batch = work->batch;
 	int			first = obx_positions_find(&progress->owed, progress->nhanded, positions[0]);
+	int			read = 1;
 	FailingOwed failing = {
 		.positions = positions,.npositions = npositions,.error = error,.nack = nack
 	};
@@ -203,12 +224,15 @@ fail_owed(ObxPullLane *work, const int64 *positions, int npositions, const Error
 	failing.keys = hash_create("pg_outbox failed keys", 64, &control,
 							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	failing.taken = palloc((progress->nhanded - first) * sizeof(int64));
-	for (int at = first; at < progress->nhanded;)
+	for (int at = first; at < progress->nhanded; at = find_next(work, &failing, at))
 	{
+		/* what is behind one without a key may be of no interest */
+		int			count = Min(progress->nhanded - at, read);
+
+		read = Min(read, PG_INT32_MAX / 2) * 2;
 		batch->nitems = 0;
 		obx_pull_lane_push_snapshot();
-		at += obx_batch_collect_positions(batch, &progress->owed.list[at],
-										  progress->nhanded - at);
+		at += obx_batch_collect_positions(batch, &progress->owed.list[at], count);
 		PopActiveSnapshot();
 		for (int i = 0; i < batch->nitems; i++)
 			fail_owed_item(work, &failing, &batch->items[i]);

@@ -40,7 +40,7 @@ sub blocks
 # ---- failures ----
 
 $node->safe_psql($db, q{
-	SELECT outbox.subscribe('fails', handler => 'fail', max_attempts => 1)});
+	SELECT outbox.subscribe('fails', '{t}', handler => 'fail', max_attempts => 1)});
 
 my $some = q{SELECT count(outbox.publish('t')) FROM generate_series(1, 200); CALL outbox.run()};
 my $first = blocks('failure', $some);
@@ -54,6 +54,79 @@ cmp_ok(blocks('failure', 'SELECT * FROM outbox.status'), '<', $status + 10,
 is($node->safe_psql($db, 'SELECT last_error FROM outbox.status'), 'no', 'which is noted');
 
 $node->safe_psql($db, "ROLLBACK PREPARED 'held'");
+
+# ---- what is parked ----
+
+# The rows of deliveries that a session looks at.
+sub deliveries
+{
+	my ($statement) = @_;
+	my $looked_at = q{
+		SELECT sum(idx_tup_read) + (SELECT sum(seq_tup_read) FROM pg_stat_all_tables WHERE relname = 'delivery')
+		FROM pg_stat_all_indexes WHERE schemaname = 'outbox' AND relname = 'delivery'};
+	my $before = $node->safe_psql($db, $looked_at);
+	my $result = $node->safe_psql($db, $statement);
+
+	$node->poll_query_until($db, "SELECT ($looked_at) > $before");
+	return ($node->safe_psql($db, $looked_at) - $before, $result);
+}
+
+my $give_back = q{SELECT outbox.release('pull', receipt) FROM (
+	SELECT receipt FROM outbox.progress WHERE receipt IS NOT NULL ORDER BY receipt DESC LIMIT 1) p};
+my ($rows, $result);
+
+$node->safe_psql($db, q{
+	SELECT outbox.subscribe('pull', '{Some}', start => 'now', backoff => '1 hour');
+	SELECT count(outbox.publish('Some', key => 'parked')) FROM generate_series(1, 3000);
+	SELECT outbox.publish('Some', key => 'other') FROM generate_series(1, 5);
+	CALL outbox.run()});
+# the first one fails when all are handed out
+$node->safe_psql($db, qq{
+	SELECT outbox.nack('pull', receipt, min(position)) FROM outbox.receive('pull', 3003, '1 hour') GROUP BY receipt;
+	$give_back});
+is($node->safe_psql($db, q{SELECT retrying, parked FROM outbox.status WHERE name = 'pull'}), '1|2999',
+	'events are parked');
+for my $session (1, 2)
+{
+	($rows, $result) = deliveries(q{SELECT count(*), min(key) FROM outbox.receive('pull', 1, '1 hour')});
+	is($result, '1|other', 'another session receives what does not wait');
+	cmp_ok($rows, '<', 100, 'and does not look at each that does');
+	$node->safe_psql($db, $give_back);
+}
+$node->safe_psql($db, q{
+	SELECT outbox.redrive('pull', min(position)) FROM outbox.waiting WHERE subscription = 'pull' AND state = 'retrying'});
+
+# the other ones come between them, so that both are counted
+my $received = 0;
+
+for (1 .. 40)
+{
+	my $n = $node->safe_psql($db, q{
+		WITH event AS MATERIALIZED (SELECT * FROM outbox.receive('pull', 100, '1 hour')),
+			acked AS MATERIALIZED (SELECT outbox.ack('pull', receipt) FROM (SELECT DISTINCT receipt FROM event) r)
+		SELECT (SELECT count(*) FROM event) + 0 * (SELECT count(*) FROM acked)});
+
+	$received += $n;
+	last if $n == 0;
+}
+is($received, 3005, 'all of them come in the end, to one session after another');
+is($node->safe_psql($db, q{
+	SELECT count(*) FROM outbox.delivery JOIN outbox.subscription ON id = subscription WHERE name = 'pull'}), 0,
+	'and are dealt with');
+
+# an event without a key fails: nothing waits for it
+$node->safe_psql($db, q{
+	SELECT count(outbox.publish('Some')) FROM generate_series(1, 3000);
+	CALL outbox.run()});
+my $receipt = $node->safe_psql($db, q{SELECT min(receipt) FROM outbox.receive('pull', 3000, '1 hour')});
+my $read = q{
+	SELECT sum(idx_tup_read) FROM pg_stat_all_indexes
+	WHERE schemaname = 'outbox' AND relname ~ '^event_(p|default)'};
+my $read_before = $node->safe_psql($db, $read);
+$node->safe_psql($db, qq{SELECT outbox.nack('pull', $receipt, outbox.head() - 2500)});
+$node->poll_query_until($db, "SELECT ($read) > $read_before");
+cmp_ok($node->safe_psql($db, $read) - $read_before, '<', 1000, 'a nack does not read what is handed out behind');
+$node->safe_psql($db, q{SELECT outbox.unsubscribe('pull')});
 
 # ---- unsubscribing ----
 
@@ -77,7 +150,7 @@ is($node->safe_psql($db, q{
 		(SELECT count(*) FROM outbox.waiting), (SELECT count(*) FROM outbox.metrics WHERE labels::text ~ 'fails')}),
 	'0|0|0|0', 'nothing is shown of it any more');
 is($node->safe_psql($db, q{
-	SELECT outbox.subscribe('fails', handler => 'fail', start => 'now');
+	SELECT outbox.subscribe('fails', '{t}', handler => 'fail', start => 'now');
 	SELECT count(*), sum(failed), sum(dead) FROM outbox.status}), "\n1|0|0", 'its name is free');
 
 my $left = q{
