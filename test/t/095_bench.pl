@@ -47,7 +47,8 @@ ok( IPC::Run::run(
 
 foreach my $title (
 	'Capture in bulk', 'Capture in single-row', 'Dispatch of', 'CPU of that dispatch',
-	'Latency at 100', 'Latency at 5,000', 'Fan-out', 'Lanes', 'Backlog',
+	'Latency at 100', 'Latency at 5,000', 'Fan-out', 'Lanes', 'Pulling: one consumer', 'Pulling: acking',
+	'Pulling: WAL', 'Pulling: from a commit', 'Backlog',
 	'Footprint', 'Memory', 'Nothing to do')
 {
 	like($report, qr/^\Q$title\E.*\n.*\n\n(?:.*\n)+?pg_outbox.* [0-9]/m,
