@@ -52,7 +52,7 @@ sub until_is
 
 my $sleeping = q{
 	SELECT count(*) FROM pg_stat_activity
-	WHERE query LIKE 'CALL outbox.await%' AND wait_event = 'Extension'};
+	WHERE query LIKE 'CALL outbox.await%' AND wait_event_type = 'Extension'};
 
 is($node->safe_psql('postgres', q{CALL outbox.await('p', '0')}), 'f', 'nothing is there, and no time is given');
 is($node->safe_psql('postgres', q{CALL outbox.await('p', '50 ms')}), 'f', 'nothing came in that time');

@@ -98,7 +98,7 @@ sub test_client
 	  || diag($consumer->{output}->());
 	wait_until($node, $client, q{
 		SELECT count(*) > 0 FROM pg_stat_activity
-		WHERE query ~ '^CALL outbox.await' AND wait_event = 'Extension' AND datname = current_database()},
+		WHERE query ~ '^CALL outbox.await' AND wait_event_type = 'Extension' AND datname = current_database()},
 		'and waits there for more');
 	publish($client, $direct, 5, 50);
 	wait_until($node, $client, q{SELECT count(*) = 4 FROM shipment}, 'which wakes it')
