@@ -139,7 +139,10 @@ drain_ahead(int size, int ahead)
 		events += count;
 		if (count > 0)
 		{
-			/* acks of those before, and the next behind those that are asked for */
+			/*
+			 * acks of those before, and the next behind those that are asked
+			 * for
+			 */
 			snprintf(ack, sizeof(ack), "SELECT outbox.ack('pull'%s, up_to => %s)", receipt,
 					 PQgetvalue(result, count - 1, 0));
 			send(ack);
@@ -275,7 +278,7 @@ main(int argc, char **argv)
 		double		begin = now();
 		int			ahead = atoi(argv[3]);
 		long		events = ahead > 1 ? drain_ahead(atoi(argv[2]), ahead) :
-			drain_by_turns(atoi(argv[2]));
+		drain_by_turns(atoi(argv[2]));
 
 		printf("%ld %.6f\n", events, now() - begin);
 	}
