@@ -21,6 +21,7 @@
 #include "emit/append.h"
 #include "emit/contract.h"
 #include "emit/depth.h"
+#include "log/bookmark.h"
 #include "log/generation.h"
 #include "log/partition.h"
 #include "pull/undone.h"
@@ -47,6 +48,7 @@ _PG_init(void)
 	obx_depth_init();
 	obx_partition_init();
 	obx_generation_init();
+	obx_bookmark_init();
 	obx_immutable_init();
 	obx_retention_floor_init();
 	obx_guest_init();

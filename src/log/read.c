@@ -23,6 +23,7 @@
 
 #include "base/compat.h"
 #include "catalog/names.h"
+#include "log/bookmark.h"
 #include "log/partition.h"
 #include "log/read.h"
 #include "log/scan.h"
@@ -191,26 +192,33 @@ skip_dropped(ObxReader *reader)
 			 errhint("Rows of outbox.event have been removed by other means than retention.")));
 }
 
-/*
- * Where this process read last: who reads a large transaction in several calls
- * mostly goes on there, and then need not count what lies before.  A position
- * names the same event for ever.
- */
-static struct
-{
-	Oid			segment;		/* OID of outbox.segment: another log has the
-								 * same positions */
-	uint64		xid;
-	int64		position;
-	int64		id;
-}			read_last;
+/* Of transactions with fewer events it costs little to count those before a place. */
+#define MANY_EVENTS 1000
 
-/* Is that in this transaction, and not behind the position? */
-static bool
-is_on_the_way(uint64 xid, int64 position)
+/*
+ * Sets the position to one from which the current transaction can be read on to
+ * "resume_after", as near to it as is known, and returns the id of the event
+ * there; 0: from the transaction's first event.
+ */
+static int64
+find_start(ObxReader *reader, int64 skip)
 {
-	return read_last.xid == xid && read_last.position <= position &&
-		read_last.segment == obx_object_require(OBX_SEGMENT);
+	const ObxSegment *segment = reader->segment;
+	const ObxSegmentTransaction *transaction = &segment->transactions[reader->transaction];
+	ObxBookmark bookmark;
+
+	if (transaction->events < MANY_EVENTS)
+		return 0;
+	/* nobody else drew ids meanwhile: each one is an event */
+	if (segment->ntransactions == 1 && segment->max_id - segment->min_id + 1 == transaction->events)
+	{
+		reader->position = reader->resume_after;
+		return segment->min_id + skip - 1;
+	}
+	if (!obx_bookmark_find(transaction->xid, reader->resume_after, &bookmark))
+		return 0;
+	reader->position = bookmark.position;
+	return bookmark.id;
 }
 
 /*
@@ -232,13 +240,8 @@ resume(ObxReader *reader)
 
 			reader->transaction++;
 			reader->left = events - skip;
-			if (after_id == 0 &&
-				is_on_the_way(reader->segment->transactions[reader->transaction].xid,
-							  reader->resume_after))
-			{
-				after_id = read_last.id;
-				reader->position = read_last.position;
-			}
+			if (after_id == 0)
+				after_id = find_start(reader, skip);
 			begin_transaction(reader, after_id);
 			/* without the id, the events before have to be counted */
 			while (reader->resume_id == 0 && reader->position < reader->resume_after)
@@ -336,16 +339,26 @@ obx_reader_next(ObxReader *reader, ObxReadEvent *event)
 	return true;
 }
 
+/* Whoever stops in the middle of a large transaction will go on there. */
+static void
+leave_bookmark(const ObxReader *reader)
+{
+	ObxBookmark bookmark = {
+		.xid = reader->last_xid,
+		.position = reader->last_position,
+		.id = reader->last_id
+	};
+
+	if (reader->last_id != 0 && reader->segment != NULL && reader->left > 0 &&
+		reader->segment->transactions[reader->transaction].xid == reader->last_xid &&
+		reader->segment->transactions[reader->transaction].events >= MANY_EVENTS)
+		obx_bookmark_put(&bookmark, reader->resume_after);
+}
+
 void
 obx_reader_end(ObxReader *reader)
 {
-	if (reader->last_id != 0)
-	{
-		read_last.segment = obx_object_require(OBX_SEGMENT);
-		read_last.xid = reader->last_xid;
-		read_last.position = reader->last_position;
-		read_last.id = reader->last_id;
-	}
+	leave_bookmark(reader);
 	for (int i = 0; i < reader->nscans; i++)
 		obx_partition_scan_close(&reader->scans[i], reader->keep_locks);
 	MemoryContextDelete(reader->segment_memory);

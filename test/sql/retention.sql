@@ -198,7 +198,7 @@ SELECT outbox.publish('Daily') > 0 AS emitted;
 CALL outbox.run();
 SELECT type FROM outbox.read((SELECT outbox.head() - 1));
 
--- who reads strictly is told that something was dropped before he came to it
+-- a strict reader is told that something was dropped before it was read
 SELECT outbox.oldest() AS oldest, outbox.head() AS head \gset
 SELECT :oldest > 2 AS dropped;
 SELECT count(*) > 0 AS some FROM outbox.read(1);
