@@ -187,7 +187,8 @@ add_subscription('lanes', 'outbox.event',
 	"types => '{*}', concurrency => 3, timeout => '100 milliseconds', $patient");
 
 # Consumers that pull: in the transaction of the effects, and with leases that
-# now and then run out; both also give back, or roll back, what they have.
+# now and then run out, read ahead, wait and ack in parts; both also give back, or
+# roll back, what they have.
 $node->safe_psql($db, q{
 	CREATE TABLE effect_pulled (n bigint GENERATED ALWAYS AS IDENTITY, position bigint, id bigint, key text);
 	CREATE TABLE effect_leased (LIKE effect_pulled INCLUDING IDENTITY);
@@ -228,6 +229,8 @@ $node->safe_psql($db, q{
 		positions bigint[];
 		ids bigint[];
 		keys text[];
+		more record;
+		n integer;
 	BEGIN
 		SELECT array_agg(receipt), array_agg("position" ORDER BY "position"),
 			   array_agg(id ORDER BY "position"), array_agg(key ORDER BY "position")
@@ -237,12 +240,36 @@ $node->safe_psql($db, q{
 		IF receipts IS NULL THEN
 			RETURN;
 		END IF;
+		-- reads ahead
+		IF random() < 0.3 THEN
+			BEGIN
+				SELECT array_agg("position" ORDER BY "position") AS positions, array_agg(id ORDER BY "position") AS ids,
+					   array_agg(key ORDER BY "position") AS keys
+				INTO more
+				FROM outbox.receive('leased', 50, '300 milliseconds', receipts[1]);
+			EXCEPTION WHEN SQLSTATE 'OB004' THEN
+				RETURN;
+			END;
+			COMMIT;
+			positions := positions || more.positions;
+			ids := ids || more.ids;
+			keys := keys || more.keys;
+		END IF;
 		IF random() < 0.03 THEN
 			PERFORM pg_sleep(0.4);
 		END IF;
 		BEGIN
-			INSERT INTO effect_leased (position, id, key) SELECT * FROM unnest(positions, ids, keys);
-			PERFORM outbox.ack('leased', receipts[1]);
+			n := cardinality(positions);
+			-- keeps them for longer, and gives some back
+			IF n > 1 AND random() < 0.3 THEN
+				n := n / 2;
+				PERFORM outbox.extend('leased', receipts[1], '1 second');
+			END IF;
+			INSERT INTO effect_leased (position, id, key) SELECT * FROM unnest(positions[:n], ids[:n], keys[:n]);
+			PERFORM outbox.ack('leased', receipts[1], positions => positions[:n]);
+			IF n < cardinality(positions) THEN
+				PERFORM outbox.release('leased', receipts[1]);
+			END IF;
 		EXCEPTION WHEN SQLSTATE 'OB004' THEN
 			NULL;
 		END;
@@ -433,7 +460,7 @@ sub stop_pgbench
 }
 
 open(my $consume, '>', "$scratch/consume") or die "could not write: $!";
-print $consume "SELECT consume_pulled();\nCALL consume_leased();\n\\sleep 5 ms\n";
+print $consume "SELECT consume_pulled();\nCALL consume_leased();\nCALL outbox.await('leased', '5 ms');\n";
 close($consume);
 
 # ---- asking a server that may just be down ----
