@@ -9,9 +9,11 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/snapmgr.h"
 
 #include "base/compat.h"
 #include "base/settings.h"
@@ -44,6 +46,29 @@ obx_call_end(const ObxCall *call)
 	AtEOXact_GUC(false, call->nest_level);
 }
 
+/* Is a part of one of them stored out of line? */
+static bool
+have_external(const ObxTargetEvent *events, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (HeapTupleHasExternal(events[i].tuple))
+			return true;
+	return false;
+}
+
+/* What is out of line is fetched with a snapshot, and between two calls there is none. */
+static void
+deliver(ObxTarget *target, const ObxTargetEvent *events, int count)
+{
+	bool		needs_snapshot = have_external(events, count);
+
+	if (needs_snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	target->deliver(target, events, count);
+	if (needs_snapshot)
+		PopActiveSnapshot();
+}
+
 void
 obx_call_deliver(ObxTarget *target, const ObxTargetEvent *events, int count,
 				 TimestampTz now)
@@ -52,10 +77,10 @@ obx_call_deliver(ObxTarget *target, const ObxTargetEvent *events, int count,
 
 	if (!target->runs_code)
 	{
-		target->deliver(target, events, count);
+		deliver(target, events, count);
 		return;
 	}
 	obx_call_begin(&call, target->subscription, now);
-	target->deliver(target, events, count);
+	deliver(target, events, count);
 	obx_call_end(&call);
 }

@@ -159,6 +159,28 @@ CALL outbox.run();
 SELECT correlation_id = :'id' AS own, headers, causation_id FROM outbox.read(types => '{After}');
 SELECT outbox.unsubscribe('book');
 
+-- headers that grow from cause to cause come to an end
+CREATE FUNCTION grow(e outbox.event) RETURNS void LANGUAGE sql AS $$
+    SELECT outbox.publish('Grow', to_jsonb(e.data::integer + 1),
+                          headers => jsonb_build_object('hop ' || (e.data::integer + 1), repeat('x', 300000)))
+$$;
+SELECT outbox.subscribe('grow', '{Grow}', handler => 'grow', max_attempts => 1);
+SELECT outbox.publish('Grow', '0') > 0 AS emitted;
+CALL outbox.run();
+SELECT data, (SELECT count(*) FROM jsonb_object_keys(headers)) AS headers, error FROM outbox.dead_letter WHERE subscription = 'grow';
+-- what is stored out of line reaches subscribers of all kinds
+CREATE FUNCTION take(state jsonb, e outbox.event) RETURNS jsonb LANGUAGE sql AS $$ SELECT e.headers $$;
+CREATE FUNCTION take(e outbox.event) RETURNS void LANGUAGE sql AS $$ SELECT length(e.headers::text) $$;
+CREATE FUNCTION take_all(e outbox.event[]) RETURNS void LANGUAGE sql AS $$ SELECT length(e[1].headers::text) $$;
+CREATE FUNCTION take_json(e jsonb) RETURNS void LANGUAGE sql AS $$ SELECT length(e::text) $$;
+SELECT outbox.subscribe('as notification', '{Grow}', channel => 'grown', payload => 'event', start => 'beginning', max_attempts => 1);
+SELECT outbox.subscribe('as event', '{Grow}', handler => 'take', filter => 'headers IS NOT NULL', start => 'beginning', max_attempts => 1);
+SELECT outbox.subscribe('as array', '{Grow}', handler => 'take_all', start => 'beginning', max_attempts => 1);
+SELECT outbox.subscribe('as json', '{Grow}', handler => 'take_json', start => 'beginning', max_attempts => 1);
+SELECT outbox.aggregate('as state', '{Grow}', 'Grown', 'take', max_events => 3, start => 'beginning');
+CALL outbox.run();
+SELECT name, delivered, failed, last_error FROM outbox.status WHERE name LIKE 'as%' ORDER BY name;
+
 RESET search_path;
 DROP SCHEMA cause CASCADE;
 DROP EXTENSION pg_outbox;
