@@ -16,7 +16,7 @@ extern bool obx_strict_types;
 
 /* As the session set them; '' where it did not. */
 /* Bytes, also of what is inherited and merged. */
-#define OBX_CORRELATION_MAX_LENGTH 2000
+#define OBX_CORRELATION_MAX_LENGTH 10000
 #define OBX_HEADERS_MAX_LENGTH 1000000
 
 extern char *obx_correlation_id;

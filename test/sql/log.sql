@@ -266,7 +266,7 @@ FROM outbox.read(max_events => 1000000);
 SELECT outbox.oldest(), outbox.head() = count(*) AS head FROM outbox.event;
 
 -- all texts of an event are bounded, wherever they come from
-\set correlation `printf '%02001d' 0`
+\set correlation `printf '%010001d' 0`
 \set headers `printf '{"n": "%01000000d"}' 0`
 \set VERBOSITY sqlstate
 SET outbox.correlation_id = :'correlation';
