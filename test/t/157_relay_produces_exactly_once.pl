@@ -157,6 +157,8 @@ foreach my $victim (qw(one two one))
 	$relay{$victim} = start_relay($config, "$dir/$victim");
 }
 # somebody else with our name
+publish(10);
+ok(all_is_acked('both'), 'one is active');
 my ($log) = map { $_->[1] =~ m{^(.*)/both$} } topic_lines($servers, 'pg_outbox.progress');
 is(peer('fence', $servers, "pg_outbox.$log.both"), 0, 'another producer of that transactional.id');
 publish(1000);
