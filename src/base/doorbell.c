@@ -12,8 +12,8 @@
  * processes: the first commit that rings it wakes the launcher instead, and the
  * flag stays up until a sequencer has come.
  *
- * Who rings pays for a wake-up only if the flag was down, so a busy sequencer
- * costs its producers one atomic exchange.
+ * A process that rings pays for a wake-up only if the flag was down, so a busy
+ * sequencer costs its producers one atomic exchange.
  */
 #include "postgres.h"
 

@@ -1,8 +1,8 @@
 /*
  * Rows of outbox.delivery and of outbox.failure.
  *
- * Whoever changes the rows of a lane holds the lane's lock, so no two sessions
- * meet at one row.  Must not know when an event is retried.
+ * A process that changes the rows of a lane holds the lane's lock, so no two
+ * sessions meet at one row.  Must not know when an event is retried.
  */
 #include "postgres.h"
 

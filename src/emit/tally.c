@@ -1,9 +1,9 @@
 /*
  * Counting the events that the current transaction has written.
  *
- * Who gives positions must know how many events a transaction has.  To count a
- * million takes half a second, in which nobody gets a position.  The writer can
- * count them in passing: so a transaction that has written many leaves the
+ * The sequencer must know how many events a transaction has.  To count a
+ * million takes half a second, in which nobody gets a position.  The writer
+ * can count them in passing: so a transaction that has written many leaves the
  * number in a row of outbox.tally, just before it commits or is prepared.
  *
  * The number must be exact: it counts what will be visible.  Hence each level of

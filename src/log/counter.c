@@ -12,10 +12,10 @@
  *
  * The page in shared memory is the counter, and what is logged its high-water
  * mark.  Where no record is needed, which is most often, the page is found
- * where it was last and the sequence is neither opened nor locked.  Then
- * nobody may have given the sequence another file: that is news to be accepted
- * first.  unwritten.h knows which processes have drawn, or else a lock on the
- * sequence shows it.
+ * where it was last and the sequence is neither opened nor locked.  This holds
+ * only while the sequence has the same file, so news of another one is
+ * accepted first.  unwritten.h knows which processes have drawn, or else a
+ * lock on the sequence shows it.
  *
  * A sequence can be set back: by hand, and by a restore.  That leaves log_cnt
  * at 0, which a draw never does, nor the replay of one; so a draw that finds
