@@ -28,6 +28,9 @@ static const struct
 		"stdout", NULL
 	},
 	{
+		"kafka", "librdkafka"
+	},
+	{
 		"http", "libcurl"
 	},
 	{
