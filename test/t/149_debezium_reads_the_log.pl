@@ -60,7 +60,8 @@ for my $round (1 .. 4)
 	});
 	$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM outbox.event WHERE time > now() - interval '1 second'}, 'f');
 }
-wait_until($node, 'postgres', q{SELECT outbox.oldest() > 100}, 'retention drops partitions meanwhile');
+# on a slow machine, of all events
+wait_until($node, 'postgres', q{SELECT coalesce(outbox.oldest(), outbox.head() + 1) > 100}, 'retention drops partitions meanwhile');
 my $end = $node->safe_psql('postgres', 'SELECT pg_current_wal_lsn()');
 wait_until($node, 'postgres',
 	"SELECT confirmed_flush_lsn >= '$end' FROM pg_replication_slots WHERE slot_name = '$option{'slot.name'}'",
