@@ -34,16 +34,19 @@ case ${BENCH_SIZE:-full} in
 		: "${ROWS:=200000}" "${ROUNDS:=3}" "${LOAD:=-T 2}" "${CLIENTS:=4 16}" "${LATENCY_SECONDS:=8}"
 		: "${BACKLOG:=10000000}" "${PEER_BACKLOG:=1000000}" "${SMALL_BACKLOG:=100000}"
 		: "${LANE_EVENTS:=400}" "${MINUTES:=10}" "${IDLE_SECONDS:=20}" "${CALLS:=1000}"
+		: "${SCALE:=100000}" "${SCALE_OBJECTS:=500}" "${SCALE_TIMES:=7}" "${SCALE_SECONDS:=20}"
 		;;
 	quick)
 		: "${ROWS:=20000}" "${ROUNDS:=1}" "${LOAD:=-T 1}" "${CLIENTS:=4}" "${LATENCY_SECONDS:=1}"
 		: "${BACKLOG:=200000}" "${PEER_BACKLOG:=50000}" "${SMALL_BACKLOG:=20000}"
 		: "${LANE_EVENTS:=50}" "${MINUTES:=0.05}" "${IDLE_SECONDS:=2}" "${CALLS:=500}"
+		: "${SCALE:=5000}" "${SCALE_OBJECTS:=100}" "${SCALE_TIMES:=3}" "${SCALE_SECONDS:=4}"
 		;;
 	tiny)
 		: "${ROWS:=500}" "${ROUNDS:=1}" "${LOAD:=-t 5}" "${CLIENTS:=4 16}" "${LATENCY_SECONDS:=0.1}"
 		: "${BACKLOG:=2000}" "${PEER_BACKLOG:=2000}" "${SMALL_BACKLOG:=1000}"
 		: "${LANE_EVENTS:=5}" "${MINUTES:=0}" "${IDLE_SECONDS:=0.1}" "${CALLS:=20}"
+		: "${SCALE:=100}" "${SCALE_OBJECTS:=20}" "${SCALE_TIMES:=1}" "${SCALE_SECONDS:=1}"
 		;;
 	*)
 		echo "bench: BENCH_SIZE is full, quick or tiny, not \"$BENCH_SIZE\"" >&2

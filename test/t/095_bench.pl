@@ -60,6 +60,8 @@ SKIP:
 	like($report, qr/^Instructions of a single-row.*\n.*\n\n(?:.*\n)+?pg_outbox.* [0-9]/m,
 		'table: Instructions');
 }
+like($report, qr/^Scale.*\n(?:.*\n)+?with much.* [0-9]/m, 'table: Scale');
+like($report, qr/^Longest publish.*\n(?:.*\n)+?longest publish.* [0-9]/m, 'table: Longest publish');
 like($report, qr/^Held xmin.*\n(?:.*\n)+?one transaction open.* [0-9]/m, 'table: Held xmin');
 like($report, qr/^graphile-worker: skipped, .*installed/m,
 	'a system that is not there is skipped, and the table says so');
