@@ -8,6 +8,7 @@
 #include "common/hashfn.h"
 #include "fmgr.h"
 
+#include "base/compat.h"
 #include "dispatch/lane_key.h"
 #include "log/event.h"
 
