@@ -102,11 +102,13 @@ find_rule(FunctionCallInfo fcinfo, TriggerData *data, Firing *firing)
 
 /* ---- comparing ---- */
 
-/* Its bytes are all in the row, as they are. */
+/* Its bytes are all in the row, as they are.  A TOAST pointer looks short. */
 static inline bool
 is_plain_varlena(Datum value)
 {
-	return VARATT_IS_SHORT(DatumGetPointer(value)) || VARATT_IS_4B_U(DatumGetPointer(value));
+	const void *pointer = DatumGetPointer(value);
+
+	return VARATT_IS_4B_U(pointer) || (VARATT_IS_SHORT(pointer) && !VARATT_IS_EXTERNAL(pointer));
 }
 
 /*
