@@ -29,6 +29,7 @@
 #include "access/relation.h"
 #include "access/xlog.h"
 #include "access/xloginsert.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_sequence.h"
 #include "commands/sequence.h"
 #include "storage/bufmgr.h"
@@ -39,6 +40,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/hook.h"
 #include "catalog/locks.h"
 #include "catalog/names.h"
 #include "log/counter.h"
@@ -74,6 +76,10 @@ static Oid	checked = InvalidOid;
 
 /* The transaction that has it locked. */
 static LocalTransactionId locked_by = InvalidLocalTransactionId;
+
+/* The last id that this process drew, and the transaction that it drew it in. */
+static int64 last_drawn = 0;
+static LocalTransactionId drawn_by = InvalidLocalTransactionId;
 
 /* Ids drawn ahead would not rise with time, and the order rests on that. */
 static void
@@ -153,16 +159,19 @@ lock_page(Relation counter, int mode)
 	return lock_buffer(counter, ReadBuffer(counter, 0), mode);
 }
 
-/* Logs the counter as it will be when "value" has been drawn, or is the next. */
+/*
+ * Logs the counter as it will be when "value" has been drawn, or is the next;
+ * "left" is log_cnt then.
+ */
 static void
-log_counter(const CounterPage *page, int64 value, bool is_called)
+log_counter(const CounterPage *page, int64 value, bool is_called, int64 left)
 {
 	xl_seq_rec	record;
 	XLogRecPtr	lsn;
 
 	page->sequence->last_value = value;
 	page->sequence->is_called = is_called;
-	page->sequence->log_cnt = is_called ? OBX_IDS_LEFT : 0;
+	page->sequence->log_cnt = left;
 	if (!RelationNeedsWAL(page->counter))
 		return;
 
@@ -196,11 +205,15 @@ has_other_writers(Relation counter)
 static int64
 find_least(Relation counter, int64 next)
 {
+	/* first: what is no longer drawn by others has been written */
+	bool		others = next > 1 && has_other_writers(counter);
 	int64		highest = obx_counter_highest();
 
 	if (obx_counter_at_set != NULL)
 		obx_counter_at_set();
-	if (next <= highest || (next > 1 && has_other_writers(counter)))
+	if (drawn_by == obx_my_lxid())
+		highest = Max(highest, last_drawn);
+	if (next <= highest || others)
 		return Max(next, highest + 1) + OBX_ID_STEP;
 	return next;
 }
@@ -226,6 +239,8 @@ is_logged(const CounterPage *page, int64 count)
 static inline void
 set_drawn(const CounterPage *page, int64 last, int64 logged)
 {
+	last_drawn = last;
+	drawn_by = obx_my_lxid();
 	page->sequence->last_value = last;
 	page->sequence->is_called = true;
 	page->sequence->log_cnt = logged;
@@ -274,11 +289,12 @@ draw_noted(int count, int64 *first)
 		return false;
 
 	page = lock_buffer(NULL, met.buffer, BUFFER_LOCK_EXCLUSIVE);
+	/* first: a checkpoint that begins after the next look finds it dirty */
+	MarkBufferDirty(page.buffer);
 	logged = is_logged(&page, count);
 	if (logged)
 	{
 		*first = page.sequence->last_value + 1;
-		MarkBufferDirty(page.buffer);
 		set_drawn(&page, page.sequence->last_value + count, page.sequence->log_cnt - count);
 	}
 	UnlockReleaseBuffer(page.buffer);
@@ -331,7 +347,7 @@ draw(int count, int64 least)
 	if (logged < OBX_IDS_LEFT)
 	{
 		logged = OBX_IDS_LOGGED;
-		log_counter(&page, first + count - 1 + logged, true);
+		log_counter(&page, first + count - 1 + logged, true, OBX_IDS_LEFT);
 	}
 	set_drawn(&page, first + count - 1, logged);
 	END_CRIT_SECTION();
@@ -376,6 +392,7 @@ obx_counter_rest(void)
 {
 	Relation	counter;
 	CounterPage page;
+	bool		is_free;
 
 	counter = open_counter();
 	if (has_other_writers(counter))
@@ -384,19 +401,56 @@ obx_counter_rest(void)
 		return false;
 	}
 	page = lock_page(counter, BUFFER_LOCK_EXCLUSIVE);
-	START_CRIT_SECTION();
-	MarkBufferDirty(page.buffer);
-	log_counter(&page, next_of(&page), false);
-	END_CRIT_SECTION();
+	/* from now on nobody draws, but somebody may have since that look */
+	is_free = !obx_unwritten_has_others();
+	if (is_free)
+	{
+		START_CRIT_SECTION();
+		MarkBufferDirty(page.buffer);
+		log_counter(&page, next_of(&page), false, 0);
+		END_CRIT_SECTION();
+	}
 	UnlockReleaseBuffer(page.buffer);
 	close_counter(counter);
-	return true;
+	return is_free;
 }
+
+/*
+ * ALTER SEQUENCE may have given it another file, in which the counter stands
+ * where it stood when that was written; ids that were drawn from the former one
+ * since then are unknown to it.  So it counts as set back.
+ */
+static void
+follow_alter_sequence(Node *command, uint64 state)
+{
+	Relation	counter;
+	CounterPage page;
+	Oid			relid = RangeVarGetRelid(((AlterSeqStmt *) command)->sequence, NoLock, true);
+
+	if (!OidIsValid(relid) || !OidIsValid(obx_extension_find()) ||
+		relid != obx_object_require(OBX_EVENT_ID_SEQ))
+		return;
+	counter = relation_open(relid, RowExclusiveLock);
+	page = lock_page(counter, BUFFER_LOCK_EXCLUSIVE);
+	START_CRIT_SECTION();
+	MarkBufferDirty(page.buffer);
+	log_counter(&page, page.sequence->last_value, page.sequence->is_called, 0);
+	END_CRIT_SECTION();
+	UnlockReleaseBuffer(page.buffer);
+	relation_close(counter, NoLock);
+	checked = InvalidOid;
+}
+
+static const ObxHookWatcher alter_watcher = {
+	.command = T_AlterSeqStmt,
+	.after = follow_alter_sequence
+};
 
 void
 obx_counter_init(void)
 {
 	obx_unwritten_init();
+	obx_hook_watch(&alter_watcher, 1);
 #ifndef OBX_PLAIN
 	CacheRegisterRelcacheCallback(forget_page, (Datum) 0);
 #endif

@@ -70,6 +70,7 @@ $node->safe_psql($db, $_)
 	'ALTER SEQUENCE outbox.event_id_seq RESTART 7',
 	"SELECT setval('outbox.event_id_seq', last_value + 1000) FROM outbox.event_id_seq",
 	'CHECKPOINT',
+	'ALTER SEQUENCE outbox.event_id_seq START WITH 5',
 	'ALTER SEQUENCE outbox.event_id_seq RESTART 3',
 	"SELECT setval('outbox.event_id_seq', 20, false)",
 	"SELECT nextval('outbox.event_id_seq')");
@@ -88,6 +89,18 @@ $node->start;
 wait_for_recovery($node);
 ok(write_rows($db, 20)->finish, 'and after a crash');
 ids_are_sound($db, 'no id twice after a crash');
+
+# another file of the sequence has the counter, but not what was logged for it
+$node->safe_psql($db, q{
+	SELECT outbox.publish('Before') FROM generate_series(1, 3);
+	ALTER SEQUENCE outbox.event_id_seq START WITH 1});
+my $given = $node->safe_psql($db, q{
+	SELECT max(outbox.publish('After')) FROM generate_series(1, 5)});
+$node->stop('immediate');
+$node->start;
+wait_for_recovery($node);
+cmp_ok($node->safe_psql($db, "SELECT outbox.publish('Next')"), '>', $given, 'ids go on after ALTER SEQUENCE and a crash');
+ids_are_sound($db, 'no id twice after both');
 
 # a copy goes on by itself, and a database with the extension anew begins at 1
 $node->safe_psql($db, 'CREATE DATABASE fresh');
