@@ -22,6 +22,7 @@
 #include "access/xact.h"
 #include "utils/memutils.h"
 
+#include "catalog/names.h"
 #include "emit/tally.h"
 #include "log/generation.h"
 
@@ -42,6 +43,8 @@ static Level *innermost = NULL; /* in TopTransactionContext, but for: */
 static Level top;				/* that of the transaction itself, mostly */
 static int64 written = 0;		/* also by subtransactions that were aborted */
 static bool is_noted = false;	/* there is a row */
+static Oid	log = InvalidOid;	/* OID of the outbox.event that is written to */
+static bool is_given_up = false;	/* there are two logs: events are counted */
 
 static void
 insert_row(const ObxTally *tally)
@@ -76,6 +79,11 @@ require_level(SubTransactionId subxact)
 void
 obx_tally_count(const ObxTally *more)
 {
+	Oid			now = obx_object_require(OBX_EVENT);
+
+	/* the extension was dropped and created in this transaction */
+	is_given_up = is_given_up || (log != now && written > 0);
+	log = now;
 	written += more->events;
 	if (unlikely(is_noted))
 		insert_row(more);
@@ -88,7 +96,10 @@ obx_tally_note(void)
 {
 	static const ObxTally none = {0};
 
-	if (written < OBX_TALLIED_EVENTS || is_noted)
+	if (written < OBX_TALLIED_EVENTS || is_noted || is_given_up)
+		return;
+	/* the extension was dropped, and perhaps created, after the last event */
+	if (!OidIsValid(obx_extension_find()) || obx_object_require(OBX_EVENT) != log)
 		return;
 	Assert(innermost == NULL || innermost->outer == NULL);
 	insert_row(innermost != NULL ? &innermost->tally : &none);
@@ -118,5 +129,5 @@ obx_tally_forget(void)
 {
 	innermost = NULL;
 	written = 0;
-	is_noted = false;
+	is_noted = is_given_up = false;
 }
