@@ -423,6 +423,14 @@ refuse_loaded(void)
 			 errmsg("the event log is being restored")));
 }
 
+void
+obx_generation_refuse_load(void)
+{
+	if (known.until != InvalidLocalTransactionId &&
+		obx_counter_state() != OBX_COUNTER_DRAWN)
+		refuse_loaded();
+}
+
 /*
  * Begins the next generation if the log has moved, and settles one that was
  * loaded; returns the current generation.
@@ -592,6 +600,12 @@ obx_generation_own_xid_if_any(void)
 	FullTransactionId xid = GetTopFullTransactionIdIfAny();
 
 	return FullTransactionIdIsValid(xid) ? U64FromFullTransactionId(xid) + obx_generation_follow() : 0;
+}
+
+uint64
+obx_generation_next_xid(void)
+{
+	return obx_generation_follow() + U64FromFullTransactionId(ReadNextFullTransactionId());
 }
 
 ObxXidSnapshot *

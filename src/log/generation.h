@@ -39,6 +39,9 @@ extern uint64 obx_generation_follow(void);
 extern uint64 obx_generation_own_xid(void);
 extern uint64 obx_generation_own_xid_if_any(void);
 
+/* No transaction that has an id by now has this one or a later one. */
+extern uint64 obx_generation_next_xid(void);
+
 /* The active snapshot, in the log's transaction ids; allocated in CurrentMemoryContext. */
 extern ObxXidSnapshot *obx_generation_snapshot(void);
 
@@ -65,6 +68,12 @@ extern bool obx_generation_is_loaded(void);
  * position assigned?
  */
 extern bool obx_generation_accepts_load(void);
+
+/*
+ * For the session that has found events to position: raises an error if they
+ * can only have been loaded, after obx_generation_follow() had looked.
+ */
+extern void obx_generation_refuse_load(void);
 
 /* Has an event been emitted here?  Then the log cannot be loaded any more. */
 extern bool obx_generation_is_settled(void);

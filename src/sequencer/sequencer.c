@@ -137,19 +137,6 @@ find_lower(const ObxSegment *last, int64 head)
 }
 
 /*
- * The largest transaction id that the log refers to.  What is noted elsewhere
- * is looked up once in a process: a counter goes back while the server is down.
- */
-static uint64
-find_last_xid(const ObxSegment *last)
-{
-	uint64		xid = last != NULL ? last->snapshot->xmax : 0;
-
-	return counter_checked == obx_object_require(OBX_SEGMENT) ? xid :
-		Max(xid, obx_generation_noted_xid());
-}
-
-/*
  * An xid counter that went back would make finished transactions look
  * unfinished for ever, or look as if they had ended before a subscription
  * began: say so instead of waiting, or of passing events over.
@@ -157,15 +144,25 @@ find_last_xid(const ObxSegment *last)
 static void
 check_counter(const ObxSegment *last, const ObxXidSnapshot *upper)
 {
-	uint64		xid = find_last_xid(last);
+	uint64		xid = last != NULL ? last->snapshot->xmax : 0;
+	uint64		next = upper->xmax;
 
-	if (xid > upper->xmax)
+	/*
+	 * What is noted elsewhere is looked up once in a process: a counter goes
+	 * back while the server is down.  It may be newer than the snapshot.
+	 */
+	if (xid <= next && counter_checked != obx_object_require(OBX_SEGMENT))
+	{
+		xid = obx_generation_noted_xid();
+		next = obx_generation_next_xid();
+	}
+	if (xid > next)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the log of pg_outbox comes from the future of this server"),
 				 errdetail("It refers to transaction " UINT64_FORMAT
 						   ", the server's next one is " UINT64_FORMAT ".",
-						   xid, upper->xmax),
+						   xid, next),
 				 errhint("Was pg_resetwal run?  Restore the database into a new cluster.")));
 	counter_checked = obx_object_require(OBX_SEGMENT);
 }
@@ -192,6 +189,7 @@ append_difference(void)
 		return result;
 	}
 
+	obx_generation_refuse_load();
 	obx_generation_ensure();
 	/* the place of a segment without events is taken by the new one */
 	if (last != NULL && last->events == 0)
