@@ -577,7 +577,7 @@ obx_generation_follow(void)
 		Generation	generation = require_generation();
 
 		known.offset = generation.xid_offset;
-		known.since = generation.number <= 1 ? FirstNormalTransactionId :
+		known.since = generation.number == 1 ? FirstNormalTransactionId :
 			U64FromFullTransactionId(ReadNextFullTransactionId()) + known.offset;
 		known.until = generation.number > 0 && !XactReadOnly ?
 			InvalidLocalTransactionId : obx_my_lxid();
@@ -623,7 +623,7 @@ obx_generation_snapshot(void)
 
 /*
  * Nothing is known of transactions before the database's oldest.  In a log
- * that has moved, an id from before this process knew the offset may be one of
+ * that has moved, or was loaded and has no positions yet, an id from before this process knew the offset may be one of
  * another cluster, whose events were loaded; the one of that number may have
  * aborted here.
  */
