@@ -435,8 +435,7 @@ obx_lane_change(ObxLane *lane, const ObxDelivery *delivery)
 			load_behind(lane, waiting, delivery->position);
 	}
 	open = find_open(lane, delivery->position);
-	if (open == NULL)
-		elog(ERROR, "delivery of position " INT64_FORMAT " was not loaded", delivery->position);
+	Assert(open != NULL);
 	set_state(lane, open, delivery->state, delivery->next_at);
 	note_stale(lane, open->waiting);
 }
