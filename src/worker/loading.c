@@ -51,28 +51,50 @@ get_value(int column)
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
 }
 
+/* Executes a query that returns one row, whose $1 is our schema. */
+static void
+ask(const char *query)
+{
+	Oid			type = OIDOID;
+	Datum		schema = ObjectIdGetDatum(obx_schema_require());
+
+	if (SPI_execute_with_args(query, 1, &type, &schema, NULL, true, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "could not execute \"%s\"", query);
+}
+
+static void
+find_restore(Look *found)
+{
+	ask("SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a"
+		" WHERE a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()"
+		" AND a.application_name OPERATOR(pg_catalog.=) 'pg_restore')");
+	found->is_restoring = DatumGetBool(get_value(1));
+}
+
+static void
+find_writing(Look *found)
+{
+	ask("SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c"
+		" ON c.oid OPERATOR(pg_catalog.=) l.relation"
+		" WHERE l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d"
+		" WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())"
+		" AND c.relnamespace OPERATOR(pg_catalog.=) $1 AND c.relkind OPERATOR(pg_catalog.=) 'r'"
+		" AND l.mode OPERATOR(pg_catalog.=) 'RowExclusiveLock'"
+		" AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()),"
+		" (SELECT pg_catalog.sum(pg_catalog.pg_relation_size(c.oid)"
+		" OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_tuples_inserted(c.oid))::pg_catalog.int8"
+		" FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) $1"
+		" AND c.relkind OPERATOR(pg_catalog.=) 'r')");
+	found->is_written = DatumGetBool(get_value(1));
+	found->written = DatumGetInt64(get_value(2));
+}
+
 /* obx_process_run's step */
 static void
 look(void *arg)
 {
 	Look	   *found = arg;
-	const char *query =
-	"SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a"
-	" WHERE a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()"
-	" AND a.application_name OPERATOR(pg_catalog.=) 'pg_restore'),"
-	" EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c"
-	" ON c.oid OPERATOR(pg_catalog.=) l.relation"
-	" WHERE l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d"
-	" WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())"
-	" AND c.relnamespace OPERATOR(pg_catalog.=) $1 AND c.relkind OPERATOR(pg_catalog.=) 'r'"
-	" AND l.mode OPERATOR(pg_catalog.=) 'RowExclusiveLock'"
-	" AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()),"
-	" (SELECT pg_catalog.sum(pg_catalog.pg_relation_size(c.oid)"
-	" OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_tuples_inserted(c.oid))::pg_catalog.int8"
-	" FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) $1"
-	" AND c.relkind OPERATOR(pg_catalog.=) 'r')";
-	Oid			type = OIDOID;
-	Datum		schema;
 
 	found->installed = obx_process_lock_extension();
 	if (found->installed != OBX_INSTALLED)
@@ -82,15 +104,12 @@ look(void *arg)
 		return;
 	found->is_loaded = obx_generation_is_loaded();
 
-	schema = ObjectIdGetDatum(obx_schema_require());
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
-	if (SPI_execute_with_args(query, 1, &type, &schema, NULL, true, 1) != SPI_OK_SELECT ||
-		SPI_processed != 1)
-		elog(ERROR, "could not execute \"%s\"", query);
-	found->is_restoring = DatumGetBool(get_value(1));
-	found->is_written = DatumGetBool(get_value(2));
-	found->written = DatumGetInt64(get_value(3));
+	find_restore(found);
+	/* an unused log is looked at for ever: not at all locks of the server */
+	if (found->is_loaded)
+		find_writing(found);
 	SPI_finish();
 	PopActiveSnapshot();
 }
@@ -126,7 +145,7 @@ obx_loading_look(TimestampTz now, TimestampTz *next)
 	/* the caller finds out by itself */
 	if (found.installed != OBX_INSTALLED)
 		return OBX_LOADING_NONE;
-	over = found.is_settled || (is_quiet(&found, now) && found.is_loaded);
+	over = found.is_settled || (found.is_loaded && is_quiet(&found, now));
 	if (over)
 	{
 		obx_generation_leave_loaded(false);
